@@ -1,1 +1,29 @@
-//! .
+//! The pure engine of Tallygate: limits, counters, reservations and waiting lines.
+//!
+//! Nothing here reads a clock, does IO, is async or random: every operation is a function of the
+//! state, its input and the time it is told.
+#![deny(
+    clippy::as_conversions,
+    clippy::float_arithmetic,
+    clippy::arithmetic_side_effects
+)]
+
+mod decision;
+mod id;
+mod meter;
+mod metric;
+mod num;
+mod policy;
+mod rate;
+mod shape;
+mod time;
+
+pub use decision::{
+    Admission, Decision, Denial, EndError, Extended, FullError, Never, Outcome, Receipt, Replay,
+    Standing,
+};
+pub use id::{ParseIdError, ReservationId};
+pub use metric::{Amounts, MAX_AMOUNT, METRICS, Metric, MetricError, Metrics};
+pub use policy::{LimitInfo, MAX_RULES, MAX_WINDOW, Pattern, Policy, PolicyError, Rule};
+pub use shape::{Calendar, Mode, Shape, StoreDown};
+pub use time::{Span, Time};

@@ -1,0 +1,72 @@
+//! Conversions between integer widths: the only file of the crate with `as`.
+#![expect(
+    clippy::as_conversions,
+    reason = "every conversion of the crate is here, each saturating or lossless"
+)]
+
+/// The low 64 bits' worth of `n`, or the largest `u64`.
+pub(crate) const fn saturate_u64(n: u128) -> u64 {
+    if n > u64::MAX as u128 {
+        u64::MAX
+    } else {
+        n as u64
+    }
+}
+
+/// A signed quantity as an unsigned one: below zero is zero.
+pub(crate) const fn positive(n: i128) -> u128 {
+    if n < 0 { 0 } else { n as u128 }
+}
+
+/// An unsigned quantity as a signed one, saturating.
+pub(crate) const fn signed(n: u128) -> i128 {
+    if n > i128::MAX as u128 {
+        i128::MAX
+    } else {
+        n as i128
+    }
+}
+
+/// Widens without loss.
+pub(crate) const fn wide(n: u64) -> u128 {
+    n as u128
+}
+
+/// Widens without loss.
+pub(crate) const fn wide_signed(n: u64) -> i128 {
+    n as i128
+}
+
+/// A 32-bit index as a position in a slice.
+pub(crate) const fn index(n: u32) -> usize {
+    n as usize
+}
+
+/// A position as a 32-bit index, saturating.
+pub(crate) const fn index32(n: usize) -> u32 {
+    if n > u32::MAX as usize {
+        u32::MAX
+    } else {
+        n as u32
+    }
+}
+
+/// A length as a 64-bit number.
+pub(crate) const fn length(n: usize) -> u64 {
+    n as u64
+}
+
+/// The low 32 bits.
+pub(crate) const fn low32(n: u64) -> u32 {
+    (n & 0xFFFF_FFFF) as u32
+}
+
+/// The upper half of a 128-bit number.
+pub(crate) const fn high64(n: u128) -> u64 {
+    (n >> 64) as u64
+}
+
+/// The lower half of a 128-bit number.
+pub(crate) const fn low64(n: u128) -> u64 {
+    (n & u64::MAX as u128) as u64
+}

@@ -1,0 +1,184 @@
+//! The arithmetic of a bucket: exact, in whole numbers.
+//!
+//! A bucket of `amount` per `every` is counted in *units* so that both a token and a nanosecond are a
+//! whole number of them: a token costs `step = every / g` units and a nanosecond drains
+//! `drain = amount / g`, with `g` their greatest common divisor. A level is then the instant at which
+//! the bucket is full again, as nanoseconds and a rest of `frac / drain` of a nanosecond.
+use crate::num;
+use crate::time::{Span, Time};
+
+/// An instant finer than a nanosecond: `nanos + frac / drain`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Point {
+    pub(crate) nanos: u64,
+    pub(crate) frac: u32,
+}
+
+impl Point {
+    pub(crate) const fn at(now: Time) -> Self {
+        Self {
+            nanos: now.as_nanos(),
+            frac: 0,
+        }
+    }
+}
+
+/// The refill of a bucket.
+#[derive(Debug, Clone)]
+pub(crate) struct Rate {
+    step: u64,
+    drain: u32,
+    burst: u64,
+    burst_point: Point,
+}
+
+impl Rate {
+    /// A refill of `amount` each `every`, with room for `burst`.
+    ///
+    /// Where the lowest terms of amount and window exceed 32 bits the token's cost is rounded up to
+    /// 2^-32 of a nanosecond, so that the limit errs to the strict side.
+    pub(crate) fn new(amount: u64, every: Span, burst: u64) -> Self {
+        let g = gcd(amount, every.as_nanos()).max(1);
+        let drain = amount.checked_div(g).unwrap_or(1).max(1);
+        let step = every.as_nanos().checked_div(g).unwrap_or(1);
+        let (step, drain) = match u32::try_from(drain) {
+            Ok(drain) => (step, drain),
+            Err(_) => scaled(step, drain),
+        };
+        let mut rate = Self {
+            step,
+            drain,
+            burst,
+            burst_point: Point::default(),
+        };
+        rate.burst_point = rate.cost(burst);
+        rate
+    }
+
+    pub(crate) const fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    /// How long `amount` takes to refill.
+    pub(crate) fn cost(&self, amount: u64) -> Point {
+        if let Some(units) = amount.checked_mul(self.step) {
+            return self.point64(units);
+        }
+        self.point(num::wide(amount).saturating_mul(num::wide(self.step)))
+    }
+
+    /// The level after `cost` is taken from a bucket at `level`, not yet checked.
+    pub(crate) fn after(&self, level: Point, cost: Point, now: Time) -> Point {
+        self.sum(level.max(Point::at(now)), cost)
+    }
+
+    /// Whether a bucket at `level` is within its burst.
+    pub(crate) fn fits(&self, level: Point, now: Time) -> bool {
+        level <= self.sum(Point::at(now), self.burst_point)
+    }
+
+    /// The earliest instant at which a bucket whose level would be `after` is within its burst.
+    pub(crate) fn fits_at(&self, after: Point) -> Time {
+        let nanos = after.nanos.saturating_sub(self.burst_point.nanos);
+        match after.frac > self.burst_point.frac {
+            true => Time::from_nanos(nanos.saturating_add(1)),
+            false => Time::from_nanos(nanos),
+        }
+    }
+
+    /// What is taken of a bucket at `level`, in units.
+    pub(crate) fn backlog(&self, level: Point, now: Time) -> i128 {
+        self.units(level).saturating_sub(self.units(Point::at(now)))
+    }
+
+    /// What is taken, rounded up to whole amounts.
+    pub(crate) fn used(&self, level: Point, now: Time) -> u64 {
+        num::saturate_u64(num::positive(self.backlog(level, now)).div_ceil(num::wide(self.step)))
+    }
+
+    /// How far the level is over the burst, rounded up to whole amounts.
+    pub(crate) fn debt(&self, level: Point, now: Time) -> u64 {
+        self.used(level, now).saturating_sub(self.burst)
+    }
+
+    /// An amount in units.
+    pub(crate) fn units_of(&self, amount: u64) -> i128 {
+        num::signed(num::wide(amount).saturating_mul(num::wide(self.step)))
+    }
+
+    /// A level in units since the epoch.
+    pub(crate) fn units(&self, level: Point) -> i128 {
+        let whole = num::wide(level.nanos).saturating_mul(num::wide(u64::from(self.drain)));
+        num::signed(whole.saturating_add(num::wide(u64::from(level.frac))))
+    }
+
+    /// Units since the epoch as a level.
+    pub(crate) fn level(&self, units: i128) -> Point {
+        self.point(num::positive(units))
+    }
+
+    fn sum(&self, a: Point, b: Point) -> Point {
+        let frac = u64::from(a.frac).saturating_add(u64::from(b.frac));
+        let nanos = a.nanos.saturating_add(b.nanos);
+        let drain = u64::from(self.drain);
+        match frac >= drain {
+            true => Point {
+                nanos: nanos.saturating_add(1),
+                frac: num::low32(frac.saturating_sub(drain)),
+            },
+            false => Point {
+                nanos,
+                frac: num::low32(frac),
+            },
+        }
+    }
+
+    fn point64(&self, units: u64) -> Point {
+        if self.drain == 1 {
+            return Point {
+                nanos: units,
+                frac: 0,
+            };
+        }
+        let drain = u64::from(self.drain);
+        Point {
+            nanos: units.checked_div(drain).unwrap_or(0),
+            frac: num::low32(units.checked_rem(drain).unwrap_or(0)),
+        }
+    }
+
+    fn point(&self, units: u128) -> Point {
+        if let Ok(units) = u64::try_from(units) {
+            return self.point64(units);
+        }
+        let drain = num::wide(u64::from(self.drain));
+        let nanos = units.checked_div(drain).unwrap_or(0);
+        if nanos > num::wide(u64::MAX) {
+            return Point {
+                nanos: u64::MAX,
+                frac: 0,
+            };
+        }
+        let frac = units.checked_rem(drain).unwrap_or(0);
+        Point {
+            nanos: num::saturate_u64(nanos),
+            frac: num::low32(num::saturate_u64(frac)),
+        }
+    }
+}
+
+/// Step and drain for a drain above 32 bits: the step at a drain of 2^32 − 1, rounded up.
+fn scaled(step: u64, drain: u64) -> (u64, u32) {
+    let units = num::wide(step).saturating_mul(num::wide(u64::from(u32::MAX)));
+    (
+        num::saturate_u64(units.div_ceil(num::wide(drain))),
+        u32::MAX,
+    )
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    match a.checked_rem(b) {
+        None => a,
+        Some(rest) => gcd(b, rest),
+    }
+}

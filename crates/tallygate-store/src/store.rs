@@ -1,0 +1,139 @@
+//! What every store does.
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tallygate_core::{
+    Amounts, Decision, Extended, FullError, Policy, Receipt, ReservationId, Standing, Time,
+};
+
+/// A future on the heap.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A question to a store: may this subject use this much now?
+#[derive(Debug, Clone, Copy)]
+pub struct Reserve<'a> {
+    /// Who asks: pairs of label and value. The caller adds what limits count apart by (model, upstream, …).
+    pub subject: &'a [(&'a str, &'a str)],
+    /// How much is asked for.
+    pub demand: Amounts,
+    /// How long the reservation stands unsettled.
+    pub ttl: Duration,
+    /// How long to wait in line; zero: answer at once.
+    pub max_wait: Duration,
+    /// A second call with the same key and subject gets the first one's reservation.
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// What a call really used. Amounts of metrics that the call does not change (requests, the user's own)
+/// are those of the reservation; concurrency is freed whatever is said here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// Exactly this.
+    Exact(Amounts),
+    /// At least this: nothing held is returned, and what is above the hold is charged.
+    AtLeast(Amounts),
+}
+
+/// Where counters live. Every operation takes effect once, whatever is repeated or raced.
+pub trait Store: Send + Sync {
+    /// Decides, and holds what is admitted; waits in line up to `max_wait`.
+    ///
+    /// # Errors
+    /// When the store is full or cannot be reached.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves the line and holds nothing.
+    fn reserve<'a>(&'a self, ask: Reserve<'a>) -> BoxFuture<'a, Result<Decision, StoreError>>;
+
+    /// Replaces the held amounts by the real ones. A repeat answers the first receipt.
+    ///
+    /// # Errors
+    /// When the reservation is unknown or ended otherwise.
+    fn settle<'a>(
+        &'a self,
+        id: ReservationId,
+        usage: Settlement,
+    ) -> BoxFuture<'a, Result<Receipt, SettleError>>;
+
+    /// Gives all back. A repeat answers the first receipt.
+    ///
+    /// # Errors
+    /// When the reservation is unknown or ended otherwise.
+    fn cancel<'a>(&'a self, id: ReservationId) -> BoxFuture<'a, Result<Receipt, SettleError>>;
+
+    /// Adds to the hold, moves the deadline to `ttl` from now, or both; all or nothing.
+    ///
+    /// # Errors
+    /// When the reservation is unknown or has ended.
+    fn extend<'a>(
+        &'a self,
+        id: ReservationId,
+        more: Amounts,
+        ttl: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Extended, SettleError>>;
+
+    /// Where every limit of a subject stands. Changes nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn peek<'a>(
+        &'a self,
+        subject: &'a [(&'a str, &'a str)],
+    ) -> BoxFuture<'a, Result<Vec<Standing>, StoreError>>;
+
+    /// Puts another policy in force; counters of unchanged limits are untouched, waiters are asked again.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn replace_policy(&self, policy: Arc<Policy>) -> Result<(), StoreError>;
+
+    /// How full the store is.
+    fn stats(&self) -> StoreStats;
+
+    /// The store's time.
+    fn now(&self) -> Time;
+}
+
+/// How full a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreStats {
+    /// Subjects with a counter that is not at its initial state (or was not, when last looked at).
+    pub counters: usize,
+    /// Open reservations.
+    pub reservations: usize,
+    /// Callers waiting in line.
+    pub waiters: usize,
+}
+
+/// Why a store did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A bound of the store is reached.
+    #[error(transparent)]
+    Full(#[from] FullError),
+    /// The store cannot be reached, and its limits are closed.
+    #[error("the store cannot be reached: {reason}")]
+    Down {
+        /// What was seen.
+        reason: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+}
+
+/// Why a reservation could not be ended or extended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettleError {
+    /// No reservation of this name is known: never made, or ended too long ago.
+    #[error("the reservation is unknown")]
+    Unknown,
+    /// It ended otherwise before; that outcome stands.
+    #[error("the reservation has ended already")]
+    Standing(Receipt),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
