@@ -1,0 +1,49 @@
+//! `cargo xtask bench`: the comparisons that the documentation's figures come from.
+
+use crate::provision::Program;
+use crate::workspace::Workspace;
+use crate::{Outcome, process, provision};
+
+/// The benchmarks live beside the mock provider and the oracles that they use.
+const PACKAGE: &str = "tallygate-sim";
+const KINDS: [&str; 4] = ["decide", "pipeline", "gateway", "count"];
+
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
+    let (kind, rest) = arguments
+        .split_first()
+        .ok_or_else(|| format!("bench what? one of {}", KINDS.join(", ")))?;
+    if !KINDS.contains(&kind.as_str()) {
+        return Err(format!(
+            "unknown benchmark `{kind}`: one of {}",
+            KINDS.join(", ")
+        ));
+    }
+    if kind == "gateway" {
+        gateway_needs(workspace)?;
+    }
+    let mut command = workspace.cargo(&[
+        "bench",
+        "--quiet",
+        "--package",
+        PACKAGE,
+        "--bench",
+        kind,
+        "--",
+    ]);
+    process::run(command.args(rest))
+}
+
+/// The gateway's benchmark drives real servers: nginx as the plain proxy, wrk as the load, our own optimised binary.
+fn gateway_needs(workspace: &Workspace) -> Outcome {
+    provision::programs(&[
+        Program {
+            name: "nginx",
+            package: "nginx-light",
+        },
+        Program {
+            name: "wrk",
+            package: "wrk",
+        },
+    ])?;
+    process::run(&mut workspace.cargo(&["build", "--quiet", "--release", "--package", "tallygate"]))
+}
