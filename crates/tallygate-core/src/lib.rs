@@ -8,14 +8,21 @@
     clippy::arithmetic_side_effects
 )]
 
+mod account;
+mod calendar;
+mod counter;
 mod decision;
+mod history;
 mod id;
+mod ledger;
 mod meter;
 mod metric;
 mod num;
 mod policy;
 mod rate;
+mod ring;
 mod shape;
+mod slot;
 mod time;
 
 pub use decision::{
@@ -23,6 +30,7 @@ pub use decision::{
     Standing,
 };
 pub use id::{ParseIdError, ReservationId};
+pub use ledger::{Ask, Bounds, Entry, ExtendError, Keys, Ledger, MAX_EXTENSIONS, Ticket, Used};
 pub use metric::{Amounts, MAX_AMOUNT, METRICS, Metric, MetricError, Metrics};
 pub use policy::{LimitInfo, MAX_RULES, MAX_WINDOW, Pattern, Policy, PolicyError, Rule};
 pub use shape::{Calendar, Mode, Shape, StoreDown};

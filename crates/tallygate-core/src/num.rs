@@ -32,11 +32,6 @@ pub(crate) const fn wide(n: u64) -> u128 {
     n as u128
 }
 
-/// Widens without loss.
-pub(crate) const fn wide_signed(n: u64) -> i128 {
-    n as i128
-}
-
 /// A 32-bit index as a position in a slice.
 pub(crate) const fn index(n: u32) -> usize {
     n as usize

@@ -224,7 +224,7 @@ impl CompiledRule {
                 .iter()
                 .map(|(label, any)| (label.clone(), patterns(any)))
                 .collect(),
-            per: rule.per,
+            per: sorted(rule.per),
             limits,
             mode: rule.mode,
             tag,
@@ -316,9 +316,13 @@ fn check_burst(rule: &Rule, amount: u64, shape: &Shape) -> Result<(), PolicyErro
     }
 }
 
+fn sorted(mut labels: Vec<String>) -> Vec<String> {
+    labels.sort();
+    labels
+}
+
 fn tag(rule: &Rule, metrics: &Metrics) -> String {
-    let mut per = rule.per.clone();
-    per.sort();
+    let per = sorted(rule.per.clone());
     let mut when = rule.when.clone();
     when.sort();
     let limit = |(metric, _, shape): &(Metric, u64, Shape)| {

@@ -24,7 +24,7 @@ impl Point {
 }
 
 /// The refill of a bucket.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rate {
     step: u64,
     drain: u32,
@@ -86,19 +86,34 @@ impl Rate {
         }
     }
 
-    /// What is taken of a bucket at `level`, in units.
-    pub(crate) fn backlog(&self, level: Point, now: Time) -> i128 {
-        self.units(level).saturating_sub(self.units(Point::at(now)))
-    }
-
     /// What is taken, rounded up to whole amounts.
     pub(crate) fn used(&self, level: Point, now: Time) -> u64 {
-        num::saturate_u64(num::positive(self.backlog(level, now)).div_ceil(num::wide(self.step)))
+        if level <= Point::at(now) {
+            return 0;
+        }
+        let nanos = level.nanos.saturating_sub(now.as_nanos());
+        let small = nanos.checked_mul(u64::from(self.drain));
+        match small.and_then(|units| units.checked_add(u64::from(level.frac))) {
+            Some(units) => units.div_ceil(self.step),
+            None => {
+                let units = self.units(level).saturating_sub(self.units(Point::at(now)));
+                num::saturate_u64(num::positive(units).div_ceil(num::wide(self.step)))
+            }
+        }
     }
 
-    /// How far the level is over the burst, rounded up to whole amounts.
-    pub(crate) fn debt(&self, level: Point, now: Time) -> u64 {
-        self.used(level, now).saturating_sub(self.burst)
+    /// The first whole nanosecond at which a bucket at `level` is full.
+    pub(crate) fn full_at(&self, level: Point) -> Time {
+        Time::from_nanos(level.nanos.saturating_add(u64::from(level.frac > 0)))
+    }
+
+    /// Units of `other`'s bucket as units of this one: the same amount of the metric, rounded up.
+    pub(crate) fn convert(&self, units: u128, other: &Self) -> u128 {
+        let (step, other) = (num::wide(self.step), num::wide(other.step));
+        match units.checked_mul(step) {
+            Some(product) => product.div_ceil(other),
+            None => units.div_ceil(other).saturating_mul(step),
+        }
     }
 
     /// An amount in units.

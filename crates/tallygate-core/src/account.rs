@@ -1,0 +1,211 @@
+//! The counters of one rule for one value of its labels, and the table of all of them.
+use crate::counter::{State, Track};
+use crate::num;
+use crate::policy::CompiledRule;
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
+
+/// Names the counters of one rule for one value of its labels: 96 bits of a keyed hash of the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) slot: u32,
+    pub(crate) high: u32,
+    pub(crate) low: u64,
+}
+
+/// The counters of one rule for one value of its labels: 48 bytes up to two limits.
+#[derive(Debug, Clone)]
+pub(crate) struct Account {
+    low: u64,
+    high: u32,
+    /// One more than the place of its [`Motion`]; zero: at rest.
+    motion: u32,
+    states: States,
+}
+
+const _: () = assert!(
+    size_of::<Account>() <= 48,
+    "an account grew past its bar of memory"
+);
+
+#[derive(Debug, Clone)]
+enum States {
+    Two([State; 2]),
+    Many(Box<[State]>),
+}
+
+/// What an account keeps while reservations are open on it or callers wait for it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Motion {
+    /// Open reservations.
+    pub(crate) open: u32,
+    pub(crate) tracks: SmallVec<[Track; 2]>,
+    pub(crate) lines: SmallVec<[Line; 2]>,
+}
+
+/// The callers that wait for one counter, by the order of their arrival.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Line {
+    pub(crate) waiters: BTreeMap<u64, u32>,
+    /// The sum of what they wait for.
+    pub(crate) queued: u64,
+    /// When the first of them is to be asked again; none: when something is given back.
+    pub(crate) wake: Option<crate::time::Time>,
+}
+
+impl Account {
+    pub(crate) fn fresh(key: Key, rule: &CompiledRule) -> Self {
+        let state = |at: usize| {
+            rule.limits
+                .get(at)
+                .map_or(State::Gauge(0), |limit| State::fresh(&limit.meter))
+        };
+        let states = match rule.limits.len() {
+            0..=2 => States::Two([state(0), state(1)]),
+            many => States::Many((0..many).map(state).collect()),
+        };
+        Self {
+            low: key.low,
+            high: key.high,
+            motion: 0,
+            states,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn states(&self) -> &[State] {
+        match &self.states {
+            States::Two(states) => states,
+            States::Many(states) => states,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn states_mut(&mut self) -> &mut [State] {
+        match &mut self.states {
+            States::Two(states) => states,
+            States::Many(states) => states,
+        }
+    }
+
+    /// The place of its motion, if it has one.
+    #[inline]
+    pub(crate) fn motion(&self) -> Option<usize> {
+        self.motion.checked_sub(1).map(num::index)
+    }
+
+    pub(crate) fn set_motion(&mut self, at: Option<usize>) {
+        self.motion = at.map_or(0, |at| num::index32(at).saturating_add(1));
+    }
+
+    #[inline]
+    fn is(&self, key: Key) -> bool {
+        self.low == key.low && self.high == key.high
+    }
+}
+
+impl Motion {
+    pub(crate) fn new(counters: usize) -> Self {
+        Self {
+            open: 0,
+            tracks: (0..counters).map(|_| Track::default()).collect(),
+            lines: (0..counters).map(|_| Line::default()).collect(),
+        }
+    }
+
+    /// Whether nothing is open and nobody waits.
+    pub(crate) fn is_still(&self) -> bool {
+        self.open == 0 && self.lines.iter().all(|line| line.waiters.is_empty())
+    }
+}
+
+/// Where an account stands in its table, until the table grows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place(usize);
+
+/// How many tables the accounts of a rule are spread over, so that growing or sweeping one is short.
+const TABLES: usize = 64;
+
+/// The accounts of one rule.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    tables: Box<[HashTable<Account>]>,
+    len: usize,
+    swept: usize,
+}
+
+impl Accounts {
+    pub(crate) fn new() -> Self {
+        Self {
+            tables: (0..TABLES).map(|_| HashTable::new()).collect(),
+            len: 0,
+            swept: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, key: Key) -> Option<Place> {
+        let table = self.tables.get(table_of(key))?;
+        table
+            .find_bucket_index(key.low, |account| account.is(key))
+            .map(Place)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: Key, place: Place) -> Option<&Account> {
+        self.tables.get(table_of(key))?.get_bucket(place.0)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, key: Key, place: Place) -> Option<&mut Account> {
+        self.tables.get_mut(table_of(key))?.get_bucket_mut(place.0)
+    }
+
+    pub(crate) fn lookup(&self, key: Key) -> Option<&Account> {
+        self.get(key, self.find(key)?)
+    }
+
+    pub(crate) fn lookup_mut(&mut self, key: Key) -> Option<&mut Account> {
+        let place = self.find(key)?;
+        self.get_mut(key, place)
+    }
+
+    /// Adds an account that is not there yet.
+    pub(crate) fn insert(&mut self, key: Key, account: Account) -> Option<Place> {
+        let table = self.tables.get_mut(table_of(key))?;
+        let entry = table.insert_unique(key.low, account, |other| other.low);
+        self.len = self.len.saturating_add(1);
+        Some(Place(entry.bucket_index()))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Account> {
+        self.tables.iter_mut().flat_map(|table| table.iter_mut())
+    }
+
+    /// Drops, from the next table in turn, the accounts that are as good as fresh; answers how many.
+    pub(crate) fn sweep(&mut self, idle: impl Fn(&Account) -> bool) -> usize {
+        let next = self.swept.wrapping_add(1) & TABLES.wrapping_sub(1);
+        self.swept = next;
+        let Some(table) = self.tables.get_mut(next) else {
+            return 0;
+        };
+        let before = table.len();
+        table.retain(|account| account.motion().is_some() || !idle(account));
+        let gone = before.saturating_sub(table.len());
+        if table.len() < table.capacity().checked_div(4).unwrap_or(0) {
+            table.shrink_to(table.len().saturating_mul(2), |other| other.low);
+        }
+        self.len = self.len.saturating_sub(gone);
+        gone
+    }
+}
+
+#[inline]
+fn table_of(key: Key) -> usize {
+    num::index(key.high) & TABLES.wrapping_sub(1)
+}

@@ -1,0 +1,259 @@
+//! The ledger: every counter, every reservation and every waiting line, behind one `&mut`.
+//!
+//! One decision looks at all limits first and then charges all of them or none. Each operation is told the
+//! time; what has become due by then (deadlines, turns in a line) takes effect before it.
+mod admit;
+mod hold;
+mod judge;
+mod line;
+mod receipts;
+mod reload;
+mod timers;
+
+use crate::account::{Key, Motion};
+use crate::decision::{Decision, FullError, Standing};
+use crate::metric::Amounts;
+use crate::policy::Policy;
+use crate::slot::{Slot, standing};
+use crate::time::{Span, Time};
+use hold::Hold;
+use line::Waiter;
+use receipts::Receipts;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use slab::Slab;
+use smallvec::SmallVec;
+use std::hash::Hasher;
+use timers::Timers;
+
+pub use hold::{ExtendError, MAX_EXTENSIONS, Used};
+pub use line::{Entry, Ticket};
+
+/// How much a ledger may keep. Each bound is refused with a [`FullError`] that names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Accounts (one a rule and value of its labels) not at their initial state.
+    pub counters: usize,
+    /// Open reservations.
+    pub reservations: usize,
+    /// Callers in line.
+    pub waiters: usize,
+    /// Ended reservations whose receipt is kept for repeats; past it the oldest are forgotten.
+    pub receipts: usize,
+    /// How long a receipt is kept.
+    pub receipt_ttl: Span,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            counters: 20_000_000,
+            reservations: 1_000_000,
+            waiters: 10_000,
+            receipts: 65_536,
+            receipt_ttl: Span::from_secs(600),
+        }
+    }
+}
+
+/// A demand and whose it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The counters it is charged to: [`Ledger::resolve`].
+    pub keys: &'a Keys,
+    /// How much.
+    pub demand: &'a Amounts,
+    /// How long the reservation stands unsettled.
+    pub ttl: Span,
+    /// A second ask with the same number gets the first one's reservation: [`Ledger::idempotency`].
+    pub idempotency: Option<u128>,
+}
+
+/// The counters a subject is charged to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keys(SmallVec<[Key; 4]>);
+
+/// Every counter, reservation and waiting line.
+#[derive(Debug)]
+pub struct Ledger {
+    /// The rules by number; the number of a rule that has gone is not used again.
+    slots: Vec<Option<Slot>>,
+    /// The rules in force, in the policy's order.
+    active: Vec<u32>,
+    motions: Slab<Motion>,
+    holds: Slab<Hold>,
+    waiters: Slab<Waiter>,
+    timers: Timers,
+    receipts: Receipts,
+    answers: Vec<(Ticket, Decision)>,
+    /// The lines to be served before the operation ends.
+    agenda: Vec<(Key, usize)>,
+    counters: usize,
+    swept: usize,
+    seq: u64,
+    now: Time,
+    offset: i64,
+    seed: [u64; 2],
+    bounds: Bounds,
+}
+
+impl Ledger {
+    /// A ledger with fresh counters. `seed` must be random: names of counters and reservations are made with it.
+    #[must_use]
+    pub fn new(policy: &Policy, bounds: Bounds, seed: [u64; 2]) -> Self {
+        let mut ledger = Self {
+            slots: Vec::new(),
+            active: Vec::new(),
+            motions: Slab::new(),
+            holds: Slab::new(),
+            waiters: Slab::new(),
+            timers: Timers::default(),
+            receipts: Receipts::default(),
+            answers: Vec::new(),
+            agenda: Vec::new(),
+            counters: 0,
+            swept: 0,
+            seq: 0,
+            now: Time::ZERO,
+            offset: 0,
+            seed,
+            bounds,
+        };
+        ledger.replace_policy(policy, Time::ZERO);
+        ledger
+    }
+
+    /// The counters of the limits that apply to a subject, in the order of the rules.
+    #[must_use]
+    pub fn resolve(&self, subject: &[(&str, &str)]) -> Keys {
+        let key = |at: &u32| {
+            let slot = self.slot(*at)?;
+            let applies = slot.rule.applies(subject);
+            applies.then(|| slot.key(*at, subject, self.seed))
+        };
+        Keys(self.active.iter().filter_map(key).collect())
+    }
+
+    /// The number of an idempotency key of a subject: the same key of another subject is another number.
+    #[must_use]
+    pub fn idempotency(&self, key: &str, subject: &[(&str, &str)]) -> u128 {
+        let mut hasher = SipHasher13::new_with_keys(self.seed[1], self.seed[0]);
+        for (label, value) in subject {
+            hasher.write(label.as_bytes());
+            hasher.write_u8(0xFF);
+            hasher.write(value.as_bytes());
+            hasher.write_u8(0xFE);
+        }
+        hasher.write(key.as_bytes());
+        hasher.finish128().as_u128()
+    }
+
+    /// Where every limit of these counters stands. Changes nothing that can be seen.
+    pub fn peek(&mut self, keys: &Keys, now: Time) -> Vec<Standing> {
+        let now = self.advance(now);
+        let mut standings = Vec::new();
+        for key in &keys.0 {
+            let Some(Some(slot)) = self.slots.get_mut(crate::num::index(key.slot)) else {
+                continue;
+            };
+            slot.refresh(now, self.offset);
+            let account = slot.accounts.lookup(*key);
+            let motion = account.and_then(|account| self.motions.get(account.motion()?));
+            for (at, limit) in slot.rule.limits.iter().enumerate() {
+                let gate = slot.gate(limit, at, now);
+                let state = slot.state(account, at);
+                let track = motion.and_then(|motion| motion.tracks.get(at));
+                standings.push(standing(
+                    limit,
+                    gate.used(&state),
+                    gate.reset(&state, track),
+                ));
+            }
+        }
+        standings
+    }
+
+    /// Lets everything that is due by `now` take effect: deadlines, turns in lines, waits that are over.
+    /// Answers the ledger's time: `now`, or a later one that it was told before.
+    pub fn advance(&mut self, now: Time) -> Time {
+        self.now = self.now.max(now);
+        if self.timers.due(self.now) {
+            self.run_timers();
+        }
+        self.now
+    }
+
+    /// When [`Self::advance`] has something to do next, if nothing else comes.
+    pub fn next_event(&mut self) -> Option<Time> {
+        while let Some((at, event)) = self.timers.first() {
+            if self.is_live(at, event) {
+                return Some(at);
+            }
+            self.timers.pop();
+        }
+        None
+    }
+
+    /// Takes the answers to callers in line that have become known.
+    pub fn take_answers(&mut self) -> Vec<(Ticket, Decision)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// Sets the wall clock's lead over the ledger's clock, in nanoseconds: calendar windows follow it,
+    /// but never back.
+    pub fn set_wall_offset(&mut self, nanos: i64) {
+        if self.offset != nanos {
+            self.offset = nanos;
+            self.slots.iter_mut().flatten().for_each(Slot::turn);
+        }
+    }
+
+    /// Drops some accounts that are as good as fresh; answers how many. Called now and then, it finds all.
+    pub fn sweep(&mut self, now: Time) -> usize {
+        let now = self.advance(now);
+        self.swept = self.swept.wrapping_add(1);
+        let Some(turn) = self.swept.checked_rem(self.active.len()) else {
+            return 0;
+        };
+        let at = self.active.get(turn).copied().unwrap_or(0);
+        let slot = self.slots.get_mut(crate::num::index(at));
+        let gone = slot
+            .and_then(Option::as_mut)
+            .map_or(0, |slot| slot.sweep(now, self.offset));
+        self.counters = self.counters.saturating_sub(gone);
+        gone
+    }
+
+    /// Accounts not at their initial state (or were not, when last looked at).
+    #[must_use]
+    pub fn counters(&self) -> usize {
+        self.counters
+    }
+
+    /// Open reservations.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.holds.len()
+    }
+
+    /// Callers in line.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
+    fn slot(&self, at: u32) -> Option<&Slot> {
+        self.slots.get(crate::num::index(at))?.as_ref()
+    }
+
+    fn next_seq(&mut self) -> u64 {
+        self.seq = self.seq.saturating_add(1);
+        self.seq
+    }
+
+    fn full_of_counters(&self, more: usize) -> Result<(), FullError> {
+        match self.counters.saturating_add(more) > self.bounds.counters {
+            true => Err(FullError::Counters(self.counters)),
+            false => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Asking and charging.
+use super::hold::Hold;
+use super::judge::{Claim, NEWCOMER, Places};
+use super::timers::Event;
+use super::{Ask, Keys, Ledger};
+use crate::account::{Account, Key, Motion, Place};
+use crate::counter::Moment;
+use crate::decision::{Admission, Decision, FullError, Replay, Standing};
+use crate::id::ReservationId;
+use crate::metric::Amounts;
+use crate::num;
+use crate::slot::standing;
+use crate::time::{Span, Time};
+use std::time::Duration;
+
+impl Ledger {
+    /// Decides at once, and holds what is admitted.
+    ///
+    /// # Errors
+    /// When a bound of the ledger is reached.
+    pub fn reserve(&mut self, ask: &Ask<'_>, now: Time) -> Result<Decision, FullError> {
+        self.advance(now);
+        if let Some(replay) = self.replay(ask) {
+            return Ok(replay);
+        }
+        let claim = Claim {
+            keys: ask.keys,
+            demand: ask.demand,
+            order: NEWCOMER,
+        };
+        match self.places(claim) {
+            Some(places) => self.hold(ask, &places, Span::ZERO).map(Decision::Admit),
+            None => Ok(self.refusal(self.verdict(claim))),
+        }
+    }
+
+    /// Decides at once and charges what is admitted for good; answers the refusal, if it is one.
+    ///
+    /// # Errors
+    /// When a bound of the ledger is reached.
+    pub fn spend(
+        &mut self,
+        keys: &Keys,
+        demand: &Amounts,
+        now: Time,
+    ) -> Result<Option<Decision>, FullError> {
+        self.advance(now);
+        let claim = Claim {
+            keys,
+            demand,
+            order: NEWCOMER,
+        };
+        let Some(places) = self.places(claim) else {
+            return Ok(Some(self.refusal(self.verdict(claim))));
+        };
+        self.room_for(&places)?;
+        for (key, place) in keys.0.iter().zip(places) {
+            self.spend_on(*key, place, demand);
+        }
+        Ok(None)
+    }
+
+    /// The answer to an ask that was admitted before under the same idempotency key.
+    pub(crate) fn replay(&mut self, ask: &Ask<'_>) -> Option<Decision> {
+        let id = self.receipts.named(ask.idempotency?)?;
+        let (replay, reserved, expires_at) = match self.open_hold(id) {
+            Some(hold) => (Replay::Open, hold.total(), hold.deadline),
+            None => {
+                let receipt = self.receipts.find(id)?;
+                let reserved = receipt.charged.zip(&receipt.returned, u64::saturating_add);
+                (Replay::Ended(receipt.outcome), reserved, self.now)
+            }
+        };
+        Some(Decision::Admit(Admission {
+            id,
+            expires_at,
+            reserved,
+            standings: self.peek(ask.keys, self.now),
+            shadowed: Vec::new(),
+            waited: Duration::ZERO,
+            replay,
+        }))
+    }
+
+    /// Holds a demand that fits at `places`.
+    pub(crate) fn hold(
+        &mut self,
+        ask: &Ask<'_>,
+        places: &Places,
+        waited: Span,
+    ) -> Result<Admission, FullError> {
+        self.room_for(places)?;
+        if self.holds.len() >= self.bounds.reservations {
+            return Err(FullError::Reservations(self.holds.len()));
+        }
+        let claim = Claim {
+            keys: ask.keys,
+            demand: ask.demand,
+            order: NEWCOMER,
+        };
+        let shadowed = self.shadowed(claim);
+        let seq = self.next_seq();
+        let moment = Moment {
+            seq,
+            at: self.now,
+            deadline: self.now.plus(ask.ttl),
+        };
+        let mut standings = Vec::with_capacity(ask.keys.0.len().saturating_mul(2));
+        for (key, place) in ask.keys.0.iter().zip(places) {
+            self.reserve_on(*key, *place, (ask.demand, moment), &mut standings);
+        }
+        let id = self.enter(ask, moment);
+        Ok(Admission {
+            id,
+            expires_at: moment.deadline,
+            reserved: *ask.demand,
+            standings,
+            shadowed,
+            waited: waited.into(),
+            replay: Replay::Fresh,
+        })
+    }
+
+    fn enter(&mut self, ask: &Ask<'_>, moment: Moment) -> ReservationId {
+        let hold = Hold::new(ask, moment, self.seed);
+        let at = self.holds.insert(hold);
+        let id = self.id_of(at).unwrap_or(ReservationId::from_bits(0));
+        self.timers
+            .push(moment.deadline, Event::Deadline(at, moment.seq));
+        if let Some(name) = ask.idempotency {
+            self.receipts.name(name, id);
+        }
+        id
+    }
+
+    fn room_for(&self, places: &Places) -> Result<(), FullError> {
+        let missing = places.iter().filter(|place| place.is_none()).count();
+        self.full_of_counters(missing)
+    }
+
+    fn spend_on(&mut self, key: Key, place: Option<Place>, demand: &Amounts) {
+        let Some(place) = place.or_else(|| self.add_account(key)) else {
+            return;
+        };
+        let Some(Some(slot)) = self.slots.get_mut(num::index(key.slot)) else {
+            return;
+        };
+        let (limits, accounts) = slot.split(self.now);
+        let Some(account) = accounts.get_mut(key, place) else {
+            return;
+        };
+        let motion = account.motion().and_then(|at| self.motions.get_mut(at));
+        let mut tracks = motion.map(|motion| motion.tracks.iter_mut());
+        for ((limit, gate), state) in limits.zip(account.states_mut()) {
+            let track = tracks.as_mut().and_then(Iterator::next);
+            let amount = demand.get(limit.metric);
+            if amount > 0 {
+                gate.spend(state, track, amount);
+            }
+        }
+    }
+
+    /// Charges one rule's counters for a reservation; its standings are added to `standings`.
+    pub(crate) fn reserve_on(
+        &mut self,
+        key: Key,
+        place: Option<Place>,
+        (demand, moment): (&Amounts, Moment),
+        standings: &mut Vec<Standing>,
+    ) {
+        let Some(place) = place.or_else(|| self.add_account(key)) else {
+            return;
+        };
+        let Some(Some(slot)) = self.slots.get_mut(num::index(key.slot)) else {
+            return;
+        };
+        let counters = slot.rule.limits.len();
+        let (limits, accounts) = slot.split(self.now);
+        let Some(account) = accounts.get_mut(key, place) else {
+            return;
+        };
+        let Some(motion) = motion_of(&mut self.motions, account, counters) else {
+            return;
+        };
+        motion.open = motion.open.saturating_add(1);
+        let counters = account.states_mut().iter_mut().zip(&mut motion.tracks);
+        for ((limit, gate), (state, track)) in limits.zip(counters) {
+            gate.reserve(state, track, demand.get(limit.metric), moment);
+            let reset = gate.reset(state, Some(track));
+            standings.push(standing(limit, gate.used(state), reset));
+        }
+    }
+
+    fn add_account(&mut self, key: Key) -> Option<Place> {
+        let slot = self.slots.get_mut(num::index(key.slot))?.as_mut()?;
+        let place = slot.accounts.insert(key, Account::fresh(key, &slot.rule))?;
+        self.counters = self.counters.saturating_add(1);
+        Some(place)
+    }
+}
+
+/// The motion of an account, set going if it was at rest.
+pub(crate) fn motion_of<'a>(
+    motions: &'a mut slab::Slab<Motion>,
+    account: &mut Account,
+    counters: usize,
+) -> Option<&'a mut Motion> {
+    let at = match account.motion() {
+        Some(at) => at,
+        None => {
+            let at = motions.insert(Motion::new(counters));
+            account.set_motion(Some(at));
+            at
+        }
+    };
+    motions.get_mut(at)
+}

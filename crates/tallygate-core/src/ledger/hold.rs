@@ -1,0 +1,392 @@
+//! Reservations: open, extended, ended.
+use super::judge::Claim;
+use super::timers::Event;
+use super::{Ask, Keys, Ledger};
+use crate::account::Key;
+use crate::counter::{Held, Moment};
+use crate::decision::{Decision, EndError, Extended, FullError, Outcome, Receipt};
+use crate::id::ReservationId;
+use crate::metric::{Amounts, Metric};
+use crate::num;
+use crate::time::{Span, Time};
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
+
+/// How many times a reservation may be extended by amounts.
+pub const MAX_EXTENSIONS: usize = 256;
+
+/// What a call really used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Used {
+    /// Exactly this.
+    Exactly(Amounts),
+    /// At least this: nothing held is returned, and what is above the hold is charged.
+    AtLeast(Amounts),
+}
+
+/// An open reservation.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    tag: u64,
+    seq: u64,
+    admitted: Time,
+    pub(crate) deadline: Time,
+    demand: Amounts,
+    keys: Keys,
+    name: Option<u128>,
+    extensions: Vec<Extension>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Extension {
+    seq: u64,
+    at: Time,
+    more: Amounts,
+}
+
+impl Hold {
+    pub(crate) fn new(ask: &Ask<'_>, moment: Moment, seed: [u64; 2]) -> Self {
+        let mut hasher = SipHasher13::new_with_keys(seed[0], seed[1]);
+        hasher.write_u64(moment.seq);
+        Self {
+            tag: hasher.finish(),
+            seq: moment.seq,
+            admitted: moment.at,
+            deadline: moment.deadline,
+            demand: *ask.demand,
+            keys: ask.keys.clone(),
+            name: ask.idempotency,
+            extensions: Vec::new(),
+        }
+    }
+
+    /// All that it holds.
+    pub(crate) fn total(&self) -> Amounts {
+        let add =
+            |sum: Amounts, extension: &Extension| sum.zip(&extension.more, u64::saturating_add);
+        self.extensions.iter().fold(self.demand, add)
+    }
+
+    /// The counters it is charged to.
+    pub(crate) fn keys_mut(&mut self) -> &mut Keys {
+        &mut self.keys
+    }
+
+    /// The moments it was charged at, with what was held then.
+    fn parts(&self) -> impl Iterator<Item = (Moment, &Amounts)> {
+        let first = (self.moment(self.seq, self.admitted), &self.demand);
+        let later = self.extensions.iter();
+        std::iter::once(first).chain(later.map(|part| (self.moment(part.seq, part.at), &part.more)))
+    }
+
+    fn moment(&self, seq: u64, at: Time) -> Moment {
+        Moment {
+            seq,
+            at,
+            deadline: self.deadline,
+        }
+    }
+}
+
+impl Ledger {
+    /// Replaces the held amounts by the real ones, as if they had been known at admission.
+    /// A repeat answers the first receipt.
+    ///
+    /// # Errors
+    /// When the reservation is unknown or ended otherwise.
+    pub fn settle(
+        &mut self,
+        id: ReservationId,
+        used: Used,
+        now: Time,
+    ) -> Result<Receipt, EndError> {
+        let at = match self.open_or_ended(id, Outcome::Settled, now)? {
+            Ok(at) => at,
+            Err(receipt) => return Ok(receipt),
+        };
+        Ok(self.end(at, Outcome::Settled, used))
+    }
+
+    /// Gives all back. A repeat answers the first receipt.
+    ///
+    /// # Errors
+    /// When the reservation is unknown or ended otherwise.
+    pub fn cancel(&mut self, id: ReservationId, now: Time) -> Result<Receipt, EndError> {
+        let at = match self.open_or_ended(id, Outcome::Cancelled, now)? {
+            Ok(at) => at,
+            Err(receipt) => return Ok(receipt),
+        };
+        Ok(self.end(at, Outcome::Cancelled, Used::Exactly(Amounts::ZERO)))
+    }
+
+    /// Adds `more` to the hold if it fits all limits, and moves the deadline to `ttl` from now if one is given.
+    /// An extension belongs to a call under way and does not stand in line.
+    ///
+    /// # Errors
+    /// When the reservation is unknown or has ended, or was extended [`MAX_EXTENSIONS`] times.
+    pub fn extend(
+        &mut self,
+        id: ReservationId,
+        more: &Amounts,
+        ttl: Option<Span>,
+        now: Time,
+    ) -> Result<Extended, ExtendError> {
+        let now = self.advance(now);
+        let at = match self.find(id) {
+            Some(at) => at,
+            None => return Err(self.ended(id).into()),
+        };
+        if *more != Amounts::ZERO
+            && let Some(refused) = self.add_part(at, more)?
+        {
+            return Ok(refused);
+        }
+        if let Some(ttl) = ttl {
+            self.postpone(at, now.plus(ttl));
+        }
+        let hold = self.holds.get(at).ok_or(EndError::Unknown)?;
+        Ok(Extended::Granted {
+            expires_at: hold.deadline,
+            reserved: hold.total(),
+        })
+    }
+
+    /// The open hold of this name.
+    pub(crate) fn open_hold(&self, id: ReservationId) -> Option<&Hold> {
+        self.holds.get(self.find(id)?)
+    }
+
+    pub(crate) fn id_of(&self, at: usize) -> Option<ReservationId> {
+        let hold = self.holds.get(at)?;
+        let high = (num::length(at) << 32) | u64::from(num::low32(hold.seq));
+        Some(ReservationId::from_parts(high, hold.tag))
+    }
+
+    /// Whether the hold at this place is the one numbered `seq` and ends at `at`.
+    pub(crate) fn ends_at(&self, place: usize, seq: u64, at: Time) -> bool {
+        let hold = self.holds.get(place);
+        hold.is_some_and(|hold| hold.seq == seq && hold.deadline == at)
+    }
+
+    /// Ends a hold whose deadline has passed: its amounts are kept as used.
+    pub(crate) fn expire(&mut self, at: usize) {
+        if let Some(hold) = self.holds.get(at) {
+            let kept = hold.total();
+            self.end(at, Outcome::Expired, Used::AtLeast(kept));
+        }
+    }
+
+    fn find(&self, id: ReservationId) -> Option<usize> {
+        let (high, tag) = id.parts();
+        let at = num::index(num::low32(high >> 32));
+        let hold = self.holds.get(at)?;
+        (hold.tag == tag && num::low32(hold.seq) == num::low32(high)).then_some(at)
+    }
+
+    fn ended(&self, id: ReservationId) -> EndError {
+        let receipt = self.receipts.find(id);
+        receipt.map_or(EndError::Unknown, |receipt| EndError::Ended(*receipt))
+    }
+
+    /// The place of an open hold, or the receipt if it has ended as is wanted.
+    fn open_or_ended(
+        &mut self,
+        id: ReservationId,
+        wanted: Outcome,
+        now: Time,
+    ) -> Result<Result<usize, Receipt>, EndError> {
+        self.advance(now);
+        match (self.find(id), self.ended(id)) {
+            (Some(at), _) => Ok(Ok(at)),
+            (None, EndError::Ended(receipt)) if receipt.outcome == wanted => Ok(Err(receipt)),
+            (None, ended) => Err(ended),
+        }
+    }
+
+    fn end(&mut self, at: usize, outcome: Outcome, used: Used) -> Receipt {
+        let id = self.id_of(at).unwrap_or(ReservationId::from_bits(0));
+        let hold = self.holds.remove(at);
+        let mut receipt = receipt_of(&hold, outcome, used);
+        for key in hold.keys.0.clone() {
+            self.end_on(key, &hold, used, &mut receipt.debt);
+        }
+        self.receipts.keep(id, receipt, hold.name, self.now);
+        self.receipts.trim(&self.bounds, self.now);
+        self.serve_agenda();
+        self.drop_overtaken();
+        receipt
+    }
+
+    fn end_on(&mut self, key: Key, hold: &Hold, used: Used, debt: &mut Amounts) {
+        let Some(Some(slot)) = self.slots.get_mut(num::index(key.slot)) else {
+            return;
+        };
+        slot.refresh(self.now, self.offset);
+        let (limits, accounts) = slot.split(self.now);
+        let Some(account) = accounts.lookup_mut(key) else {
+            return;
+        };
+        let Some(place) = account.motion() else {
+            return;
+        };
+        let Some(motion) = self.motions.get_mut(place) else {
+            return;
+        };
+        motion.open = motion.open.saturating_sub(1);
+        let tracks = motion.tracks.iter_mut().zip(&motion.lines);
+        let counters = account.states_mut().iter_mut().zip(tracks);
+        for (at, ((limit, gate), (state, (track, line)))) in limits.zip(counters).enumerate() {
+            for (moment, amounts) in charges(hold, limit.metric, used) {
+                gate.settle(state, track, moment, amounts);
+            }
+            let over = gate.used(state).saturating_sub(limit.meter.largest());
+            debt.set(limit.metric, debt.get(limit.metric).max(over));
+            if !line.waiters.is_empty() {
+                self.agenda.push((key, at));
+            }
+        }
+        if motion.is_still() {
+            account.set_motion(None);
+            self.motions.remove(place);
+        }
+    }
+
+    /// Charges an extension; answers the refusal if it does not fit.
+    fn add_part(&mut self, at: usize, more: &Amounts) -> Result<Option<Extended>, ExtendError> {
+        let hold = self.holds.get(at).ok_or(EndError::Unknown)?;
+        if hold.extensions.len() >= MAX_EXTENSIONS {
+            return Err(ExtendError::TooOften);
+        }
+        let keys = hold.keys.clone();
+        let deadline = hold.deadline;
+        let claim = Claim {
+            keys: &keys,
+            demand: more,
+            order: 0,
+        };
+        let Some(places) = self.places(claim) else {
+            return Ok(Some(match self.refusal(self.verdict(claim)) {
+                Decision::Never(never) => Extended::Never(never),
+                Decision::Deny(denial) => Extended::Deny(denial),
+                Decision::Admit(_) => return Ok(None),
+            }));
+        };
+        let seq = self.next_seq();
+        let moment = Moment {
+            seq,
+            at: self.now,
+            deadline,
+        };
+        for (key, place) in keys.0.iter().zip(places) {
+            self.reserve_on(*key, place, (more, moment), &mut Vec::new());
+            self.close_count(*key);
+        }
+        let part = Extension {
+            seq,
+            at: self.now,
+            more: *more,
+        };
+        if let Some(hold) = self.holds.get_mut(at) {
+            hold.extensions.push(part);
+        }
+        Ok(None)
+    }
+
+    /// An extension is part of a reservation that is counted as open already.
+    fn close_count(&mut self, key: Key) {
+        let slot = self
+            .slots
+            .get(num::index(key.slot))
+            .and_then(Option::as_ref);
+        let place = slot.and_then(|slot| slot.accounts.lookup(key)?.motion());
+        if let Some(motion) = place.and_then(|place| self.motions.get_mut(place)) {
+            motion.open = motion.open.saturating_sub(1);
+        }
+    }
+
+    fn postpone(&mut self, at: usize, deadline: Time) {
+        let Some(hold) = self.holds.get_mut(at) else {
+            return;
+        };
+        hold.deadline = deadline;
+        let moments: Vec<Moment> = hold.parts().map(|(moment, _)| moment).collect();
+        self.timers.push(deadline, Event::Deadline(at, hold.seq));
+        for key in &hold.keys.0 {
+            let Some(Some(slot)) = self.slots.get(num::index(key.slot)) else {
+                continue;
+            };
+            let place = slot
+                .accounts
+                .lookup(*key)
+                .and_then(|account| account.motion());
+            let Some(motion) = place.and_then(|place| self.motions.get_mut(place)) else {
+                continue;
+            };
+            for ((number, limit), track) in
+                slot.rule.limits.iter().enumerate().zip(&mut motion.tracks)
+            {
+                let gate = slot.gate(limit, number, self.now);
+                moments
+                    .iter()
+                    .for_each(|moment| gate.postpone(track, *moment));
+            }
+        }
+    }
+}
+
+/// What each moment of a hold took of a metric, and what of it was used.
+fn charges(hold: &Hold, metric: Metric, used: Used) -> impl Iterator<Item = (Moment, Held)> {
+    let kept = keeps(hold, metric, used);
+    let truth = match used {
+        Used::Exactly(amounts) | Used::AtLeast(amounts) => amounts.get(metric),
+    };
+    hold.parts()
+        .enumerate()
+        .map(move |(at, (moment, amounts))| {
+            let held = amounts.get(metric);
+            let used = match (kept, at) {
+                (true, _) => held,
+                (false, 0) => truth,
+                (false, _) => 0,
+            };
+            (moment, Held { held, used })
+        })
+}
+
+/// Whether the held amounts of a metric stand as they are.
+fn keeps(hold: &Hold, metric: Metric, used: Used) -> bool {
+    match used {
+        Used::Exactly(_) => false,
+        Used::AtLeast(amounts) => amounts.get(metric) <= hold.total().get(metric),
+    }
+}
+
+fn receipt_of(hold: &Hold, outcome: Outcome, used: Used) -> Receipt {
+    let held = hold.total();
+    let charged = match used {
+        Used::Exactly(amounts) => amounts,
+        Used::AtLeast(amounts) => amounts.zip(&held, u64::max),
+    };
+    let charged = charged.with(Metric::CONCURRENCY, 0);
+    Receipt {
+        outcome,
+        charged,
+        returned: held.zip(&charged, u64::saturating_sub),
+        debt: Amounts::ZERO,
+    }
+}
+
+/// Why a reservation was not extended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtendError {
+    /// It is unknown or has ended.
+    #[error(transparent)]
+    Ended(#[from] EndError),
+    /// It was extended [`MAX_EXTENSIONS`] times.
+    #[error("the reservation was extended 256 times already")]
+    TooOften,
+    /// A bound of the ledger is reached.
+    #[error(transparent)]
+    Full(#[from] FullError),
+}

@@ -1,0 +1,440 @@
+//! Waiting lines.
+//!
+//! A caller stands in the line of one counter: of those that block it, the one that will have room last. The
+//! lines are kept by arrival. The first of a line is asked again at the exact instant its counter has room, and when
+//! something is given back to it; if another counter blocks it then, it moves to that line, to the place
+//! its arrival gives it, and the next one is asked. So a caller blocked by its own limit holds nobody up, and
+//! nobody who came later takes room on a counter whose line an earlier caller stands in.
+use super::judge::{Blocker, Claim, NEWCOMER, Verdict};
+use super::timers::Event;
+use super::{Ask, Keys, Ledger};
+use crate::account::{Key, Line};
+use crate::decision::{Decision, FullError};
+use crate::metric::Amounts;
+use crate::num;
+use crate::time::{Span, Time};
+
+/// A caller's place in line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    at: u32,
+    order: u64,
+}
+
+/// What came of asking with patience.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// The answer is known.
+    Decided(Decision),
+    /// The caller stands in line; the answer comes with [`Ledger::take_answers`].
+    Waiting(Ticket),
+}
+
+/// A caller in line.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    order: u64,
+    keys: Keys,
+    demand: Amounts,
+    ttl: Span,
+    idempotency: Option<u128>,
+    since: Time,
+    /// The counter in whose line it stands.
+    stands: (Key, usize),
+}
+
+impl Waiter {
+    fn ask(&self) -> Ask<'_> {
+        Ask {
+            keys: &self.keys,
+            demand: &self.demand,
+            ttl: self.ttl,
+            idempotency: self.idempotency,
+        }
+    }
+
+    /// The counters it would be charged to.
+    pub(crate) fn keys_mut(&mut self) -> &mut Keys {
+        &mut self.keys
+    }
+
+    /// Whether it stands in the line of a counter of this rule.
+    pub(crate) fn stands_at(&self, slot: u32) -> bool {
+        self.stands.0.slot == slot
+    }
+}
+
+impl Ledger {
+    /// Decides, or lets the caller stand in line until `until`. A wait that cannot succeed by then, whatever
+    /// is given back, is refused at once.
+    ///
+    /// # Errors
+    /// When a bound of the ledger is reached.
+    pub fn wait(&mut self, ask: &Ask<'_>, until: Time, now: Time) -> Result<Entry, FullError> {
+        self.advance(now);
+        if let Some(replay) = self.replay(ask) {
+            return Ok(Entry::Decided(replay));
+        }
+        let claim = Claim {
+            keys: ask.keys,
+            demand: ask.demand,
+            order: NEWCOMER,
+        };
+        if let Some(places) = self.places(claim) {
+            let admission = self.hold(ask, &places, Span::ZERO)?;
+            return Ok(Entry::Decided(Decision::Admit(admission)));
+        }
+        match self.verdict(claim) {
+            Verdict::Blocked(blockers)
+                if blockers.iter().all(|blocker| blocker.soonest <= until) =>
+            {
+                self.enqueue(ask, &blockers, until).map(Entry::Waiting)
+            }
+            verdict => Ok(Entry::Decided(self.refusal(verdict))),
+        }
+    }
+
+    /// Takes a caller out of its line; nothing is held for it.
+    pub fn leave(&mut self, ticket: Ticket, now: Time) {
+        self.advance(now);
+        if self.is_waiting(ticket) {
+            self.remove(ticket.at);
+            self.serve_agenda();
+        }
+    }
+
+    /// Asks every caller in line again: a limit was changed.
+    pub(crate) fn ask_all_again(&mut self) {
+        let mut lines: Vec<(Key, usize)> = self
+            .waiters
+            .iter()
+            .map(|(_, waiter)| waiter.stands)
+            .collect();
+        lines.sort_unstable();
+        lines.dedup();
+        self.agenda.extend(lines);
+        self.serve_agenda();
+    }
+
+    /// Answers, as admitted without limit, those who stand in the line of a rule that has gone.
+    pub(crate) fn rehome(&mut self, at: u32) {
+        let (order, keys, demand) = match self.waiters.get(num::index(at)) {
+            Some(waiter) => (waiter.order, waiter.keys.clone(), waiter.demand),
+            None => return,
+        };
+        let claim = Claim {
+            keys: &keys,
+            demand: &demand,
+            order,
+        };
+        match self.places(claim) {
+            Some(_) => self.admit_waiter(at),
+            None => match self.verdict(claim) {
+                Verdict::Blocked(blockers) => self.stand(at, &blockers),
+                never @ Verdict::Never(_) => {
+                    let refusal = self.refusal(never);
+                    self.answer(at, refusal);
+                }
+            },
+        }
+    }
+
+    /// Serves every line on the agenda.
+    pub(crate) fn serve_agenda(&mut self) {
+        while let Some((key, at)) = self.agenda.pop() {
+            while self.serve_first(key, at) {}
+        }
+    }
+
+    pub(crate) fn run_timers(&mut self) {
+        while let Some((at, event)) = self.timers.first() {
+            if at > self.now {
+                break;
+            }
+            self.timers.pop();
+            if self.is_live(at, event) {
+                self.happen(event);
+            }
+        }
+    }
+
+    /// Whether an event was not overtaken.
+    pub(crate) fn is_live(&self, at: Time, event: Event) -> bool {
+        match event {
+            Event::Deadline(place, seq) => self.ends_at(place, seq, at),
+            Event::Turn(key, counter) => self
+                .line(key, counter)
+                .is_some_and(|line| line.wake == Some(at)),
+            Event::Patience(at, order) => self.is_waiting(Ticket { at, order }),
+        }
+    }
+
+    /// Drops overtaken events once they are the greater part.
+    pub(crate) fn drop_overtaken(&mut self) {
+        let live = self
+            .holds
+            .len()
+            .saturating_add(self.waiters.len().saturating_mul(2));
+        if self.timers.is_stale(live) {
+            let mut timers = std::mem::take(&mut self.timers);
+            timers.retain(|at, event| self.is_live(at, event));
+            self.timers = timers;
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Deadline(place, _) => self.expire(place),
+            Event::Turn(key, counter) => {
+                self.agenda.push((key, counter));
+                self.serve_agenda();
+            }
+            Event::Patience(at, _) => self.lose_patience(at),
+        }
+    }
+
+    fn lose_patience(&mut self, at: u32) {
+        let Some(waiter) = self.waiters.get(num::index(at)) else {
+            return;
+        };
+        let claim = Claim {
+            keys: &waiter.keys,
+            demand: &waiter.demand,
+            order: waiter.order,
+        };
+        let refusal = self.refusal(self.verdict(claim));
+        self.answer(at, refusal);
+        self.serve_agenda();
+    }
+
+    /// Asks the first of a line; whether the next one is to be asked as well.
+    fn serve_first(&mut self, key: Key, counter: usize) -> bool {
+        let Some(at) = self
+            .line(key, counter)
+            .and_then(|line| line.waiters.first_key_value())
+            .map(|(_, at)| *at)
+        else {
+            return false;
+        };
+        let Some(waiter) = self.waiters.get(num::index(at)) else {
+            return false;
+        };
+        let (keys, demand, order) = (waiter.keys.clone(), waiter.demand, waiter.order);
+        let claim = Claim {
+            keys: &keys,
+            demand: &demand,
+            order,
+        };
+        if self.places(claim).is_some() {
+            self.admit_waiter(at);
+            return true;
+        }
+        match self.verdict(claim) {
+            never @ Verdict::Never(_) => {
+                let refusal = self.refusal(never);
+                self.answer(at, refusal);
+                true
+            }
+            Verdict::Blocked(blockers) => self.keep_or_move(at, (key, counter), &blockers),
+        }
+    }
+
+    /// Whether the blocked first of a line left it for another's.
+    fn keep_or_move(&mut self, at: u32, here: (Key, usize), blockers: &[Blocker]) -> bool {
+        let Some(last) = latest(blockers) else {
+            return false;
+        };
+        if (last.key, last.at) == here {
+            self.wake_at(here, last.instant);
+            return false;
+        }
+        self.unline(at);
+        self.stand(at, blockers);
+        true
+    }
+
+    /// Puts a caller in the line of the counter that will have room last.
+    fn stand(&mut self, at: u32, blockers: &[Blocker]) {
+        let Some(last) = latest(blockers) else { return };
+        let there = (last.key, last.at);
+        let Some(waiter) = self.waiters.get_mut(num::index(at)) else {
+            return;
+        };
+        waiter.stands = there;
+        let order = waiter.order;
+        let amount = waiter.demand;
+        let metric = self
+            .slot(there.0.slot)
+            .and_then(|slot| slot.rule.limits.get(there.1))
+            .map(|limit| limit.metric);
+        let Some(line) = self.line_mut(there) else {
+            return;
+        };
+        line.waiters.insert(order, at);
+        line.queued = line
+            .queued
+            .saturating_add(metric.map_or(0, |metric| amount.get(metric)));
+        if line
+            .waiters
+            .first_key_value()
+            .is_some_and(|(first, _)| *first == order)
+        {
+            self.agenda.push(there);
+        }
+    }
+
+    fn wake_at(&mut self, here: (Key, usize), instant: Time) {
+        let changed = self
+            .line_mut(here)
+            .is_some_and(|line| line.wake.replace(instant) != Some(instant));
+        if changed {
+            self.timers.push(instant, Event::Turn(here.0, here.1));
+            self.drop_overtaken();
+        }
+    }
+
+    fn enqueue(
+        &mut self,
+        ask: &Ask<'_>,
+        blockers: &[Blocker],
+        until: Time,
+    ) -> Result<Ticket, FullError> {
+        if self.waiters.len() >= self.bounds.waiters {
+            return Err(FullError::Waiters(self.waiters.len()));
+        }
+        let order = self.next_seq();
+        let place = self.waiters.insert(Waiter {
+            order,
+            keys: ask.keys.clone(),
+            demand: *ask.demand,
+            ttl: ask.ttl,
+            idempotency: ask.idempotency,
+            since: self.now,
+            stands: (
+                Key {
+                    slot: 0,
+                    high: 0,
+                    low: 0,
+                },
+                0,
+            ),
+        });
+        let at = num::index32(place);
+        self.timers.push(until, Event::Patience(at, order));
+        self.stand(at, blockers);
+        self.serve_agenda();
+        Ok(Ticket { at, order })
+    }
+
+    fn admit_waiter(&mut self, at: u32) {
+        let Some(waiter) = self.waiters.get(num::index(at)) else {
+            return;
+        };
+        let (keys, demand) = (waiter.keys.clone(), waiter.demand);
+        let ask = Ask {
+            keys: &keys,
+            demand: &demand,
+            ..waiter.ask()
+        };
+        let waited = self.now.since(waiter.since);
+        let order = waiter.order;
+        let replay = self.replay(&ask);
+        let decision = match (
+            replay,
+            self.places(Claim {
+                keys: &keys,
+                demand: &demand,
+                order,
+            }),
+        ) {
+            (Some(replay), _) => replay,
+            (None, Some(places)) => match self.hold(&ask, &places, waited) {
+                Ok(admission) => Decision::Admit(admission),
+                Err(_) => self.refusal(Verdict::Blocked(Vec::new())),
+            },
+            (None, None) => return,
+        };
+        self.answer(at, decision);
+    }
+
+    fn answer(&mut self, at: u32, decision: Decision) {
+        if let Some(waiter) = self.waiters.get(num::index(at)) {
+            let ticket = Ticket {
+                at,
+                order: waiter.order,
+            };
+            self.remove(at);
+            self.answers.push((ticket, decision));
+        }
+    }
+
+    /// Takes a caller out of its line and forgets it; the line is to be served.
+    fn remove(&mut self, at: u32) {
+        let here = self.unline(at);
+        self.waiters.try_remove(num::index(at));
+        self.agenda.extend(here);
+    }
+
+    /// Takes a caller out of its line.
+    fn unline(&mut self, at: u32) -> Option<(Key, usize)> {
+        let waiter = self.waiters.get(num::index(at))?;
+        let (here, order, demand) = (waiter.stands, waiter.order, waiter.demand);
+        let metric = self.slot(here.0.slot)?.rule.limits.get(here.1)?.metric;
+        let line = self.line_mut(here)?;
+        if line.waiters.remove(&order).is_some() {
+            line.queued = line.queued.saturating_sub(demand.get(metric));
+            line.wake = None;
+        }
+        self.rest(here.0);
+        Some(here)
+    }
+
+    /// Lets an account come to rest if nothing moves on it any more.
+    fn rest(&mut self, key: Key) {
+        let Some(Some(slot)) = self.slots.get_mut(num::index(key.slot)) else {
+            return;
+        };
+        let Some(account) = slot.accounts.lookup_mut(key) else {
+            return;
+        };
+        let Some(place) = account.motion() else {
+            return;
+        };
+        if self
+            .motions
+            .get(place)
+            .is_some_and(crate::account::Motion::is_still)
+        {
+            account.set_motion(None);
+            self.motions.remove(place);
+        }
+    }
+
+    fn is_waiting(&self, ticket: Ticket) -> bool {
+        let waiter = self.waiters.get(num::index(ticket.at));
+        waiter.is_some_and(|waiter| waiter.order == ticket.order)
+    }
+
+    fn line(&self, key: Key, counter: usize) -> Option<&Line> {
+        let account = self.slot(key.slot)?.accounts.lookup(key)?;
+        self.motions.get(account.motion()?)?.lines.get(counter)
+    }
+
+    fn line_mut(&mut self, (key, counter): (Key, usize)) -> Option<&mut Line> {
+        let slot = self.slots.get_mut(num::index(key.slot))?.as_mut()?;
+        let limits = slot.rule.limits.len();
+        let account = slot.accounts.lookup_mut(key)?;
+        let motion = super::admit::motion_of(&mut self.motions, account, limits)?;
+        motion.lines.get_mut(counter)
+    }
+}
+
+/// The counter that will have room last.
+fn latest(blockers: &[Blocker]) -> Option<&Blocker> {
+    blockers.iter().max_by_key(|blocker| {
+        (
+            blocker.instant,
+            std::cmp::Reverse((blocker.key, blocker.at)),
+        )
+    })
+}

@@ -1,0 +1,197 @@
+//! A rule in force, with its accounts.
+use crate::account::{Account, Accounts, Key};
+use crate::calendar::{Window, window_at};
+use crate::counter::{Gate, State};
+use crate::decision::Standing;
+use crate::meter::Meter;
+use crate::num;
+use crate::policy::{CompiledLimit, CompiledRule, value_of};
+use crate::time::{Span, Time};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::hash::Hasher;
+use std::sync::Arc;
+
+/// A rule in force.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) rule: Arc<CompiledRule>,
+    pub(crate) accounts: Accounts,
+    /// The calendar window each limit is in, on the ledger's clock; of `fixed` limits only.
+    windows: Vec<Option<Window>>,
+    /// The earliest end of them.
+    turns: Time,
+    tag: u64,
+}
+
+impl Slot {
+    pub(crate) fn new(rule: Arc<CompiledRule>, seed: [u64; 2]) -> Self {
+        let mut hasher = SipHasher13::new_with_keys(seed[0], seed[1]);
+        hasher.write(rule.tag.as_bytes());
+        let tag = hasher.finish128().h1;
+        let windows = rule.limits.iter().map(|_| None).collect();
+        Self {
+            rule,
+            accounts: Accounts::new(),
+            windows,
+            turns: Time::ZERO,
+            tag,
+        }
+    }
+
+    /// Puts a rule in force that differs in its amounts only.
+    pub(crate) fn change(&mut self, rule: Arc<CompiledRule>) {
+        self.rule = rule;
+        self.turn();
+    }
+
+    /// Looks the calendar up anew at the next occasion.
+    pub(crate) fn turn(&mut self) {
+        self.turns = Time::ZERO;
+    }
+
+    /// The key of a subject's account.
+    pub(crate) fn key(&self, slot: u32, subject: &[(&str, &str)], seed: [u64; 2]) -> Key {
+        let mut hasher = SipHasher13::new_with_keys(seed[0] ^ self.tag, seed[1]);
+        for label in &self.rule.per {
+            let value = value_of(subject, label).unwrap_or("");
+            hasher.write_u64(num::length(value.len()));
+            hasher.write(value.as_bytes());
+        }
+        let hash = hasher.finish128();
+        Key {
+            slot,
+            high: num::low32(hash.h2),
+            low: hash.h1,
+        }
+    }
+
+    /// Brings the calendar windows to `now`; `offset` is the wall clock's lead in nanoseconds.
+    #[inline]
+    pub(crate) fn refresh(&mut self, now: Time, offset: i64) {
+        if now >= self.turns {
+            self.refresh_windows(now, offset);
+        }
+    }
+
+    fn refresh_windows(&mut self, now: Time, offset: i64) {
+        self.turns = Time::MAX;
+        for (limit, cached) in self.rule.limits.iter().zip(&mut self.windows) {
+            if let Meter::Fixed {
+                window, timezone, ..
+            } = &limit.meter
+            {
+                let fresh = window_at(*window, timezone, shifted(now, offset));
+                let fresh = on_ledger_clock(fresh, offset);
+                let current = never_back(*cached, fresh);
+                self.turns = self.turns.min(current.end);
+                *cached = Some(current);
+            }
+        }
+    }
+
+    /// The gate of its limit number `at`.
+    #[inline]
+    pub(crate) fn gate<'a>(&self, limit: &'a CompiledLimit, at: usize, now: Time) -> Gate<'a> {
+        gate(&self.windows, limit, at, now)
+    }
+
+    /// Its limits, each with its gate, beside its accounts to be changed.
+    #[inline]
+    pub(crate) fn split(
+        &mut self,
+        now: Time,
+    ) -> (
+        impl Iterator<Item = (&CompiledLimit, Gate<'_>)>,
+        &mut Accounts,
+    ) {
+        let windows = &self.windows;
+        let limits = self.rule.limits.iter().enumerate();
+        let gates = limits.map(move |(at, limit)| (limit, gate(windows, limit, at, now)));
+        (gates, &mut self.accounts)
+    }
+
+    /// The state of its counter number `at`, a fresh one if there is no account.
+    pub(crate) fn state(&self, account: Option<&Account>, at: usize) -> State {
+        let known = account.and_then(|account| account.states().get(at));
+        let fresh = || {
+            self.rule
+                .limits
+                .get(at)
+                .map_or(State::Gauge(0), |limit| State::fresh(&limit.meter))
+        };
+        known.cloned().unwrap_or_else(fresh)
+    }
+
+    /// Drops accounts of the next table that are as good as fresh.
+    pub(crate) fn sweep(&mut self, now: Time, offset: i64) -> usize {
+        self.refresh(now, offset);
+        let windows = &self.windows;
+        let rule = &self.rule;
+        self.accounts.sweep(|account| {
+            let limits = rule.limits.iter().zip(windows).zip(account.states());
+            limits.into_iter().all(|((limit, window), state)| {
+                Gate {
+                    meter: &limit.meter,
+                    window: *window,
+                    now,
+                }
+                .is_fresh(state)
+            })
+        })
+    }
+}
+
+#[inline]
+fn gate<'a>(
+    windows: &[Option<Window>],
+    limit: &'a CompiledLimit,
+    at: usize,
+    now: Time,
+) -> Gate<'a> {
+    let window = match limit.meter {
+        Meter::Fixed { .. } => windows.get(at).copied().flatten(),
+        _ => None,
+    };
+    Gate {
+        meter: &limit.meter,
+        window,
+        now,
+    }
+}
+
+/// A standing as it is shown.
+pub(crate) fn standing(limit: &CompiledLimit, used: u64, reset: Span) -> Standing {
+    let most = limit.meter.largest();
+    Standing {
+        limit: limit.info.clone(),
+        used,
+        remaining: most.saturating_sub(used),
+        debt: used.saturating_sub(most),
+        reset: reset.into(),
+    }
+}
+
+/// A clock that was set back re-opens no window: the later one stays until the wall reaches its end.
+fn never_back(before: Option<Window>, fresh: Window) -> Window {
+    match before {
+        Some(before) if fresh.number < before.number => Window {
+            number: before.number,
+            start: before.start,
+            end: fresh.end,
+        },
+        _ => fresh,
+    }
+}
+
+fn on_ledger_clock(window: Window, offset: i64) -> Window {
+    let back = offset.saturating_neg();
+    Window {
+        start: shifted(window.start, back),
+        end: shifted(window.end, back),
+        ..window
+    }
+}
+
+fn shifted(time: Time, offset: i64) -> Time {
+    Time::from_nanos(time.as_nanos().saturating_add_signed(offset))
+}
