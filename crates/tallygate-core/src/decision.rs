@@ -123,7 +123,7 @@ pub struct Receipt {
 }
 
 /// Why a reservation could not be settled, cancelled or extended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndError {
     /// No reservation of this name is known: never made, or ended too long ago.
@@ -131,7 +131,7 @@ pub enum EndError {
     Unknown,
     /// It ended otherwise before; that outcome stands.
     #[error("the reservation has ended already")]
-    Ended(Receipt),
+    Ended(Box<Receipt>),
 }
 
 /// Why a demand could not be decided.

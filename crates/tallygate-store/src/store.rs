@@ -132,7 +132,10 @@ pub enum SettleError {
     Unknown,
     /// It ended otherwise before; that outcome stands.
     #[error("the reservation has ended already")]
-    Standing(Receipt),
+    Standing(Box<Receipt>),
+    /// It was extended as often as a reservation may be.
+    #[error("the reservation was extended too often")]
+    TooOften,
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -132,9 +132,8 @@ impl Ledger {
         now: Time,
     ) -> Result<Extended, ExtendError> {
         let now = self.advance(now);
-        let at = match self.find(id) {
-            Some(at) => at,
-            None => return Err(self.ended(id).into()),
+        let Some(at) = self.find(id) else {
+            return Err(self.ended(id).into());
         };
         if *more != Amounts::ZERO
             && let Some(refused) = self.add_part(at, more)?
@@ -185,7 +184,9 @@ impl Ledger {
 
     fn ended(&self, id: ReservationId) -> EndError {
         let receipt = self.receipts.find(id);
-        receipt.map_or(EndError::Unknown, |receipt| EndError::Ended(*receipt))
+        receipt.map_or(EndError::Unknown, |receipt| {
+            EndError::Ended(Box::new(*receipt))
+        })
     }
 
     /// The place of an open hold, or the receipt if it has ended as is wanted.
@@ -198,7 +199,7 @@ impl Ledger {
         self.advance(now);
         match (self.find(id), self.ended(id)) {
             (Some(at), _) => Ok(Ok(at)),
-            (None, EndError::Ended(receipt)) if receipt.outcome == wanted => Ok(Err(receipt)),
+            (None, EndError::Ended(receipt)) if receipt.outcome == wanted => Ok(Err(*receipt)),
             (None, ended) => Err(ended),
         }
     }
@@ -377,7 +378,7 @@ fn receipt_of(hold: &Hold, outcome: Outcome, used: Used) -> Receipt {
 }
 
 /// Why a reservation was not extended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtendError {
     /// It is unknown or has ended.

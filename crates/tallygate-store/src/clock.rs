@@ -1,0 +1,78 @@
+//! What time it is.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+use tallygate_core::{Span, Time};
+
+/// A store's clock: it never goes back, whatever happens to the machine's wall clock.
+#[derive(Debug, Clone)]
+pub enum Clock {
+    /// The wall clock at its making, and a monotonic clock since.
+    System {
+        /// When it was made, by the monotonic clock.
+        started: Instant,
+        /// When it was made, by the wall clock.
+        wall: Time,
+    },
+    /// A clock that stands until it is moved.
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The machine's clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::System {
+            started: Instant::now(),
+            wall: wall(),
+        }
+    }
+
+    /// A clock that stands at `start` until [`Self::pass`].
+    #[must_use]
+    pub fn manual(start: Time) -> Self {
+        Self::Manual(Arc::new(AtomicU64::new(start.as_nanos())))
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        match self {
+            Self::System { started, wall } => wall.plus(Span::from(started.elapsed())),
+            Self::Manual(nanos) => Time::from_nanos(nanos.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Moves a manual clock; the system's passes by itself.
+    pub fn pass(&self, length: Duration) {
+        if let Self::Manual(nanos) = self {
+            nanos.fetch_add(Span::from(length).as_nanos(), Ordering::SeqCst);
+        }
+    }
+
+    /// How far the wall clock is ahead of this one, in nanoseconds: not zero once it was stepped.
+    pub(crate) fn wall_offset(&self) -> i64 {
+        match self {
+            Self::Manual(_) => 0,
+            Self::System { .. } => {
+                let (wall, own) = (wall(), self.now());
+                let ahead = i64::try_from(wall.since(own).as_nanos()).unwrap_or(i64::MAX);
+                let behind = i64::try_from(own.since(wall).as_nanos()).unwrap_or(i64::MAX);
+                ahead.saturating_sub(behind)
+            }
+        }
+    }
+
+    /// The monotonic instant at which it will be `time`.
+    pub(crate) fn instant(&self, time: Time) -> Option<Instant> {
+        match self {
+            Self::Manual(_) => None,
+            Self::System { started, wall } => started.checked_add(time.since(*wall).into()),
+        }
+    }
+}
+
+fn wall() -> Time {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Time::from_nanos(since.map_or(0, |length| Span::from(length).as_nanos()))
+}
