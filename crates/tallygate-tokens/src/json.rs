@@ -86,6 +86,24 @@ impl<'a> Json<'a> {
     }
 }
 
+impl<'a> From<&'a serde_json::Value> for Json<'a> {
+    fn from(value: &'a serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Number(number) => Self::Number(number.clone()),
+            Value::String(text) => Self::String(Cow::Borrowed(text)),
+            Value::Array(items) => Self::Array(items.iter().map(Self::from).collect()),
+            Value::Object(entries) => {
+                let entries = entries.iter();
+                let owned = entries.map(|(key, value)| (Cow::Borrowed(&**key), value.into()));
+                Self::Object(owned.collect())
+            }
+        }
+    }
+}
+
 /// A float that is a whole number below 2^53.
 fn whole(number: f64) -> Option<u64> {
     let fits = (0.0..9_007_199_254_740_992.0).contains(&number) && number.fract() == 0.0;
@@ -149,7 +167,7 @@ fn write_joined<T>(
     write!(out, "{close}")
 }
 
-impl<'de> Deserialize<'de> for Json<'de> {
+impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(JsonVisitor)
     }

@@ -41,7 +41,7 @@ pub use output::{
     DEFAULT_FLOOR, DEFAULT_MAX, Estimate, EstimateMethod, OutputEstimate, OutputPolicy,
     output_estimate,
 };
-pub use sse::{SseEvent, SseSplitter};
+pub use sse::{MAX_EVENT, SseEvent, SseSplitter};
 pub use stream::{Seen, StreamOptions, StreamReader};
 pub use tokenizer::Tokenizer;
 pub use usage::{Usage, usage_of_body, usage_of_value};

@@ -1,5 +1,7 @@
 //! Counting the tokens of plain text.
 
+pub(crate) mod split;
+
 /// A tokenizer that counts. Special tokens written in the text (`<|endoftext|>`) are ordinary
 /// text, as they are for a provider. Never panics; the time is linear in the text's length.
 pub trait Tokenizer: Send + Sync {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::dialect::{Dialect, Endpoint};
+use crate::json::Json;
 
 /// Tokens used by a call. Input includes what came from and went into caches, output includes
 /// reasoning; the other fields are parts of these two.
@@ -34,12 +35,15 @@ pub fn usage_of_body(endpoint: Endpoint, body: &[u8]) -> Option<Usage> {
         let answer: CountAnswer = serde_json::from_slice(body).ok()?;
         return answer.input_tokens.is_u64().then(Usage::default);
     }
-    let answers: Answers = serde_json::from_slice(body).ok()?;
-    let usage = match answers {
-        Answers::One(answer) => answer.usage(),
-        Answers::Many(all) => all.into_iter().rev().find_map(|answer| answer.usage()),
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace())?;
+    let usage = if *first == b'[' {
+        let all: Vec<Answer<'_>> = serde_json::from_slice(body).ok()?;
+        all.into_iter().rev().find_map(Answer::usage)
+    } else {
+        let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
+        answer.usage()
     };
-    usage_of_value(endpoint.dialect(), &usage?)
+    usage_of_json(endpoint.dialect(), &usage?)
 }
 
 /// The usage in a provider's `usage` (OpenAI, Anthropic) or `usageMetadata` (Gemini) object.
@@ -48,15 +52,22 @@ pub fn usage_of_body(endpoint: Endpoint, body: &[u8]) -> Option<Usage> {
 /// amount of input or output tells no usage. Anthropic's `input_tokens` excludes caches and is
 /// summed up; Gemini's thoughts are added to its candidates.
 pub fn usage_of_value(dialect: Dialect, usage: &Value) -> Option<Usage> {
-    let tells = |key: &&str| amount(usage, key).is_some();
-    if !usage.is_object() || !MAIN_AMOUNTS.iter().any(tells) {
+    usage_of_json(dialect, &Json::from(usage))
+}
+
+/// [`usage_of_value`] of a borrowed document.
+pub(crate) fn usage_of_json(dialect: Dialect, usage: &Json<'_>) -> Option<Usage> {
+    if !MAIN_AMOUNTS.iter().any(|key| amount(usage, key).is_some()) {
         return None;
     }
-    Some(match dialect {
+    let mut told = match dialect {
         Dialect::OpenAi => openai(usage),
         Dialect::Anthropic => anthropic(usage),
         Dialect::Gemini => gemini(usage),
-    })
+    };
+    told.input_tokens = told.input_tokens.min(LARGEST);
+    told.output_tokens = told.output_tokens.min(LARGEST);
+    Some(told)
 }
 
 const MAIN_AMOUNTS: [&str; 6] = [
@@ -76,28 +87,22 @@ struct CountAnswer {
     input_tokens: Value,
 }
 
+/// The one member of an answer that matters here; the rest is skipped without being built.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Answers {
-    One(Answer),
-    Many(Vec<Answer>),
+struct Answer<'a> {
+    #[serde(borrow, default)]
+    usage: Option<Json<'a>>,
+    #[serde(borrow, default, rename = "usageMetadata")]
+    usage_metadata: Option<Json<'a>>,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(default)]
-    usage: Option<Value>,
-    #[serde(default, rename = "usageMetadata")]
-    usage_metadata: Option<Value>,
-}
-
-impl Answer {
-    fn usage(self) -> Option<Value> {
+impl<'a> Answer<'a> {
+    fn usage(self) -> Option<Json<'a>> {
         self.usage.or(self.usage_metadata)
     }
 }
 
-fn openai(usage: &Value) -> Usage {
+fn openai(usage: &Json<'_>) -> Usage {
     let either = |old, new| amount(usage, old).or(amount(usage, new)).unwrap_or(0);
     let detail = |side: [&str; 2], key| {
         let parts = side.iter().find_map(|name| usage.get(name));
@@ -115,7 +120,7 @@ fn openai(usage: &Value) -> Usage {
     }
 }
 
-fn anthropic(usage: &Value) -> Usage {
+fn anthropic(usage: &Json<'_>) -> Usage {
     let read = |key| amount(usage, key).unwrap_or(0);
     let cached = read("cache_read_input_tokens");
     let written = read("cache_creation_input_tokens");
@@ -128,7 +133,7 @@ fn anthropic(usage: &Value) -> Usage {
     }
 }
 
-fn gemini(usage: &Value) -> Usage {
+fn gemini(usage: &Json<'_>) -> Usage {
     let read = |key| amount(usage, key).unwrap_or(0);
     let thoughts = read("thoughtsTokenCount");
     Usage {
@@ -142,26 +147,24 @@ fn gemini(usage: &Value) -> Usage {
 }
 
 /// Gemini tells modalities in a list.
-fn audio(usage: &Value, details: &str) -> u64 {
-    let parts = usage.get(details).and_then(Value::as_array);
-    let spoken = parts
-        .into_iter()
-        .flatten()
-        .filter(|part| part.get("modality").and_then(Value::as_str) == Some("AUDIO"));
+fn audio(usage: &Json<'_>, details: &str) -> u64 {
+    let parts = usage.items(details).iter();
+    let spoken = parts.filter(|part| part.text("modality") == Some("AUDIO"));
     spoken
         .filter_map(|part| amount(part, "tokenCount"))
         .fold(0, |sum, tokens| (sum + tokens).min(LARGEST))
 }
 
-fn amount(object: &Value, key: &str) -> Option<u64> {
-    let value = object.get(key)?;
-    if let Some(tokens) = value.as_u64() {
-        return Some(tokens.min(LARGEST));
-    }
-    let number = value.as_f64()?;
-    Some(if number > 0.0 {
-        (number.ceil() as u64).min(LARGEST)
-    } else {
-        0
-    })
+/// A number of tokens, however it is written; negative ones are read as none.
+pub(crate) fn amount(object: &Json<'_>, key: &str) -> Option<u64> {
+    let Json::Number(number) = object.get(key)? else {
+        return None;
+    };
+    let tokens = match (number.as_u64(), number.as_f64()) {
+        (Some(tokens), _) => tokens,
+        (None, Some(tokens)) if tokens > 0.0 => tokens.ceil() as u64,
+        (None, Some(_)) => 0,
+        (None, None) => return None,
+    };
+    Some(tokens.min(LARGEST))
 }
