@@ -1,0 +1,199 @@
+//! The configuration: YAML in, an immutable [`Config`] or every mistake of the file out.
+//!
+//! ```
+//! use tallygate_server::Config;
+//!
+//! let text = "limits: [{ name: all, tokens: 2_000_000, every: 60s }]";
+//! let config = Config::parse(text, "tallygate.yaml", &|_| None).expect("a good file");
+//! assert_eq!(config.policy().limits().count(), 1);
+//!
+//! let errors = Config::parse("limitz: []", "tallygate.yaml", &|_| None).unwrap_err();
+//! assert_eq!(errors.problems()[0].mending(), Some("did you mean `limits`?"));
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tallygate_core::{Metrics, Policy};
+use tallygate_tokens::{Dialect, Endpoint};
+
+use crate::identify::{Identity, Keyring};
+
+mod amount;
+mod bounds;
+mod check;
+mod fields;
+mod keys;
+mod limits;
+mod listeners;
+mod models;
+mod problem;
+mod read;
+mod routes;
+mod secret;
+mod tiers;
+mod tree;
+mod upstream;
+mod window;
+
+pub use bounds::{Bounds, Waiting};
+pub use listeners::{Exposed, Unreloadable};
+pub use problem::{CheckReport, ConfigErrors, Kind, Problem, Severity};
+pub use routes::{NoRoute, Route};
+pub use secret::Secret;
+pub use tiers::Forbidden;
+pub use upstream::Upstream;
+
+/// A checked configuration. It never changes; a reload makes another one.
+#[derive(Debug)]
+pub struct Config {
+    listen: SocketAddr,
+    admin: Option<SocketAddr>,
+    policy: Arc<Policy>,
+    keyring: Keyring,
+    routes: routes::Routes,
+    tiers: tiers::Tiers,
+    bounds: Bounds,
+    waiting: Waiting,
+    warnings: ConfigErrors,
+}
+
+impl Config {
+    /// Reads the YAML `text` of a file called `name`, with `${VAR}` looked up by `env`.
+    ///
+    /// # Errors
+    /// All mistakes of the file at once, each with its place and, where it is known, its mend.
+    pub fn parse(
+        text: &str,
+        name: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigErrors> {
+        read::config(text, name, env)
+    }
+
+    /// What the file's author should know although the file can be used.
+    #[must_use]
+    pub fn warnings(&self) -> &ConfigErrors {
+        &self.warnings
+    }
+
+    /// `listen`: where the gateway and the decision API listen. Default `127.0.0.1:8787`.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// `admin`: where the admin listener listens; `none` turns it off. Default `127.0.0.1:8788`.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// All limits, those of tiers included.
+    #[must_use]
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// The built-in metrics and those of `metrics:`.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        self.policy.metrics()
+    }
+
+    /// `keys` and `identify`.
+    #[must_use]
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// `bounds`.
+    #[must_use]
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// `waiting`.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        self.waiting
+    }
+
+    /// Where a call to `endpoint` for the model `asked` goes: the most specific match of `models` (exact, then the pattern with
+    /// the most literal characters, then the file's order) whose upstream speaks the endpoint's dialect; where no entry matches,
+    /// the first upstream that does.
+    ///
+    /// # Errors
+    /// When no upstream speaks the dialect, or the model is served in another one only.
+    pub fn route<'a>(&'a self, endpoint: Endpoint, asked: &'a str) -> Result<Route<'a>, NoRoute> {
+        self.routes.route(endpoint, asked)
+    }
+
+    /// The first upstream of a dialect: where paths without sizes of their own pass through to.
+    #[must_use]
+    pub fn upstream_for(&self, dialect: Dialect) -> Option<&Arc<Upstream>> {
+        self.routes.upstream_for(dialect)
+    }
+
+    /// All upstreams, in the order of the file.
+    #[must_use]
+    pub fn upstreams(&self) -> &[Arc<Upstream>] {
+        self.routes.upstreams()
+    }
+
+    /// What `asked` counts as (the value of the label `model`), and its upstream where `models` names one. For the decision API,
+    /// whose callers speak no dialect.
+    #[must_use]
+    pub fn model_label<'a>(&'a self, asked: &'a str) -> (&'a str, Option<&'a Arc<Upstream>>) {
+        self.routes.label_of(asked)
+    }
+
+    /// Whether a caller's tier has a model, given by its label as in [`Route::model`].
+    ///
+    /// # Errors
+    /// When the tier lacks the model, or the caller's tier is not one of the configured.
+    pub fn permits(&self, identity: &Identity, model: &str) -> Result<(), Forbidden> {
+        self.permits_tier(identity.label("tier"), model)
+    }
+
+    /// As [`Self::permits`], for a subject that is only named: the decision API's.
+    ///
+    /// # Errors
+    /// As [`Self::permits`].
+    pub fn permits_tier(&self, tier: Option<&str>, model: &str) -> Result<(), Forbidden> {
+        self.tiers.permit(tier, model)
+    }
+
+    /// Whether the data listener may be open at `addr`: without keys only to this machine.
+    ///
+    /// # Errors
+    /// When there are no keys and `addr` is not a loopback address.
+    pub fn may_listen_on(&self, addr: SocketAddr) -> Result<(), Exposed> {
+        listeners::guard(addr, &self.keyring)
+    }
+
+    /// What of `next` a running server cannot take over.
+    ///
+    /// # Errors
+    /// The first setting that needs a restart.
+    pub fn reloadable(&self, next: &Self) -> Result<(), Unreloadable> {
+        listeners::compare(self, next)
+    }
+}
+
+/// Reads arbitrary bytes as a configuration; panics are what a fuzzer looks for.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let env = |name: &str| (name.len() < 4).then(|| "value".to_owned());
+    match Config::parse(&text, "fuzz.yaml", &env) {
+        Ok(config) => drop(config.warnings().render()),
+        Err(errors) => {
+            let shown = errors.render();
+            assert!(
+                !errors.problems().is_empty() && !shown.is_empty(),
+                "an error says something"
+            );
+        }
+    }
+}

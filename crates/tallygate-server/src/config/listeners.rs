@@ -1,0 +1,149 @@
+//! `listen:` and `admin:`, and what of a configuration is fixed once a server listens.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::Config;
+use super::fields::{Fields, Reading};
+use super::problem::{Kind, Problem};
+use super::tree::Node;
+use crate::identify::Keyring;
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8788);
+
+/// The data listener would be open to others than this machine while everybody is let in without a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("without keys the data listener must be on a loopback address, not on {0}")]
+pub struct Exposed(pub SocketAddr);
+
+/// A setting that only a restart can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unreloadable {
+    /// Another data listener.
+    #[error("`listen` changed from {from} to {to}, which needs a restart")]
+    Listen {
+        /// The running one.
+        from: SocketAddr,
+        /// The new one.
+        to: SocketAddr,
+    },
+    /// Another admin listener, or none.
+    #[error("`admin` changed, which needs a restart")]
+    Admin,
+    /// The user-defined metrics are not the old ones with new ones behind them; open reservations would change their meaning.
+    #[error("`metrics` changed other than by new names at its end, which needs a restart")]
+    Metrics,
+    /// The keys are gone while the listener is open to other machines.
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
+}
+
+pub(super) fn guard(addr: SocketAddr, keyring: &Keyring) -> Result<(), Exposed> {
+    if keyring.is_empty() && !addr.ip().to_canonical().is_loopback() {
+        return Err(Exposed(addr));
+    }
+    Ok(())
+}
+
+pub(super) fn compare(running: &Config, next: &Config) -> Result<(), Unreloadable> {
+    if running.listen != next.listen {
+        return Err(Unreloadable::Listen {
+            from: running.listen,
+            to: next.listen,
+        });
+    }
+    if running.admin != next.admin {
+        return Err(Unreloadable::Admin);
+    }
+    let mut names = next.metrics().iter().map(|(_, name)| name);
+    if !running
+        .metrics()
+        .iter()
+        .all(|(_, name)| names.next() == Some(name))
+    {
+        return Err(Unreloadable::Metrics);
+    }
+    Ok(guard(next.listen, &next.keyring)?)
+}
+
+/// The two addresses.
+pub(super) struct Listeners {
+    pub(super) listen: SocketAddr,
+    pub(super) admin: Option<SocketAddr>,
+}
+
+/// Reads both. `any_key` says whether the file has keys, good or bad.
+pub(super) fn read(top: &Fields<'_>, keyless: Keyless, reading: &mut Reading<'_>) -> Listeners {
+    let listen_node = top.get("listen");
+    let listen = listen_node.and_then(|node| address(node, "`listen`", reading));
+    if let (Some(node), Some(addr), Keyless::Yes) = (listen_node, listen, keyless) {
+        refuse_exposed(node, addr, reading);
+    }
+    let listen = listen.unwrap_or(DEFAULT_LISTEN);
+    let admin = match top.get("admin") {
+        None => Some(DEFAULT_ADMIN),
+        Some(node)
+            if reading
+                .text(node, "`admin`")
+                .is_none_or(|text| text == "none") =>
+        {
+            None
+        }
+        Some(node) => address(node, "`admin`", reading),
+    };
+    if let Some(node) = top
+        .get("admin")
+        .filter(|_| admin == Some(listen) && listen.port() != 0)
+    {
+        let problem = Problem::error(
+            Kind::Conflict,
+            node.at,
+            "`admin` and `listen` are the same address",
+        );
+        reading.report(
+            problem.mend("the admin listener is never the data listener: choose another port"),
+        );
+    }
+    Listeners { listen, admin }
+}
+
+/// Whether the file names no key at all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keyless {
+    Yes,
+    No,
+}
+
+fn refuse_exposed(node: &Node, addr: SocketAddr, reading: &mut Reading<'_>) {
+    if !addr.ip().to_canonical().is_loopback() {
+        let problem = Problem::error(Kind::Conflict, node.at, Exposed(addr).to_string());
+        reading.report(problem.mend("add `keys`, or listen on 127.0.0.1"));
+    }
+}
+
+fn address(node: &Node, what: &str, reading: &mut Reading<'_>) -> Option<SocketAddr> {
+    let text = reading.expanded(node, what)?;
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.clone(),
+    };
+    let address = numeric.parse().ok();
+    if address.is_none() {
+        let problem = Problem::error(
+            Kind::Value,
+            node.at,
+            format!("{what} `{text}` is not an address"),
+        );
+        reading.report(problem.mend(address_mend(&text)));
+    }
+    address
+}
+
+fn address_mend(text: &str) -> String {
+    let port = text.rsplit(':').next().unwrap_or(text);
+    match port.parse::<u16>() {
+        Ok(port) => format!("write an IP address and a port, as 127.0.0.1:{port}"),
+        Err(_) => "write an IP address and a port from 0 to 65535, as 127.0.0.1:8787".to_owned(),
+    }
+}

@@ -1,0 +1,219 @@
+//! Reading a whole file: the sections in an order in which each finds what it refers to.
+
+use std::sync::Arc;
+
+use tallygate_core::{METRICS, Metrics, Policy, Rule, StoreDown};
+
+use super::fields::{Fields, Known, Reading, not_built};
+use super::limits::{self, Inherited, LIMIT_KEYS, STORE_DOWN, Written};
+use super::listeners::{self, Keyless};
+use super::problem::{Kind, Problem};
+use super::routes::Routes;
+use super::tiers::{self, TiersWritten};
+use super::tree::{Node, Value};
+use super::{Config, ConfigErrors, bounds, check, keys, models, upstream};
+
+const TOP: Known<'static> = Known {
+    what: "a configuration",
+    keys: &[
+        "listen",
+        "admin",
+        "store",
+        "store_down",
+        "upstreams",
+        "models",
+        "limits",
+        "tiers",
+        "keys",
+        "identify",
+        "waiting",
+        "metrics",
+        "bounds",
+    ],
+    later: &[("durability", "durable counters"), ("prices", "prices")],
+};
+
+pub(super) fn config(
+    text: &str,
+    name: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigErrors> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let node = Node::parse(text).map_err(|problem| ConfigErrors::new(name, text, vec![problem]))?;
+    let mut reading = Reading::new(env);
+    let config = match node.value {
+        // A file of comments alone is a configuration in which everything is as by default.
+        Value::Null => sections(
+            &Node {
+                value: Value::Map(Vec::new()),
+                ..node
+            },
+            &mut reading,
+        ),
+        _ => sections(&node, &mut reading),
+    };
+    let findings = ConfigErrors::new(name, text, reading.into_problems());
+    match config {
+        Some(parts) => Ok(Config {
+            warnings: findings,
+            ..parts
+        }),
+        None => Err(findings),
+    }
+}
+
+/// Every section is read whatever the others say; `None` when any of them has an error.
+fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
+    let top = reading.fields(node, &TOP)?;
+    check_store(&top, reading);
+    let metrics = metrics(&top, reading);
+    let routes = routes(&top, reading);
+    let (written, tiers) = all_limits(&top, &metrics, reading);
+    tiers.check_models(&routes, reading);
+    let keys = keys::read(&top, &tiers.tiers, reading);
+    let keyless = if keys.any { Keyless::No } else { Keyless::Yes };
+    let listeners = listeners::read(&top, keyless, reading);
+    let (bounds, waiting) = (
+        bounds::read(&top, reading),
+        bounds::read_waiting(&top, reading),
+    );
+    check::Referred {
+        routes: &routes,
+        tiers: &tiers.tiers,
+        key_labels: &keys.labels,
+    }
+    .check(&written, reading);
+    let rules = written.into_iter().map(|limit| limit.rule).collect();
+    Some(Config {
+        listen: listeners.listen,
+        admin: listeners.admin,
+        policy: policy(rules, metrics, &top, reading)?,
+        keyring: keys.keyring,
+        routes,
+        tiers: tiers.tiers,
+        bounds,
+        waiting,
+        warnings: ConfigErrors::new("", "", Vec::new()),
+    })
+}
+
+fn routes(top: &Fields<'_>, reading: &mut Reading<'_>) -> Routes {
+    let mut routes = Routes::new(upstream::read_all(top, reading));
+    models::read(top, &mut routes, reading);
+    routes
+}
+
+/// The limits outside tiers and those inside, which end up in one list.
+fn all_limits(
+    top: &Fields<'_>,
+    metrics: &Metrics,
+    reading: &mut Reading<'_>,
+) -> (Vec<Written>, TiersWritten) {
+    let store_down = top
+        .get("store_down")
+        .and_then(|node| reading.word(node, "`store_down`", &STORE_DOWN));
+    let inherited = Inherited {
+        metrics,
+        store_down: store_down.unwrap_or(StoreDown::Closed),
+        tier: None,
+    };
+    let outside = top
+        .get("limits")
+        .map(|node| limits::limits(node, &inherited, reading));
+    let mut written = outside.unwrap_or_default();
+    let tiers = tiers::read(top, &inherited, &mut written, reading);
+    limits::check_names(&written, reading);
+    (written, tiers)
+}
+
+/// The policy of the rules, once nothing is wrong with the file.
+fn policy(
+    rules: Vec<Rule>,
+    metrics: Metrics,
+    top: &Fields<'_>,
+    reading: &mut Reading<'_>,
+) -> Option<Arc<Policy>> {
+    if reading.has_errors() {
+        return None;
+    }
+    match Policy::new(rules, metrics) {
+        Ok(policy) => Some(Arc::new(policy)),
+        Err(error) => {
+            // The readers refuse all of these with their places; this is for a rule of the engine that is new to them.
+            reading.report(Problem::error(
+                Kind::Value,
+                top.key_at("limits"),
+                error.to_string(),
+            ));
+            None
+        }
+    }
+}
+
+/// Only counters in memory are here so far; a store that would keep them must not be left out in silence.
+fn check_store(top: &Fields<'_>, reading: &mut Reading<'_>) {
+    let Some(node) = top.get("store") else { return };
+    let Some(text) = reading.expanded(node, "`store`") else {
+        return;
+    };
+    let what = match text.as_str() {
+        "memory" => return,
+        redis if redis.starts_with("redis") && redis.contains("://") => "a store on Redis",
+        _ => "a store in a folder",
+    };
+    reading.report(
+        not_built(node.at, what)
+            .mend("write `store: memory`, or leave `store` out: counters are kept in memory"),
+    );
+}
+
+/// `metrics:`: the names of the user's own metrics.
+fn metrics(top: &Fields<'_>, reading: &mut Reading<'_>) -> Metrics {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, at) in top
+        .get("metrics")
+        .map(|node| reading.texts(node, "`metrics`"))
+        .unwrap_or_default()
+    {
+        match metric_refusal(name, &names) {
+            Some((kind, refusal)) => {
+                let problem = Problem::error(kind, at, format!("the metric `{name}` {refusal}"));
+                reading.report(problem.mend(
+                    "choose a name of a-z, 0-9 and _ that starts with a letter and is not taken",
+                ));
+            }
+            None => names.push(name),
+        }
+    }
+    Metrics::with_custom(names).unwrap_or_default()
+}
+
+fn metric_refusal(name: &str, earlier: &[&str]) -> Option<(Kind, String)> {
+    let well_formed = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.len() <= MAX_METRIC_NAME
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let built_in = Metrics::default();
+    if !well_formed {
+        Some((
+            Kind::Value,
+            format!("is not a name of at most {MAX_METRIC_NAME} characters"),
+        ))
+    } else if built_in.find(name).is_some() {
+        Some((Kind::Duplicate, "is built in".to_owned()))
+    } else if LIMIT_KEYS.contains(&name) {
+        Some((Kind::Conflict, "is a key of a limit".to_owned()))
+    } else if earlier.contains(&name) {
+        Some((Kind::Duplicate, "is given twice".to_owned()))
+    } else if earlier.len() >= METRICS - built_in.iter().count() {
+        Some((
+            Kind::Value,
+            format!("is one too many: at most {} are possible", earlier.len()),
+        ))
+    } else {
+        None
+    }
+}
+
+const MAX_METRIC_NAME: usize = 64;

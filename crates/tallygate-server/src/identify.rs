@@ -1,0 +1,358 @@
+//! Who asks: from a key or from trusted headers to an [`Identity`].
+//!
+//! A key arrives as `Authorization: Bearer …`, `x-api-key` or `x-goog-api-key`, or, as Gemini's clients like it, as `?key=`
+//! (which [`strip_key`] takes out again before anything is forwarded). Only its SHA-256 is known here.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use subtle::ConstantTimeEq;
+
+mod key;
+
+pub use key::{KEY_PREFIX, KeyHash, KeyHashError, generate};
+
+/// The headers a key may arrive in, in the order they are looked at.
+pub const CREDENTIAL_HEADERS: [HeaderName; 3] = [
+    AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
+
+/// The headers a trusted proxy names the subject with, and the label each sets.
+pub const TRUSTED_HEADERS: [(HeaderName, &str); 3] = [
+    (HeaderName::from_static("x-tallygate-tenant"), "tenant"),
+    (HeaderName::from_static("x-tallygate-user"), "user"),
+    (HeaderName::from_static("x-tallygate-tier"), "tier"),
+];
+
+/// The label that holds a key's id.
+pub const KEY_LABEL: &str = "key";
+
+/// The longest value taken from a trusted header, in bytes; a longer one is refused, for each makes a counter.
+pub const MAX_LABEL_VALUE: usize = 256;
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Call models through the gateway.
+    Call,
+    /// Use the decision API.
+    Decide,
+    /// Use the admin API.
+    Admin,
+}
+
+impl Role {
+    /// All roles with their words in a configuration.
+    pub const WORDS: [(&'static str, Self); 3] = [
+        ("call", Self::Call),
+        ("decide", Self::Decide),
+        ("admin", Self::Admin),
+    ];
+
+    /// The word in a configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Decide => "decide",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// A set of [`Role`]s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// These roles and no others.
+    #[must_use]
+    pub fn of(roles: &[Role]) -> Self {
+        Self(roles.iter().fold(0, |bits, role| bits | Self::bit(*role)))
+    }
+
+    /// Whether `role` is among them.
+    #[must_use]
+    pub fn contains(self, role: Role) -> bool {
+        self.0 & Self::bit(role) != 0
+    }
+
+    const fn bit(role: Role) -> u8 {
+        match role {
+            Role::Call => 1,
+            Role::Decide => 2,
+            Role::Admin => 4,
+        }
+    }
+}
+
+impl Default for Roles {
+    /// `call` and `decide`.
+    fn default() -> Self {
+        Self::of(&[Role::Call, Role::Decide])
+    }
+}
+
+/// A caller that was let in: its labels, its key's id and what it may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    labels: Vec<(String, String)>,
+    key_id: Option<String>,
+    roles: Roles,
+}
+
+impl Identity {
+    /// The owner of the key `key_id`; the label `key` is added to its labels.
+    #[must_use]
+    pub fn of_key(key_id: &str, labels: Vec<(String, String)>, roles: Roles) -> Self {
+        let mut labels = labels;
+        labels.push((KEY_LABEL.to_owned(), key_id.to_owned()));
+        Self {
+            labels,
+            key_id: Some(key_id.to_owned()),
+            roles,
+        }
+    }
+
+    /// Somebody without a key.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self {
+            labels: Vec::new(),
+            key_id: None,
+            roles: Roles::default(),
+        }
+    }
+
+    /// The subject's labels: tenant, user, tier, key and whatever else its key names.
+    #[must_use]
+    pub fn labels(&self) -> &[(String, String)] {
+        &self.labels
+    }
+
+    /// The value of one label.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels
+            .iter()
+            .find(|(label, _)| label == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The id of the key that was shown.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
+
+    /// Whether it has `role`.
+    #[must_use]
+    pub fn may(&self, role: Role) -> bool {
+        self.roles.contains(role)
+    }
+}
+
+/// Why a caller was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// No key came with the request.
+    #[error("no api key was sent")]
+    Missing,
+    /// The key is not known here.
+    #[error("the api key is not known")]
+    Unknown,
+    /// A trusted header is not text or longer than [`MAX_LABEL_VALUE`].
+    #[error("the header `{0}` is not text of at most 256 bytes")]
+    BadHeader(&'static str),
+}
+
+/// Whether the `x-tallygate-*` headers are believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// They are ignored.
+    #[default]
+    Keys,
+    /// A proxy in front sets them. A key's own labels win over them, so a key bound to a tenant stays bound.
+    Headers,
+}
+
+/// The keys and header rules of a configuration.
+#[derive(Debug, Default)]
+pub struct Keyring {
+    /// By the first eight bytes of the hash.
+    ///
+    /// What a caller can learn from the time of a look-up is at most which eight bytes of a *hash* are in use. Hashes are of
+    /// 256 random bits, so a prefix of one says nothing that helps to find a key with that hash; the remaining bytes are
+    /// compared in constant time.
+    by_prefix: HashMap<u64, Vec<(KeyHash, Arc<Identity>)>>,
+    trust: Trust,
+    anonymous: Option<Arc<Identity>>,
+}
+
+impl Keyring {
+    /// A keyring of these keys. Without any, everybody is let in without one.
+    #[must_use]
+    pub fn new(keys: impl IntoIterator<Item = (KeyHash, Identity)>, trust: Trust) -> Self {
+        let mut by_prefix: HashMap<u64, Vec<(KeyHash, Arc<Identity>)>> = HashMap::new();
+        for (hash, identity) in keys {
+            by_prefix
+                .entry(hash.prefix())
+                .or_default()
+                .push((hash, Arc::new(identity)));
+        }
+        let anonymous = by_prefix
+            .is_empty()
+            .then(|| Arc::new(Identity::anonymous()));
+        Self {
+            by_prefix,
+            trust,
+            anonymous,
+        }
+    }
+
+    /// Whether it holds no key, so that everybody is let in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_prefix.is_empty()
+    }
+
+    /// Who sent a request with these headers and this query.
+    ///
+    /// # Errors
+    /// [`Rejection::Missing`] or [`Rejection::Unknown`] when keys are configured; never otherwise, except for a bad trusted
+    /// header.
+    pub fn identify(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+    ) -> Result<Arc<Identity>, Rejection> {
+        let identity = self.by_key(headers, query)?;
+        match self.trust {
+            Trust::Keys => Ok(identity),
+            Trust::Headers => with_trusted(identity, headers),
+        }
+    }
+
+    fn by_key(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Arc<Identity>, Rejection> {
+        if let Some(anonymous) = &self.anonymous {
+            return Ok(Arc::clone(anonymous));
+        }
+        let key = key_of(headers, query).ok_or(Rejection::Missing)?;
+        self.look_up(&KeyHash::of(&key)).ok_or(Rejection::Unknown)
+    }
+
+    fn look_up(&self, hash: &KeyHash) -> Option<Arc<Identity>> {
+        let candidates = self.by_prefix.get(&hash.prefix())?;
+        let found = candidates
+            .iter()
+            .find(|(known, _)| known.as_bytes().ct_eq(hash.as_bytes()).into());
+        found.map(|(_, identity)| Arc::clone(identity))
+    }
+}
+
+fn with_trusted(identity: Arc<Identity>, headers: &HeaderMap) -> Result<Arc<Identity>, Rejection> {
+    let mut added = Vec::new();
+    for (header, label) in &TRUSTED_HEADERS {
+        let Some(value) = headers.get(header) else {
+            continue;
+        };
+        let value = value
+            .to_str()
+            .ok()
+            .filter(|text| text.len() <= MAX_LABEL_VALUE);
+        let value = value.ok_or(Rejection::BadHeader(label_header(label)))?;
+        if identity.label(label).is_none() && !value.is_empty() {
+            added.push(((*label).to_owned(), value.to_owned()));
+        }
+    }
+    if added.is_empty() {
+        return Ok(identity);
+    }
+    let mut own = Arc::unwrap_or_clone(identity);
+    own.labels.extend(added);
+    Ok(Arc::new(own))
+}
+
+fn label_header(label: &str) -> &'static str {
+    match label {
+        "tenant" => "x-tallygate-tenant",
+        "user" => "x-tallygate-user",
+        _ => "x-tallygate-tier",
+    }
+}
+
+fn key_of<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<Cow<'a, [u8]>> {
+    let in_headers = CREDENTIAL_HEADERS.iter().find_map(|name| {
+        let value = headers.get(name)?.as_bytes();
+        let key = if *name == AUTHORIZATION {
+            bearer(value)
+        } else {
+            value
+        };
+        (!key.is_empty()).then_some(Cow::Borrowed(key))
+    });
+    in_headers.or_else(|| query_key(query?))
+}
+
+/// The token of a `Bearer` credential; any other scheme's whole value, which no hash will match.
+fn bearer(value: &[u8]) -> &[u8] {
+    match value.split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
+        _ => value,
+    }
+}
+
+fn query_key(query: &str) -> Option<Cow<'_, [u8]>> {
+    let value = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("key="))?;
+    (!value.is_empty()).then(|| percent_decoded(value))
+}
+
+fn percent_decoded(text: &str) -> Cow<'_, [u8]> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text.as_bytes());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = (*first == b'%').then(|| after.get(..2)).flatten();
+        match escaped.and_then(|pair| hex::decode(pair).ok()) {
+            Some(byte) => {
+                bytes.extend(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    Cow::Owned(bytes)
+}
+
+/// The path and query without `key=…`; all else stays byte by byte.
+#[must_use]
+pub fn strip_key(path_and_query: &str) -> Cow<'_, str> {
+    let Some((path, query)) = path_and_query.split_once('?') else {
+        return Cow::Borrowed(path_and_query);
+    };
+    if !query.split('&').any(is_key) {
+        return Cow::Borrowed(path_and_query);
+    }
+    let kept: Vec<&str> = query.split('&').filter(|pair| !is_key(pair)).collect();
+    let mark = if kept.is_empty() { "" } else { "?" };
+    Cow::Owned(format!("{path}{mark}{}", kept.join("&")))
+}
+
+fn is_key(pair: &str) -> bool {
+    pair == "key" || pair.starts_with("key=")
+}
+
+#[cfg(test)]
+mod tests;
