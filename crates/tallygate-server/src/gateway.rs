@@ -1,0 +1,176 @@
+//! The reverse proxy: a caller's call to a provider, sized, admitted, forwarded and settled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, Version};
+use hyper::body::Incoming;
+use tallygate_core::{Admission, Amounts};
+use tallygate_tokens::{Call, Dialect};
+
+use crate::config::Bounds;
+use crate::identify::Role;
+use crate::pipeline::{Account, AccountOf, Asked, Caller, Pipeline, Refusal, Terms, labels};
+use crate::wire::{self, ApiError, Voice};
+
+mod answer;
+mod clock;
+mod farewell;
+mod forward;
+mod growth;
+mod headers;
+mod intake;
+mod link;
+mod metered;
+mod pass;
+mod passing;
+mod path;
+mod payload;
+mod pool;
+mod provider;
+mod reader;
+mod unreported;
+
+use clock::AnswerTimes;
+use forward::Manner;
+use headers::Reading;
+use payload::Payload;
+use reader::PassOn;
+
+pub(crate) use answer::AnswerBody;
+pub(crate) use growth::Overrun;
+pub(crate) use intake::{IntakeBounds, collect};
+pub(crate) use pass::pass;
+pub(crate) use path::{Destination, destination};
+pub(crate) use provider::Provider;
+
+/// A hold outlives the longest answer by this.
+const TTL_SLACK: Duration = Duration::from_secs(60);
+
+/// A caller's say in how long it would wait in line, in milliseconds.
+const MAX_WAIT: &str = "x-tallygate-max-wait-ms";
+
+/// Serves one call whose size can be known.
+///
+/// # Errors
+/// Everything that is answered here and not by the provider.
+pub(crate) async fn call(
+    pipeline: &Arc<Pipeline>,
+    asked: Asked,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let caller = pipeline.identify(request.headers(), request.uri(), Role::Call)?;
+    let (head, body) = request.into_parts();
+    let max_wait = max_wait(&head.headers, caller.config().waiting().max_wait)?;
+    let body = collect(body, IntakeBounds::of(caller.config().bounds()))
+        .await
+        .map_err(ApiError::from)?;
+    let (call, input) = pipeline.count(&asked, &body).await?;
+    let route = caller.route(asked.endpoint, call.model())?;
+    let class = caller.class(asked.endpoint, route.model);
+    let output = pipeline.estimate(&call, input.tokens, &class, &route.output);
+    let subject = labels(
+        caller.identity(),
+        &[
+            ("model", route.model),
+            ("upstream", route.provider.upstream().name()),
+            ("endpoint", asked.endpoint.name()),
+        ],
+    );
+    let terms = Terms {
+        demand: Amounts::call(input.tokens, output.tokens),
+        ttl: caller.config().bounds().total_time + TTL_SLACK,
+        max_wait,
+        idempotency_key: None,
+    };
+    let admitted = pipeline
+        .admit(&subject, &terms)
+        .await
+        .map_err(|error| Refusal::of(error, call.model(), terms.demand))?;
+    let account_of = AccountOf::new(&class, route.provider.upstream(), input.tokens);
+    let account = Account::open(admitted.hold, account_of, Arc::clone(pipeline));
+    let (request, manner) = outgoing(head, body, &call, &caller, route.provider);
+    let mut answer = forward::forward(route.provider, request, account, manner).await?;
+    finish_headers(
+        pipeline,
+        answer.headers_mut(),
+        asked.endpoint.dialect(),
+        &admitted.admission,
+    );
+    Ok(answer)
+}
+
+/// How long a caller waits in line: as configured, or less if it says so.
+fn max_wait(headers: &HeaderMap, configured: Duration) -> Result<Duration, ApiError> {
+    let Some(value) = headers.get(MAX_WAIT) else {
+        return Ok(configured);
+    };
+    let millis = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    let millis = millis.ok_or_else(|| {
+        ApiError::invalid(format!("the header {MAX_WAIT} takes milliseconds"), None)
+    })?;
+    Ok(configured.min(Duration::from_millis(millis)))
+}
+
+/// The request to the provider, and how its answer is to be read.
+fn outgoing(
+    mut head: Parts,
+    body: Bytes,
+    call: &Call,
+    caller: &Caller,
+    provider: &Provider,
+) -> (Request<Payload>, Manner) {
+    let (body, pass_on) = match call.with_usage_requested() {
+        Some(asking) => (Bytes::from(asking), PassOn::WithoutUsage),
+        None => (body, PassOn::Original),
+    };
+    address(&mut head, provider, Reading::Answer, caller);
+    let manner = Manner {
+        times: AnswerTimes::of(caller.config().bounds()),
+        pass_on,
+        overrun: Overrun::default(),
+    };
+    (Request::from_parts(head, Payload::Whole(body)), manner)
+}
+
+/// Turns the head of a caller's request into that of one to `provider`.
+fn address(head: &mut Parts, provider: &Provider, reading: Reading, caller: &Caller) {
+    head.uri = provider.locate(&head.uri);
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    if !caller.config().keyring().is_empty() {
+        headers::drop_credentials(&mut head.headers); // they are keys to this gateway
+    }
+    headers::to_provider(&mut head.headers, provider, reading);
+}
+
+/// Makes a provider's headers ours: its connection's are gone, its limits set aside, ours told.
+fn finish_headers(
+    pipeline: &Pipeline,
+    headers: &mut HeaderMap,
+    dialect: Dialect,
+    admission: &Admission,
+) {
+    headers::to_caller(headers);
+    wire::set_aside_upstream_limits(headers);
+    wire::add_standings(
+        headers,
+        Voice::Dialect(dialect),
+        &admission.standings,
+        pipeline.store().now(),
+    );
+}
+
+impl AnswerTimes {
+    fn of(bounds: &Bounds) -> Self {
+        Self {
+            idle: bounds.idle_time,
+            total: bounds.total_time,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What changes in the headers on the way to a provider and back.
+
+use http::header::{
+    self, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue,
+};
+
+use super::provider::Provider;
+use crate::identify::CREDENTIAL_HEADERS;
+
+/// Headers that speak of one connection and end with it (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Every header of the gateway's own begins so, in requests and in answers.
+const OWN: &str = "x-tallygate-";
+
+/// Whether the gateway reads the answer, and so must get it uncompressed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// The answer's usage is read.
+    Answer,
+    /// The answer passes unread.
+    Nothing,
+}
+
+/// Turns a caller's headers into those of a request to `provider`. Where the gateway has no key of its own for it, the
+/// caller's goes through, unless it was the key to the gateway.
+pub(super) fn to_provider(headers: &mut HeaderMap, provider: &Provider, reading: Reading) {
+    drop_hop_by_hop(headers);
+    drop_own(headers);
+    headers.remove(EXPECT);
+    headers.insert(HOST, provider.host());
+    if let Some((name, value)) = provider.upstream().credential() {
+        drop_credentials(headers);
+        headers.insert(name.clone(), value.clone());
+    }
+    if reading == Reading::Answer {
+        headers.remove(CONTENT_LENGTH); // the body may have changed; the connection counts it anew
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+}
+
+/// Removes whatever a caller may have said who it is with.
+pub(super) fn drop_credentials(headers: &mut HeaderMap) {
+    for name in &CREDENTIAL_HEADERS {
+        headers.remove(name);
+    }
+}
+
+/// Takes from a provider's headers what speaks of its connection alone.
+pub(super) fn to_caller(headers: &mut HeaderMap) {
+    drop_hop_by_hop(headers);
+}
+
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
+        named.iter().for_each(|named| drop_named(headers, named));
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Removes the headers that a `connection` header names.
+fn drop_named(headers: &mut HeaderMap, connection: &HeaderValue) {
+    let names = connection
+        .to_str()
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim);
+    for name in names.filter(|name| !name.is_empty()) {
+        headers.remove(name);
+    }
+}
+
+fn drop_own(headers: &mut HeaderMap) {
+    let own: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(OWN))
+        .cloned()
+        .collect();
+    for name in own {
+        headers.remove(name);
+    }
+}

@@ -1,0 +1,78 @@
+//! Whatever else a provider serves: handed on unread, as one request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tallygate_core::{Amounts, Metric};
+use tallygate_store::Settlement;
+use tallygate_tokens::Dialect;
+use tokio::time::Instant;
+
+use super::clock::{AnswerClock, AnswerTimes};
+use super::headers::Reading;
+use super::passing::Passing;
+use super::payload::Payload;
+use super::{AnswerBody, TTL_SLACK, address, finish_headers, forward};
+use crate::config::NoRoute;
+use crate::identify::Role;
+use crate::pipeline::{Ending, Pipeline, Refusal, Terms, labels};
+use crate::wire::ApiError;
+
+/// The value of the label `endpoint` for what has no size.
+const ENDPOINT: &str = "other";
+
+/// Hands one request on to the upstream of its dialect, under its request limits alone.
+///
+/// # Errors
+/// Everything that is answered here and not by the provider.
+pub(crate) async fn pass(
+    pipeline: &Arc<Pipeline>,
+    dialect: Dialect,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let caller = pipeline.identify(request.headers(), request.uri(), Role::Call)?;
+    let provider = caller
+        .setup()
+        .passing(dialect)
+        .ok_or(ApiError::NoRoute(NoRoute::Dialect(dialect)))?;
+    let subject = labels(
+        caller.identity(),
+        &[
+            ("upstream", provider.upstream().name()),
+            ("endpoint", ENDPOINT),
+        ],
+    );
+    let bounds = caller.config().bounds();
+    let terms = Terms {
+        demand: Amounts::ZERO.with(Metric::REQUESTS, 1),
+        ttl: bounds.total_time + TTL_SLACK,
+        max_wait: Duration::ZERO,
+        idempotency_key: None,
+    };
+    let (mut head, body) = request.into_parts();
+    let payload = Payload::passing(body, bounds.max_body)?;
+    let admitted = pipeline
+        .admit(&subject, &terms)
+        .await
+        .map_err(|error| Refusal::of(error, "", terms.demand))?;
+    let mut hold = admitted.hold;
+    let served = Ending::Settle(Settlement::Exact(terms.demand));
+    hold.or_else(served);
+    address(&mut head, provider, Reading::Nothing, &caller);
+    let times = AnswerTimes::of(bounds);
+    let sent = Instant::now();
+    let answer = match forward::send(provider, Request::from_parts(head, payload), times).await {
+        Ok(answer) => answer,
+        Err(failure) => {
+            hold.end(Ending::Cancel).await;
+            return Err(failure.told_of(provider).into());
+        }
+    };
+    hold.end(served).await;
+    let mut answer =
+        answer.map(|body| AnswerBody::Passing(Passing::new(body, AnswerClock::new(times, sent))));
+    finish_headers(pipeline, answer.headers_mut(), dialect, &admitted.admission);
+    Ok(answer)
+}

@@ -1,0 +1,162 @@
+//! Where a path leads.
+
+use http::{HeaderMap, Method, Request};
+use tallygate_tokens::{Dialect, Endpoint};
+
+use crate::pipeline::Asked;
+use crate::wire::Voice;
+
+/// Paths of the decision API begin so.
+pub(crate) const DECISION: &str = "/tallygate/v1/";
+
+/// What a request asks for, read from its method, path and headers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// The decision API.
+    Decision,
+    /// A call whose size is known from its body. Gemini names the model in the path.
+    Sized(Asked),
+    /// Anything else of a provider's API, handed on as it is.
+    Passing(Dialect),
+    /// Nothing that is served here.
+    Unknown(Dialect),
+}
+
+impl Destination {
+    /// Whose language errors are told in.
+    pub(crate) fn voice(&self) -> Voice {
+        match self {
+            Self::Decision => Voice::Decision,
+            Self::Sized(asked) => Voice::Dialect(asked.endpoint.dialect()),
+            Self::Passing(dialect) | Self::Unknown(dialect) => Voice::Dialect(*dialect),
+        }
+    }
+}
+
+/// Reads where `request` leads.
+pub(crate) fn destination<B>(request: &Request<B>) -> Destination {
+    let path = request.uri().path();
+    if path.starts_with(DECISION) {
+        return Destination::Decision;
+    }
+    if request.method() == Method::POST
+        && let Some((endpoint, model)) = sized(path)
+    {
+        return Destination::Sized(Asked {
+            endpoint,
+            path_model: model.map(Box::from),
+        });
+    }
+    match path.starts_with("/v1/") || path.starts_with("/v1beta/") {
+        true => Destination::Passing(dialect_of(path, request.headers())),
+        false => Destination::Unknown(dialect_of(path, request.headers())),
+    }
+}
+
+fn sized(path: &str) -> Option<(Endpoint, Option<&str>)> {
+    let endpoint = match path {
+        "/v1/chat/completions" => Endpoint::ChatCompletions,
+        "/v1/responses" => Endpoint::Responses,
+        "/v1/completions" => Endpoint::Completions,
+        "/v1/embeddings" => Endpoint::Embeddings,
+        "/v1/messages" => Endpoint::Messages,
+        "/v1/messages/count_tokens" => Endpoint::CountTokens,
+        _ => return gemini(path),
+    };
+    Some((endpoint, None))
+}
+
+fn gemini(path: &str) -> Option<(Endpoint, Option<&str>)> {
+    let rest = path
+        .strip_prefix("/v1beta/models/")
+        .or_else(|| path.strip_prefix("/v1/models/"))?;
+    let (model, verb) = rest.rsplit_once(':')?;
+    let endpoint = match verb {
+        "generateContent" => Endpoint::GenerateContent,
+        "streamGenerateContent" => Endpoint::StreamGenerateContent,
+        _ => return None,
+    };
+    (!model.is_empty() && !model.contains('/')).then_some((endpoint, Some(model)))
+}
+
+/// The dialect a caller speaks where the path alone does not say: Anthropic's SDKs always send their version.
+fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
+    if path.starts_with("/v1beta/") || headers.contains_key("x-goog-api-key") {
+        Dialect::Gemini
+    } else if headers.contains_key("anthropic-version") {
+        Dialect::Anthropic
+    } else {
+        Dialect::OpenAi
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: Method, uri: &str) -> Request<()> {
+        Request::builder().method(method).uri(uri).body(()).unwrap()
+    }
+
+    #[test]
+    fn calls_are_told_by_method_and_path() {
+        let post = |uri| request(Method::POST, uri);
+        let cases = [
+            ("/v1/chat/completions", Endpoint::ChatCompletions, None),
+            ("/v1/responses?x=1", Endpoint::Responses, None),
+            ("/v1/completions", Endpoint::Completions, None),
+            ("/v1/embeddings", Endpoint::Embeddings, None),
+            ("/v1/messages", Endpoint::Messages, None),
+            ("/v1/messages/count_tokens", Endpoint::CountTokens, None),
+            (
+                "/v1beta/models/gemini-2.5-pro:generateContent",
+                Endpoint::GenerateContent,
+                Some("gemini-2.5-pro"),
+            ),
+            (
+                "/v1/models/g:streamGenerateContent?alt=sse",
+                Endpoint::StreamGenerateContent,
+                Some("g"),
+            ),
+        ];
+        for (uri, endpoint, model) in cases {
+            let path_model = model.map(Box::from);
+            let asked = Asked {
+                endpoint,
+                path_model,
+            };
+            assert_eq!(destination(&post(uri)), Destination::Sized(asked), "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_rest_passes_or_is_unknown() {
+        let to = |method, uri, header: Option<&'static str>| {
+            let mut request = request(method, uri);
+            if let Some(name) = header {
+                request.headers_mut().insert(name, "x".parse().unwrap());
+            }
+            format!("{:?}", destination(&request))
+        };
+        assert_eq!(to(Method::GET, "/v1/models", None), "Passing(OpenAi)");
+        assert_eq!(
+            to(Method::GET, "/v1/chat/completions", None),
+            "Passing(OpenAi)"
+        );
+        assert_eq!(
+            to(Method::GET, "/v1/models", Some("anthropic-version")),
+            "Passing(Anthropic)"
+        );
+        assert_eq!(to(Method::GET, "/v1beta/models", None), "Passing(Gemini)");
+        assert_eq!(
+            to(Method::POST, "/v1beta/models/a/b:generateContent", None),
+            "Passing(Gemini)"
+        );
+        assert_eq!(to(Method::POST, "/tallygate/v1/reserve", None), "Decision");
+        assert_eq!(to(Method::GET, "/", None), "Unknown(OpenAi)");
+        assert_eq!(
+            to(Method::GET, "/v2/x", Some("anthropic-version")),
+            "Unknown(Anthropic)"
+        );
+    }
+}

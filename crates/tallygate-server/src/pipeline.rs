@@ -1,0 +1,97 @@
+//! The life of a request: one function a stage, typed values between them.
+//!
+//! ```text
+//! Request ─identify► Caller ─size► Sized ─admit► Admitted | ApiError ─forward► answer ─settle► Receipt
+//! ```
+//!
+//! The gateway goes all the way; the decision API shares the stages and leaves forwarding to its callers.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tallygate_store::Store;
+use tallygate_tokens::{Counter, Learner};
+use tokio::sync::Semaphore;
+
+mod account;
+mod admit;
+mod caller;
+mod hold;
+mod refusal;
+mod request_id;
+mod settler;
+mod setup;
+mod size;
+
+pub(crate) use account::{Account, AccountOf, Served};
+pub(crate) use admit::{Terms, labels};
+pub(crate) use caller::Caller;
+pub(crate) use hold::{Ending, Hold};
+pub(crate) use refusal::Refusal;
+use request_id::RequestIds;
+pub(crate) use settler::{Settler, SettlerHandle, SettlerLog, settler};
+pub(crate) use setup::Setup;
+pub(crate) use size::Asked;
+
+/// Messages whose counts are remembered.
+const REMEMBERED_MESSAGES: usize = 100_000;
+
+/// Classes of calls whose output is learnt.
+const LEARNT_CLASSES: usize = 10_000;
+
+/// What all requests are served with.
+pub(crate) struct Pipeline {
+    store: Arc<dyn Store>,
+    setup: ArcSwap<Setup>,
+    counter: Arc<Counter>,
+    learner: Mutex<Learner>,
+    settler: Arc<SettlerHandle>,
+    /// One turn for each core that counts large bodies.
+    counting: Semaphore,
+    requests: RequestIds,
+}
+
+impl Pipeline {
+    /// A pipeline in front of `store`.
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        setup: Setup,
+        settler: Arc<SettlerHandle>,
+        seed: [u64; 2],
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            setup: ArcSwap::from_pointee(setup),
+            counter: Arc::new(Counter::new(seed, REMEMBERED_MESSAGES)),
+            learner: Mutex::new(Learner::new(LEARNT_CLASSES)),
+            settler,
+            counting: Semaphore::new(cores()),
+            requests: RequestIds::new(seed),
+        })
+    }
+
+    /// The store that decides.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// A name for a request, to be told to its caller and to the log.
+    pub(crate) fn request_id(&self) -> String {
+        self.requests.next()
+    }
+
+    /// The configuration in force.
+    pub(crate) fn setup(&self) -> Arc<Setup> {
+        self.setup.load_full()
+    }
+
+    /// Puts another configuration in force for the requests that come.
+    pub(crate) fn replace(&self, setup: Setup) {
+        self.setup.store(Arc::new(setup));
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,90 @@
+//! Asking the limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tallygate_core::{Admission, Amounts, Decision};
+use tallygate_store::Reserve;
+
+use super::{Hold, Pipeline};
+use crate::identify::Identity;
+use crate::wire::ApiError;
+
+/// What is asked, and under which terms.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    /// How much.
+    pub(crate) demand: Amounts,
+    /// How long the hold stands unsettled.
+    pub(crate) ttl: Duration,
+    /// How long the caller would wait in line.
+    pub(crate) max_wait: Duration,
+    /// The caller's name for this call, so that asking twice is asking once.
+    pub(crate) idempotency_key: Option<&'a str>,
+}
+
+/// A call that may go.
+pub(crate) struct Admitted {
+    /// Its reservation, which ends whatever happens.
+    pub(crate) hold: Hold,
+    /// How it was decided.
+    pub(crate) admission: Admission,
+}
+
+/// The labels of a call: the caller's own, and those the server knows.
+pub(crate) fn labels<'a>(
+    identity: &'a Identity,
+    known: &[(&'a str, &'a str)],
+) -> Vec<(&'a str, &'a str)> {
+    let own = identity.labels();
+    let mut labels = Vec::with_capacity(own.len() + known.len());
+    labels.extend(
+        own.iter()
+            .map(|(label, value)| (label.as_str(), value.as_str())),
+    );
+    labels.extend_from_slice(known);
+    labels
+}
+
+impl Pipeline {
+    /// Asks every limit that applies to `subject`.
+    ///
+    /// # Errors
+    /// When the store cannot answer; a denial is an answer.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves the line and holds nothing.
+    pub(crate) async fn decide(
+        &self,
+        subject: &[(&str, &str)],
+        terms: &Terms<'_>,
+    ) -> Result<Decision, ApiError> {
+        let ask = Reserve {
+            subject,
+            demand: terms.demand,
+            ttl: terms.ttl,
+            max_wait: terms.max_wait,
+            idempotency_key: terms.idempotency_key,
+        };
+        Ok(self.store.reserve(ask).await?)
+    }
+
+    /// Lets a call of the gateway through, or says why not.
+    ///
+    /// # Errors
+    /// [`ApiError::Denied`] and [`ApiError::Never`], and what [`Self::decide`] gives.
+    pub(crate) async fn admit(
+        &self,
+        subject: &[(&str, &str)],
+        terms: &Terms<'_>,
+    ) -> Result<Admitted, ApiError> {
+        match self.decide(subject, terms).await? {
+            Decision::Admit(admission) => {
+                let hold = Hold::new(admission.id, admission.reserved, Arc::clone(&self.settler));
+                Ok(Admitted { hold, admission })
+            }
+            Decision::Deny(denial) => Err(denial.into()),
+            Decision::Never(never) => Err(never.into()),
+        }
+    }
+}

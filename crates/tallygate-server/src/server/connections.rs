@@ -1,0 +1,144 @@
+//! The clients' connections: accepting, bounding and draining them.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::config::Bounds;
+use crate::gateway::AnswerBody;
+
+/// A pause after an accept that failed for want of resources: the next would fail too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What answers the requests of all connections.
+pub(super) trait Service: Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<AnswerBody>> + Send;
+}
+
+/// Serves `listener` until `stop` is done, then lets open answers finish for at most `bounds.drain_time`. Answers that
+/// are still running then are cut, and their holds settle at what passed.
+pub(super) async fn serve<S: Service>(
+    listener: TcpListener,
+    service: Arc<S>,
+    bounds: Bounds,
+    stop: impl Future<Output = ()>,
+) {
+    let (draining, watching) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let slots = Arc::new(Semaphore::new(bounds.max_connections));
+    let protocol = protocol(&bounds);
+    let mut stop = pin!(stop);
+    loop {
+        let stream = tokio::select! {
+            () = &mut stop => break,
+            stream = accept(&listener, &slots) => stream,
+        };
+        while connections.try_join_next().is_some() {}
+        let Some((stream, slot)) = stream else {
+            continue;
+        };
+        let connection = connection(
+            stream,
+            protocol.clone(),
+            Arc::clone(&service),
+            watching.clone(),
+        );
+        connections.spawn(async move {
+            connection.await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    let _ = draining.send(());
+    drain(connections, bounds.drain_time).await;
+}
+
+/// The next client, once there is a slot for it. `None` when accepting failed.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, slot)),
+        Err(error) => {
+            refused(&error).await;
+            None
+        }
+    }
+}
+
+/// A client that left before it was accepted is its own affair; anything else is a want of descriptors or memory.
+async fn refused(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    if !matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    ) {
+        tracing::error!(%error, "failed to accept a connection");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+fn protocol(bounds: &Bounds) -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.header_time)
+        .max_header_size(bounds.max_headers);
+    protocol
+}
+
+/// Serves one client until it leaves, or until its answer under way is out after `draining` was told.
+async fn connection<S: Service>(
+    stream: TcpStream,
+    protocol: http1::Builder,
+    service: Arc<S>,
+    mut draining: watch::Receiver<()>,
+) {
+    let _ = stream.set_nodelay(true); // fails only on a socket that is gone already
+    let respond = service_fn(move |request| {
+        let service = Arc::clone(&service);
+        async move { Ok::<_, Infallible>(service.answer(request).await) }
+    });
+    let mut served = pin!(protocol.serve_connection(TokioIo::new(stream), respond));
+    tokio::select! {
+        biased;
+        ended = served.as_mut() => return log_end(ended),
+        _ = draining.changed() => served.as_mut().graceful_shutdown(),
+    }
+    log_end(served.await);
+}
+
+fn log_end(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a client's connection broke");
+    }
+}
+
+async fn drain(mut connections: JoinSet<()>, patience: Duration) {
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(patience, all).await.is_err() {
+        tracing::warn!(
+            open = connections.len(),
+            "cutting the answers that outlast the drain"
+        );
+    }
+    connections.shutdown().await;
+}

@@ -1,0 +1,49 @@
+//! What the data listener answers.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::connections::Service;
+use crate::gateway::{self, AnswerBody, Destination};
+use crate::pipeline::{Pipeline, Refusal};
+use crate::wire::{self, ApiError, Ask, Voice};
+
+/// The gateway and the decision API behind one listener.
+pub(super) struct DataService {
+    pipeline: Arc<Pipeline>,
+}
+
+impl DataService {
+    /// Answers by `pipeline`.
+    pub(super) fn new(pipeline: Arc<Pipeline>) -> Self {
+        Self { pipeline }
+    }
+
+    fn refuse(&self, voice: Voice, refusal: &Refusal) -> Response<AnswerBody> {
+        let ask = Ask {
+            voice,
+            model: &refusal.model,
+            demand: &refusal.demand,
+            request_id: &self.pipeline.request_id(),
+            now: self.pipeline.store().now(),
+        };
+        wire::error(&refusal.error, &ask).map(AnswerBody::Whole)
+    }
+}
+
+impl Service for DataService {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
+        let destination = gateway::destination(&request);
+        let voice = destination.voice();
+        let answered = match destination {
+            Destination::Sized(asked) => gateway::call(&self.pipeline, asked, request).await,
+            Destination::Passing(dialect) => gateway::pass(&self.pipeline, dialect, request).await,
+            Destination::Decision | Destination::Unknown(_) => {
+                Err(ApiError::NoPath(request.uri().path().to_owned()).into())
+            }
+        };
+        answered.unwrap_or_else(|refusal| self.refuse(voice, &refusal))
+    }
+}
