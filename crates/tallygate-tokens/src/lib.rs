@@ -22,6 +22,7 @@ mod counter;
 mod dialect;
 mod encoding;
 mod framing;
+mod image;
 mod json;
 mod learner;
 mod model;

@@ -22,8 +22,10 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn push(&mut self, text: impl Into<Box<str>>) {
-        self.texts.push(text.into());
+    pub(crate) fn push(&mut self, text: impl Into<Box<str>> + AsRef<str>) {
+        if !text.as_ref().is_empty() {
+            self.texts.push(text.into());
+        }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -52,7 +54,7 @@ impl Plan {
         }
     }
 
-    pub(crate) fn add_text(&mut self, text: impl Into<Box<str>>) {
+    pub(crate) fn add_text(&mut self, text: impl Into<Box<str>> + AsRef<str>) {
         let mut group = Group::default();
         group.push(text);
         self.add_group(group);

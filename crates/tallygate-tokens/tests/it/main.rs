@@ -1,5 +1,7 @@
 //! The crate's tests from outside.
 
+mod call;
+mod framing;
 mod sse;
 mod streams;
 mod usage;
@@ -16,8 +18,9 @@ fn corpus_files(folder: &str) -> Vec<(String, Vec<u8>)> {
     let entries = std::fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let mut files: Vec<_> = entries
         .map(|entry| {
-            let path = entry.unwrap().path();
-            (path.display().to_string(), std::fs::read(&path).unwrap())
+            let path = entry.expect("a readable folder").path();
+            let file = std::fs::read(&path).expect("a readable file");
+            (path.display().to_string(), file)
         })
         .collect();
     files.sort();
