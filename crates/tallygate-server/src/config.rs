@@ -26,6 +26,7 @@ mod fields;
 mod keys;
 mod limits;
 mod listeners;
+mod masking;
 mod models;
 mod problem;
 mod read;

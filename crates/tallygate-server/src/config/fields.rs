@@ -3,13 +3,15 @@
 use strsim::damerau_levenshtein;
 
 use super::amount::Refusal;
-use super::problem::{Kind, Place, Problem, Severity};
+use super::masking::{is_public, masked};
+use super::problem::{ConfigErrors, Kind, Place, Problem, Severity};
 use super::tree::{Key, Node, Value};
 
 /// What a reader needs beside its node: the environment, and a place to put problems.
 pub(super) struct Reading<'e> {
     env: &'e dyn Fn(&str) -> Option<String>,
     problems: Vec<Problem>,
+    secrets: Vec<Place>,
 }
 
 impl<'e> Reading<'e> {
@@ -17,6 +19,15 @@ impl<'e> Reading<'e> {
         Self {
             env,
             problems: Vec::new(),
+            secrets: Vec::new(),
+        }
+    }
+
+    /// Notes that `node` holds a secret unless it plainly does not, so that it is never shown.
+    pub(super) fn secret(&mut self, node: &Node) {
+        match &node.value {
+            Value::Scalar(text) if !is_public(text) => self.secrets.push(node.at),
+            _ => {}
         }
     }
 
@@ -30,8 +41,9 @@ impl<'e> Reading<'e> {
             .any(|problem| problem.severity() == Severity::Error)
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems
+    /// All problems, beside a text of the file without its secrets.
+    pub(super) fn findings(self, name: &str, source: &str) -> ConfigErrors {
+        ConfigErrors::new(name, &masked(source, &self.secrets), self.problems)
     }
 
     /// The mapping at `node`, its keys checked against `known`; unknown and doubled keys are reported and left out.
@@ -40,12 +52,16 @@ impl<'e> Reading<'e> {
         let (good, unknown): (Vec<_>, Vec<_>) = entries
             .into_iter()
             .partition(|(key, _)| shape.has(&key.name));
-        for (key, _) in unknown {
+        for (key, _) in &unknown {
             self.report(shape.refuse(key));
         }
         Some(Fields {
             at: node.at,
             entries: good,
+            refused: unknown
+                .into_iter()
+                .map(|(key, _)| key.name.as_str())
+                .collect(),
         })
     }
 
@@ -173,7 +189,7 @@ impl<'e> Reading<'e> {
             return Some(*value);
         }
         let possible: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let message = format!("{what} `{text}` is not known");
+        let message = format!("{what} cannot be `{text}`");
         self.report(Problem::error(Kind::Unknown, node.at, message).mend(one_of(text, &possible)));
         None
     }
@@ -199,6 +215,8 @@ pub(super) struct Fields<'n> {
     /// Where the mapping stands.
     pub(super) at: Place,
     entries: Vec<(&'n Key, &'n Node)>,
+    /// Keys that were reported: what seems missing may be one of them, misspelt.
+    refused: Vec<&'n str>,
 }
 
 impl<'n> Fields<'n> {
@@ -213,7 +231,7 @@ impl<'n> Fields<'n> {
     /// The value of `name`, reported as missing when it is.
     pub(super) fn need(&self, name: &str, reading: &mut Reading<'_>) -> Option<&'n Node> {
         let found = self.get(name);
-        if found.is_none() {
+        if found.is_none() && !self.is_misspelt(name) {
             reading.report(Problem::error(
                 Kind::Missing,
                 self.at,
@@ -221,6 +239,12 @@ impl<'n> Fields<'n> {
             ));
         }
         found
+    }
+
+    /// Whether a reported key is like `name`, so that it need not be reported as missing too.
+    pub(super) fn is_misspelt(&self, name: &str) -> bool {
+        let mut refused = self.refused.iter();
+        refused.any(|key| nearest(key, std::iter::once(name)).is_some())
     }
 
     /// Where the key `name` stands.
@@ -282,13 +306,29 @@ pub(super) fn one_of(text: &str, possible: &[&str]) -> String {
     }
 }
 
-/// The name most like `text`, if any is near enough to be a slip of the pen: a third of its letters, at least one.
+/// The name most like `text`, if any is near enough to be a slip of the pen (a third of its letters, at least one) or only
+/// longer than it.
 pub(super) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Longer texts are no slips, and comparing costs the product of both lengths.
+    if text.len() > MAX_NAME {
+        return None;
+    }
     let lower = text.to_lowercase();
     let allowed = (text.chars().count() / 3).max(1);
     names
-        .map(|name| (damerau_levenshtein(&lower, &name.to_lowercase()), name))
+        .filter(|name| name.len() <= MAX_NAME)
+        .map(|name| (distance(&lower, &name.to_lowercase()), name))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
+}
+
+/// The longest text that is compared with others, in bytes.
+const MAX_NAME: usize = 64;
+
+fn distance(text: &str, name: &str) -> usize {
+    if text.len() >= 3 && name.starts_with(text) {
+        return 1;
+    }
+    damerau_levenshtein(text, name)
 }

@@ -114,6 +114,7 @@ fn id(node: &Node, seen: &mut Seen, reading: &mut Reading<'_>) -> Option<String>
 }
 
 fn hash(node: &Node, seen: &mut Seen, reading: &mut Reading<'_>) -> Option<KeyHash> {
+    reading.secret(node);
     let text = reading.expanded(node, "the hash")?;
     let hash = match text.parse::<KeyHash>() {
         Ok(hash) => hash,

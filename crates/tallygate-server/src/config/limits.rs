@@ -237,7 +237,8 @@ fn amounts(fields: &Fields<'_>, metrics: &Metrics, reading: &mut Reading<'_>) ->
             });
         }
     }
-    if !named {
+    let misspelt = metrics.iter().any(|(_, name)| fields.is_misspelt(name));
+    if !named && !misspelt {
         let possible: Vec<&str> = metrics.iter().map(|(_, name)| name).collect();
         let problem = Problem::error(Kind::Missing, fields.at, "the limit limits nothing");
         reading.report(problem.mend(format!("name an amount of one of: {}", possible.join(", "))));

@@ -105,7 +105,22 @@ pub(super) fn read(top: &Fields<'_>, keyless: Keyless, reading: &mut Reading<'_>
             problem.mend("the admin listener is never the data listener: choose another port"),
         );
     }
+    if let (Some(node), Some(addr)) = (top.get("admin"), admin) {
+        warn_of_open_admin(node, addr, reading);
+    }
     Listeners { listen, admin }
+}
+
+fn warn_of_open_admin(node: &Node, addr: SocketAddr, reading: &mut Reading<'_>) {
+    if !addr.ip().to_canonical().is_loopback() {
+        let message =
+            "the admin listener asks for no key in this version and is open to other machines here";
+        let problem = Problem::warning(Kind::NotBuilt, node.at, message);
+        reading.report(
+            problem
+                .mend("listen on 127.0.0.1, or see to it that only your monitoring can reach it"),
+        );
+    }
 }
 
 /// Whether the file names no key at all.

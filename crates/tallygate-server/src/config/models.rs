@@ -1,18 +1,19 @@
 //! Reading `models:`.
 
-use std::sync::Arc;
-
 use super::amount;
 use super::fields::{Fields, Known, Number, Reading, one_of};
 use super::problem::{Kind, Problem};
 use super::routes::{Chosen, Model, Routes};
 use super::tree::Node;
-use super::upstream::Upstream;
+use super::upstream::Upstreams;
 
 const MODEL: Known<'static> = Known {
     what: "a model",
     keys: &["upstream", "match", "output_estimate", "output_quantile"],
-    later: &[("price", "prices"), ("prices", "prices")],
+    later: &[
+        ("price", "prices of models"),
+        ("prices", "prices of models"),
+    ],
 };
 const MULTIPLIER: Number<u32> = Number {
     what: "the output estimate",
@@ -28,8 +29,9 @@ const QUANTILE: Number<u32> = Number {
 /// The quantile a learned estimate reserves unless told otherwise: by input size it falls short on 7 % of chats.
 const LEARNED_QUANTILE: u32 = 950;
 
-/// Adds the entries of `models:` to `routes`.
-pub(super) fn read(top: &Fields<'_>, routes: &mut Routes, reading: &mut Reading<'_>) {
+/// Reads `models:`, whose entries name `upstreams`.
+pub(super) fn read(top: &Fields<'_>, upstreams: Upstreams, reading: &mut Reading<'_>) -> Routes {
+    let mut routes = Routes::new(upstreams.good);
     let node = top.get("models");
     for (key, value) in node
         .and_then(|node| reading.entries(node, "`models`"))
@@ -47,37 +49,34 @@ pub(super) fn read(top: &Fields<'_>, routes: &mut Routes, reading: &mut Reading<
                 .collect(),
             None => vec![key.name.as_str()],
         };
-        let Some(upstream) = upstream(&fields, routes, reading) else {
-            continue;
-        };
-        routes.add(
-            Model {
-                name: key.name.clone(),
-                upstream,
-                estimate,
-            },
-            &patterns,
-        );
+        let named = fields
+            .need("upstream", reading)
+            .and_then(|node| upstream(node, &upstreams.names, reading));
+        let found = named.and_then(|name| {
+            routes
+                .upstreams()
+                .iter()
+                .find(|upstream| upstream.name() == name)
+        });
+        if let Some(upstream) = found.cloned() {
+            routes.add(
+                Model {
+                    name: key.name.clone(),
+                    upstream,
+                    estimate,
+                },
+                &patterns,
+            );
+        }
     }
+    routes
 }
 
-fn upstream(
-    fields: &Fields<'_>,
-    routes: &Routes,
-    reading: &mut Reading<'_>,
-) -> Option<Arc<Upstream>> {
-    let node = fields.need("upstream", reading)?;
+/// The name of an upstream; one that is there and was refused needs no second report.
+fn upstream<'n>(node: &'n Node, declared: &[String], reading: &mut Reading<'_>) -> Option<&'n str> {
     let name = reading.text(node, "the upstream")?;
-    let found = routes
-        .upstreams()
-        .iter()
-        .find(|upstream| upstream.name() == name);
-    if found.is_none() {
-        let names: Vec<&str> = routes
-            .upstreams()
-            .iter()
-            .map(|upstream| upstream.name())
-            .collect();
+    if !declared.iter().any(|upstream| upstream == name) {
+        let names: Vec<&str> = declared.iter().map(String::as_str).collect();
         let problem = Problem::error(
             Kind::Unknown,
             node.at,
@@ -85,7 +84,7 @@ fn upstream(
         );
         reading.report(problem.mend(one_of(name, &names)));
     }
-    found.cloned()
+    Some(name)
 }
 
 fn estimate(fields: &Fields<'_>, reading: &mut Reading<'_>) -> Option<Chosen> {

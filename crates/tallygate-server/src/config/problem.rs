@@ -65,6 +65,23 @@ impl Place {
         }
     }
 
+    /// The place of a line and column, both from 1, in `source`.
+    pub(super) fn of_line(source: &str, line: usize, column: usize) -> Self {
+        let before: usize = source
+            .split_inclusive('\n')
+            .take(line.saturating_sub(1))
+            .map(str::len)
+            .sum();
+        let rest = source.get(before..).unwrap_or_default();
+        let inside = rest.char_indices().nth(column.saturating_sub(1));
+        Self {
+            offset: before + inside.map_or(0, |(offset, _)| offset),
+            length: 0,
+            line,
+            column,
+        }
+    }
+
     /// The text at this place, or nothing where the place is outside `source`.
     pub(super) fn text_in(self, source: &str) -> &str {
         source
@@ -174,11 +191,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "line {}, column {}: {}",
-            self.line, self.column, self.message
-        )
+        f.write_str(&self.message)
     }
 }
 
@@ -216,6 +229,8 @@ pub struct ConfigErrors {
 impl ConfigErrors {
     pub(super) fn new(name: &str, source: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.at);
+        // What stands behind an anchor is read once for each of its uses.
+        problems.dedup();
         Self {
             source: NamedSource::new(name, Arc::from(source)),
             problems,

@@ -8,7 +8,6 @@ use super::fields::{Fields, Known, Reading, not_built};
 use super::limits::{self, Inherited, LIMIT_KEYS, STORE_DOWN, Written};
 use super::listeners::{self, Keyless};
 use super::problem::{Kind, Problem};
-use super::routes::Routes;
 use super::tiers::{self, TiersWritten};
 use super::tree::{Node, Value};
 use super::{Config, ConfigErrors, bounds, check, keys, models, upstream};
@@ -30,7 +29,10 @@ const TOP: Known<'static> = Known {
         "metrics",
         "bounds",
     ],
-    later: &[("durability", "durable counters"), ("prices", "prices")],
+    later: &[
+        ("durability", "durable counters"),
+        ("prices", "prices of models"),
+    ],
 };
 
 pub(super) fn config(
@@ -39,8 +41,14 @@ pub(super) fn config(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, ConfigErrors> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let node = Node::parse(text).map_err(|problem| ConfigErrors::new(name, text, vec![problem]))?;
     let mut reading = Reading::new(env);
+    let node = match Node::parse(text) {
+        Ok(node) => node,
+        Err(problem) => {
+            reading.report(problem);
+            return Err(reading.findings(name, text));
+        }
+    };
     let config = match node.value {
         // A file of comments alone is a configuration in which everything is as by default.
         Value::Null => sections(
@@ -52,7 +60,7 @@ pub(super) fn config(
         ),
         _ => sections(&node, &mut reading),
     };
-    let findings = ConfigErrors::new(name, text, reading.into_problems());
+    let findings = reading.findings(name, text);
     match config {
         Some(parts) => Ok(Config {
             warnings: findings,
@@ -67,7 +75,8 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
     let top = reading.fields(node, &TOP)?;
     check_store(&top, reading);
     let metrics = metrics(&top, reading);
-    let routes = routes(&top, reading);
+    let upstreams = upstream::read_all(&top, reading);
+    let routes = models::read(&top, upstreams, reading);
     let (written, tiers) = all_limits(&top, &metrics, reading);
     tiers.check_models(&routes, reading);
     let keys = keys::read(&top, &tiers.tiers, reading);
@@ -95,12 +104,6 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
         waiting,
         warnings: ConfigErrors::new("", "", Vec::new()),
     })
-}
-
-fn routes(top: &Fields<'_>, reading: &mut Reading<'_>) -> Routes {
-    let mut routes = Routes::new(upstream::read_all(top, reading));
-    models::read(top, &mut routes, reading);
-    routes
 }
 
 /// The limits outside tiers and those inside, which end up in one list.

@@ -9,6 +9,9 @@ use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
 use super::problem::{Kind, Place, Problem};
 
+/// How deep a file may nest; a configuration needs eight levels. Reading is recursive, so this bounds its stack.
+const MAX_DEPTH: usize = 16;
+
 /// One node of the file.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -45,6 +48,7 @@ impl Node {
     pub(super) fn parse(source: &str) -> Result<Self, Problem> {
         let options = serde_saphyr::options! {
             with_snippet: false,
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, flow_nesting_limit: MAX_DEPTH },
             // Doubled keys come through, so that each can be reported at its place.
             duplicate_keys: DuplicateKeyPolicy::PassThrough,
             strict_booleans: true,
@@ -72,7 +76,7 @@ enum Raw {
     Text(String),
     Written,
     List(Vec<Spanned<Self>>),
-    Map(Vec<(Spanned<Raw>, Spanned<Self>)>),
+    Map(Vec<(Spanned<Self>, Spanned<Self>)>),
 }
 
 fn located(raw: Spanned<Raw>, source: &str) -> Node {
@@ -121,9 +125,12 @@ fn whole(number: u64) -> usize {
 }
 
 fn unreadable(source: &str, error: &serde_saphyr::Error) -> Problem {
-    let at = error
-        .location()
-        .map_or_else(Place::start, |location| place(&location));
+    let at = error.location().map_or_else(Place::start, |location| {
+        match location.span().byte_offset() {
+            Some(_) => place(&location),
+            None => Place::of_line(source, whole(location.line()), whole(location.column())),
+        }
+    });
     let said = error.to_string();
     // The place is said apart, by the diagnostic itself.
     let message = said

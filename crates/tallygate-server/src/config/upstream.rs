@@ -67,17 +67,28 @@ const DIALECTS: [(&str, Dialect); 3] = [
     ("gemini", Dialect::Gemini),
 ];
 
+/// The section as it was read.
+pub(super) struct Upstreams {
+    /// Those that can be used, in the order of the file.
+    pub(super) good: Vec<Arc<Upstream>>,
+    /// The names of all.
+    pub(super) names: Vec<String>,
+}
+
 /// Reads `upstreams:`.
-pub(super) fn read_all(top: &Fields<'_>, reading: &mut Reading<'_>) -> Vec<Arc<Upstream>> {
+pub(super) fn read_all(top: &Fields<'_>, reading: &mut Reading<'_>) -> Upstreams {
     let node = top.get("upstreams");
     let entries = node
         .and_then(|node| reading.entries(node, "`upstreams`"))
         .unwrap_or_default();
-    entries
+    let names = entries.iter().map(|(key, _)| key.name.clone()).collect();
+    let read = entries
         .into_iter()
-        .filter_map(|(key, value)| read(key, value, reading))
-        .map(Arc::new)
-        .collect()
+        .filter_map(|(key, value)| read(key, value, reading));
+    Upstreams {
+        good: read.map(Arc::new).collect(),
+        names,
+    }
 }
 
 fn read(key: &Key, node: &Node, reading: &mut Reading<'_>) -> Option<Upstream> {
@@ -90,6 +101,7 @@ fn read(key: &Key, node: &Node, reading: &mut Reading<'_>) -> Option<Upstream> {
         .and_then(|node| base_url(node, reading));
     let key_node = fields.get("api_key");
     let api_key = key_node.map(|node| {
+        reading.secret(node);
         reading
             .expanded(node, "the api key")
             .map(|text| (Secret::new(text), node))

@@ -45,7 +45,11 @@ fn who(
 #[test]
 fn a_key_is_found_wherever_clients_put_it() {
     let ring = ring(Trust::Keys);
-    let ways: [(&[(&str, &str)], Option<&str>); 6] = [
+    type Way = (
+        &'static [(&'static str, &'static str)],
+        Option<&'static str>,
+    );
+    let ways: [Way; 6] = [
         (&[("authorization", "Bearer tg-alice")], None),
         (&[("authorization", "bearer  tg-alice ")], None),
         (&[("x-api-key", "tg-alice")], None),

@@ -40,11 +40,11 @@ fn message(error: &ApiError, ask: &Ask<'_>) -> String {
         ApiError::Invalid {
             field: Some(field),
             message,
-        } if !message.starts_with(field.as_str()) => {
+        } if !message.contains(field.as_str()) => {
             // As Anthropic does, the field goes first.
             Some(format!("{field}: {message}"))
         }
         _ => None,
     };
-    said.unwrap_or_else(|| sentence(&error.to_string()))
+    said.unwrap_or_else(|| sentence(error))
 }

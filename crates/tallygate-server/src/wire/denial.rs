@@ -101,5 +101,8 @@ fn rate(limit: &LimitInfo) -> String {
 }
 
 fn words(metric_name: &str) -> String {
+    if metric_name == "cost" {
+        return "micro-dollars".to_owned();
+    }
     metric_name.replace('_', " ")
 }

@@ -53,7 +53,7 @@ fn message(error: &ApiError, ask: &Ask<'_>) -> String {
         }
         _ => None,
     };
-    said.unwrap_or_else(|| sentence(&error.to_string()))
+    said.unwrap_or_else(|| sentence(error))
 }
 
 fn details(error: &ApiError, ask: &Ask<'_>) -> Vec<Value> {

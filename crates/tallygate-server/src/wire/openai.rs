@@ -76,7 +76,7 @@ impl Said {
             _ => None,
         };
         Self {
-            message: sentence(&error.to_string()),
+            message: sentence(error),
             kind,
             param,
             code,
@@ -110,13 +110,21 @@ fn kind_and_code(error: &ApiError) -> (&'static str, Option<&'static str>) {
     }
 }
 
-/// A message as a sentence of its own.
-pub(super) fn sentence(fragment: &str) -> String {
-    let mut letters = fragment.chars();
-    let first = letters
-        .next()
-        .map(|letter| letter.to_uppercase().collect::<String>())
-        .unwrap_or_default();
+/// An error's message as a sentence of its own. A field's path that it starts with keeps its spelling.
+pub(super) fn sentence(error: &ApiError) -> String {
+    let fragment = error.to_string();
     let end = if fragment.ends_with('.') { "" } else { "." };
+    if let ApiError::Invalid {
+        field: Some(field), ..
+    } = error
+        && fragment.starts_with(field.as_str())
+    {
+        return format!("{fragment}{end}");
+    }
+    let mut letters = fragment.chars();
+    let first: String = letters
+        .next()
+        .map(|letter| letter.to_uppercase().collect())
+        .unwrap_or_default();
     format!("{first}{}{end}", letters.as_str())
 }

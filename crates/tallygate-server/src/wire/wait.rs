@@ -30,8 +30,10 @@ impl Wait {
         let room = u64::try_from((wait / 20).min(MAX_JITTER).as_millis()).unwrap_or(0);
         let mut hasher = DefaultHasher::new();
         request_id.hash(&mut hasher);
-        let more = hasher.finish() % room.saturating_add(1);
-        Self::exact(wait.saturating_add(Duration::from_millis(more)))
+        let more = Duration::from_millis(hasher.finish() % room.saturating_add(1));
+        // A wait that a retry may sit out stays one.
+        let told = wait.saturating_add(more).min(wait.max(LONG_WAIT));
+        Self::exact(told)
     }
 
     /// Whole milliseconds.

@@ -1,0 +1,94 @@
+//! Keeping keys that were written into a file out of what is shown of it.
+
+use std::ops::Range;
+
+use super::problem::Place;
+
+/// The settings whose values may be keys, as people spell them.
+const SECRET_NAMES: [&str; 5] = ["api_key", "apikey", "api-key", "api key", "hash"];
+
+/// `source` with each character of a secret replaced by stars, byte for byte, so that places keep their meaning. `secrets` are
+/// the values that were read as such; in a file that is not readable as YAML they are found by the names before them.
+pub(super) fn masked(source: &str, secrets: &[Place]) -> String {
+    let mut hidden = vec![false; source.len()];
+    let read = secrets
+        .iter()
+        .map(|at| at.offset..at.offset.saturating_add(at.length));
+    for range in read.chain(named(source)) {
+        let end = range.end.min(source.len());
+        hidden
+            .get_mut(range.start..end)
+            .unwrap_or_default()
+            .fill(true);
+    }
+    let mut shown = String::with_capacity(source.len());
+    for (offset, letter) in source.char_indices() {
+        let secret = hidden.get(offset) == Some(&true);
+        if secret && !matches!(letter, '\n' | '\r' | '"' | '\'') {
+            shown.extend(std::iter::repeat_n('*', letter.len_utf8()));
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
+/// Whether a value may be shown: a reference to the environment, or a hash.
+pub(super) fn is_public(value: &str) -> bool {
+    let value = value.trim_matches(['"', '\'']);
+    value.is_empty() || value.starts_with("${") || value.parse::<crate::identify::KeyHash>().is_ok()
+}
+
+/// The values behind a secret's name, each to the end of its line or of its place in a flow mapping.
+fn named(source: &str) -> Vec<Range<usize>> {
+    let lower = source.to_ascii_lowercase();
+    let mut found = Vec::new();
+    for name in SECRET_NAMES {
+        for (at, _) in lower.match_indices(name) {
+            found.extend(value_behind(source, at + name.len()));
+        }
+    }
+    found
+}
+
+fn value_behind(source: &str, name_end: usize) -> Option<Range<usize>> {
+    let rest = source.get(name_end..)?;
+    let colon = rest
+        .trim_start_matches(['"', '\'', ' '])
+        .strip_prefix(':')?;
+    let value = colon.trim_start_matches(' ');
+    let start = source.len() - value.len();
+    let end = value.find(['\n', ',', '}']).unwrap_or(value.len());
+    // The `}` of `${NAME}` ends nothing, but then there is nothing to hide either.
+    let text = value.get(..end)?.trim_end();
+    (!is_public(text)).then_some(start..start + text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::masked;
+    use crate::config::problem::Place;
+
+    #[test]
+    fn keys_are_starred_byte_for_byte_and_references_are_not() {
+        let source = "a: { api_key: \"sk-é1\", x: 1 }\nb: { apikey: sk-2 }\nc: { \"api_key\": ${KEY} }\nd: ok";
+        let shown = masked(source, &[]);
+        assert_eq!(
+            shown,
+            "a: { api_key: \"******\", x: 1 }\nb: { apikey: **** }\nc: { \"api_key\": ${KEY} }\nd: ok"
+        );
+        assert_eq!(shown.len(), source.len());
+    }
+
+    #[test]
+    fn a_value_that_was_read_as_a_secret_is_starred_wherever_it_stands() {
+        let source = "k: &k |\n  sk-1\n  sk-2\nrest: 1";
+        let at = Place {
+            offset: 8,
+            length: 13,
+            line: 2,
+            column: 3,
+        };
+        assert_eq!(masked(source, &[at]), "k: &k |\n******\n******\nrest: 1");
+    }
+}
