@@ -2,7 +2,7 @@
 use crate::counter::{State, Track};
 use crate::num;
 use crate::policy::CompiledRule;
-use hashbrown::HashTable;
+use crate::table::Table;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -57,20 +57,45 @@ pub(crate) struct Line {
 impl Account {
     pub(crate) fn fresh(key: Key, rule: &CompiledRule) -> Self {
         let state = |at: usize| {
-            rule.limits
-                .get(at)
-                .map_or(State::Gauge(0), |limit| State::fresh(&limit.meter))
+            let limit = rule.limits.get(at);
+            limit.map_or(State::Gauge(0), |limit| State::fresh(&limit.meter))
         };
         let states = match rule.limits.len() {
             0..=2 => States::Two([state(0), state(1)]),
             many => States::Many((0..many).map(state).collect()),
         };
         Self {
+            states,
+            ..Self::keyed(key)
+        }
+    }
+
+    /// No account: what stands in a free place of a table.
+    pub(crate) fn vacant() -> Self {
+        Self::keyed(Key {
+            slot: 0,
+            high: 0,
+            low: 0,
+        })
+    }
+
+    /// An account of no counter.
+    pub(crate) fn keyed(key: Key) -> Self {
+        Self {
             low: key.low,
             high: key.high,
             motion: 0,
-            states,
+            states: States::Two([State::Gauge(0), State::Gauge(0)]),
         }
+    }
+
+    #[inline]
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.low == 0
+    }
+
+    pub(crate) fn low(&self) -> u64 {
+        self.low
     }
 
     #[inline]
@@ -100,7 +125,7 @@ impl Account {
     }
 
     #[inline]
-    fn is(&self, key: Key) -> bool {
+    pub(crate) fn is(&self, key: Key) -> bool {
         self.low == key.low && self.high == key.high
     }
 }
@@ -130,40 +155,35 @@ const TABLES: usize = 64;
 /// The accounts of one rule.
 #[derive(Debug)]
 pub(crate) struct Accounts {
-    tables: Box<[HashTable<Account>]>,
-    len: usize,
+    tables: Box<[Table]>,
     swept: usize,
 }
 
 impl Accounts {
     pub(crate) fn new() -> Self {
         Self {
-            tables: (0..TABLES).map(|_| HashTable::new()).collect(),
-            len: 0,
+            tables: (0..TABLES).map(|_| Table::default()).collect(),
             swept: 0,
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.tables.iter().map(Table::len).sum()
     }
 
     #[inline]
     pub(crate) fn find(&self, key: Key) -> Option<Place> {
-        let table = self.tables.get(table_of(key))?;
-        table
-            .find_bucket_index(key.low, |account| account.is(key))
-            .map(Place)
+        self.tables.get(table_of(key))?.find(key).map(Place)
     }
 
     #[inline]
     pub(crate) fn get(&self, key: Key, place: Place) -> Option<&Account> {
-        self.tables.get(table_of(key))?.get_bucket(place.0)
+        self.tables.get(table_of(key))?.get(place.0)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key, place: Place) -> Option<&mut Account> {
-        self.tables.get_mut(table_of(key))?.get_bucket_mut(place.0)
+        self.tables.get_mut(table_of(key))?.get_mut(place.0)
     }
 
     pub(crate) fn lookup(&self, key: Key) -> Option<&Account> {
@@ -178,30 +198,20 @@ impl Accounts {
     /// Adds an account that is not there yet.
     pub(crate) fn insert(&mut self, key: Key, account: Account) -> Option<Place> {
         let table = self.tables.get_mut(table_of(key))?;
-        let entry = table.insert_unique(key.low, account, |other| other.low);
-        self.len = self.len.saturating_add(1);
-        Some(Place(entry.bucket_index()))
+        table.insert(account).map(Place)
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Account> {
-        self.tables.iter_mut().flat_map(|table| table.iter_mut())
+        self.tables.iter_mut().flat_map(Table::iter_mut)
     }
 
     /// Drops, from the next table in turn, the accounts that are as good as fresh; answers how many.
     pub(crate) fn sweep(&mut self, idle: impl Fn(&Account) -> bool) -> usize {
-        let next = self.swept.wrapping_add(1) & TABLES.wrapping_sub(1);
-        self.swept = next;
-        let Some(table) = self.tables.get_mut(next) else {
-            return 0;
-        };
-        let before = table.len();
-        table.retain(|account| account.motion().is_some() || !idle(account));
-        let gone = before.saturating_sub(table.len());
-        if table.len() < table.capacity().checked_div(4).unwrap_or(0) {
-            table.shrink_to(table.len().saturating_mul(2), |other| other.low);
-        }
-        self.len = self.len.saturating_sub(gone);
-        gone
+        self.swept = self.swept.wrapping_add(1) & TABLES.wrapping_sub(1);
+        let table = self.tables.get_mut(self.swept);
+        table.map_or(0, |table| {
+            table.retain(|account| account.motion().is_some() || !idle(account))
+        })
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Moment {
 pub(crate) struct Gate<'a> {
     pub(crate) meter: &'a Meter,
     /// The current window; of a `fixed` limit only.
-    pub(crate) window: Option<Window>,
+    pub(crate) window: Option<&'a Window>,
     pub(crate) now: Time,
 }
 
@@ -63,7 +63,8 @@ impl State {
         }
     }
 
-    fn level(&self) -> Point {
+    #[inline]
+    pub(crate) fn level(&self) -> Point {
         match self {
             Self::Bucket { frac, nanos } => Point {
                 nanos: *nanos,
@@ -73,6 +74,15 @@ impl State {
         }
     }
 
+    /// Takes `amount` from a bucket.
+    #[inline]
+    pub(crate) fn take(&mut self, rate: &Rate, amount: u64, now: Time) {
+        if amount > 0 {
+            self.set_level(rate.taken(self.level(), amount, now));
+        }
+    }
+
+    #[inline]
     fn set_level(&mut self, level: Point) {
         *self = Self::Bucket {
             frac: level.frac,
@@ -86,10 +96,7 @@ impl Gate<'_> {
     #[inline]
     pub(crate) fn fits(&self, state: &State, amount: u64) -> bool {
         match self.meter {
-            Meter::Bucket(rate) => {
-                let after = rate.after(state.level(), rate.cost(amount), self.now);
-                rate.fits(after, self.now)
-            }
+            Meter::Bucket(rate) => rate.admits(state.level(), amount, self.now),
             other => self.used(state).saturating_add(amount) <= other.largest(),
         }
     }
@@ -186,21 +193,23 @@ impl Gate<'_> {
 
     /// Takes `amount` that nobody will settle.
     #[inline]
-    pub(crate) fn spend(&self, state: &mut State, track: Option<&mut Track>, amount: u64) {
-        match (self.meter, track) {
-            (Meter::Bucket(rate), None) => {
-                let after = rate.after(state.level(), rate.cost(amount), self.now);
-                state.set_level(after);
-            }
-            (Meter::Bucket(rate), Some(track)) => {
-                let now = rate.units(Point::at(self.now));
-                match track.history.spend(rate.units_of(amount), now) {
-                    Some(level) => state.set_level(rate.level(level)),
-                    None => self.spend(state, None, amount),
-                }
-            }
-            _ => self.add(state, amount),
+    pub(crate) fn spend(&self, state: &mut State, amount: u64) {
+        match self.meter {
+            Meter::Bucket(rate) => state.take(rate, amount, self.now),
+            _ if amount > 0 => self.add(state, amount),
+            _ => {}
         }
+    }
+
+    /// The same where reservations are open.
+    pub(crate) fn spend_beside(&self, state: &mut State, track: &mut Track, amount: u64) {
+        if let Meter::Bucket(rate) = self.meter {
+            let now = rate.units(Point::at(self.now));
+            if let Some(level) = track.history.spend(rate.units_of(amount), now) {
+                return state.set_level(rate.level(level));
+            }
+        }
+        self.spend(state, amount);
     }
 
     /// Takes `amount` for the reservation of `moment`.
@@ -310,7 +319,7 @@ impl Gate<'_> {
                 window,
                 timezone,
             },
-        ) = (self.window, self.meter)
+        ) = (self.window.copied(), self.meter)
         else {
             return self.now;
         };

@@ -174,6 +174,7 @@ impl Ledger {
 
     /// Lets everything that is due by `now` take effect: deadlines, turns in lines, waits that are over.
     /// Answers the ledger's time: `now`, or a later one that it was told before.
+    #[inline]
     pub fn advance(&mut self, now: Time) -> Time {
         self.now = self.now.max(now);
         if self.timers.due(self.now) {

@@ -23,6 +23,7 @@ mod rate;
 mod ring;
 mod shape;
 mod slot;
+mod table;
 mod time;
 
 pub use decision::{

@@ -26,6 +26,7 @@ impl Metric {
     pub const CONCURRENCY: Self = Self(5);
 
     /// The metric's position in [`Amounts`].
+    #[inline]
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
@@ -133,6 +134,7 @@ impl Amounts {
     }
 
     /// The amount of one metric.
+    #[inline]
     #[must_use]
     pub fn get(&self, metric: Metric) -> u64 {
         self.0.get(metric.index()).copied().unwrap_or(0)

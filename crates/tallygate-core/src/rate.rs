@@ -59,7 +59,39 @@ impl Rate {
         self.burst
     }
 
+    /// Whether `amount` more fits a bucket at `level`.
+    #[inline]
+    pub(crate) fn admits(&self, level: Point, amount: u64, now: Time) -> bool {
+        match self.drain {
+            1 => {
+                let after = self.whole_after(level, amount, now);
+                after <= now.as_nanos().saturating_add(self.burst_point.nanos)
+            }
+            _ => self.fits(self.after(level, self.cost(amount), now), now),
+        }
+    }
+
+    /// The level of a bucket at `level` once `amount` more is taken.
+    #[inline]
+    pub(crate) fn taken(&self, level: Point, amount: u64, now: Time) -> Point {
+        match self.drain {
+            1 => Point {
+                nanos: self.whole_after(level, amount, now),
+                frac: 0,
+            },
+            _ => self.after(level, self.cost(amount), now),
+        }
+    }
+
+    /// The same in whole nanoseconds, for a bucket that drains one unit in each.
+    #[inline]
+    fn whole_after(&self, level: Point, amount: u64, now: Time) -> u64 {
+        let from = level.nanos.max(now.as_nanos());
+        from.saturating_add(amount.saturating_mul(self.step))
+    }
+
     /// How long `amount` takes to refill.
+    #[inline]
     pub(crate) fn cost(&self, amount: u64) -> Point {
         if let Some(units) = amount.checked_mul(self.step) {
             return self.point64(units);
@@ -68,11 +100,13 @@ impl Rate {
     }
 
     /// The level after `cost` is taken from a bucket at `level`, not yet checked.
+    #[inline]
     pub(crate) fn after(&self, level: Point, cost: Point, now: Time) -> Point {
         self.sum(level.max(Point::at(now)), cost)
     }
 
     /// Whether a bucket at `level` is within its burst.
+    #[inline]
     pub(crate) fn fits(&self, level: Point, now: Time) -> bool {
         level <= self.sum(Point::at(now), self.burst_point)
     }
@@ -132,9 +166,13 @@ impl Rate {
         self.point(num::positive(units))
     }
 
+    #[inline]
     fn sum(&self, a: Point, b: Point) -> Point {
-        let frac = u64::from(a.frac).saturating_add(u64::from(b.frac));
         let nanos = a.nanos.saturating_add(b.nanos);
+        if self.drain == 1 {
+            return Point { nanos, frac: 0 };
+        }
+        let frac = u64::from(a.frac).saturating_add(u64::from(b.frac));
         let drain = u64::from(self.drain);
         match frac >= drain {
             true => Point {
@@ -148,6 +186,7 @@ impl Rate {
         }
     }
 
+    #[inline]
     fn point64(&self, units: u64) -> Point {
         if self.drain == 1 {
             return Point {

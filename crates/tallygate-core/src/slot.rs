@@ -17,7 +17,7 @@ pub(crate) struct Slot {
     pub(crate) rule: Arc<CompiledRule>,
     pub(crate) accounts: Accounts,
     /// The calendar window each limit is in, on the ledger's clock; of `fixed` limits only.
-    windows: Vec<Option<Window>>,
+    pub(crate) windows: Vec<Option<Window>>,
     /// The earliest end of them.
     turns: Time,
     tag: u64,
@@ -61,7 +61,8 @@ impl Slot {
         Key {
             slot,
             high: num::low32(hash.h2),
-            low: hash.h1,
+            // Zero is no account's.
+            low: hash.h1.max(1),
         }
     }
 
@@ -91,7 +92,7 @@ impl Slot {
 
     /// The gate of its limit number `at`.
     #[inline]
-    pub(crate) fn gate<'a>(&self, limit: &'a CompiledLimit, at: usize, now: Time) -> Gate<'a> {
+    pub(crate) fn gate<'a>(&'a self, limit: &'a CompiledLimit, at: usize, now: Time) -> Gate<'a> {
         gate(&self.windows, limit, at, now)
     }
 
@@ -132,7 +133,7 @@ impl Slot {
             limits.into_iter().all(|((limit, window), state)| {
                 Gate {
                     meter: &limit.meter,
-                    window: *window,
+                    window: window.as_ref(),
                     now,
                 }
                 .is_fresh(state)
@@ -141,15 +142,16 @@ impl Slot {
     }
 }
 
+/// The gate of limit number `at` of a rule whose windows these are.
 #[inline]
-fn gate<'a>(
-    windows: &[Option<Window>],
+pub(crate) fn gate<'a>(
+    windows: &'a [Option<Window>],
     limit: &'a CompiledLimit,
     at: usize,
     now: Time,
 ) -> Gate<'a> {
     let window = match limit.meter {
-        Meter::Fixed { .. } => windows.get(at).copied().flatten(),
+        Meter::Fixed { .. } => windows.get(at).and_then(Option::as_ref),
         _ => None,
     };
     Gate {

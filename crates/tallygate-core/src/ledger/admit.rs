@@ -7,9 +7,10 @@ use crate::account::{Account, Key, Motion, Place};
 use crate::counter::Moment;
 use crate::decision::{Admission, Decision, FullError, Replay, Standing};
 use crate::id::ReservationId;
+use crate::meter::Meter;
 use crate::metric::Amounts;
 use crate::num;
-use crate::slot::standing;
+use crate::slot::{gate, standing};
 use crate::time::{Span, Time};
 use std::time::Duration;
 
@@ -138,10 +139,33 @@ impl Ledger {
         self.full_of_counters(missing)
     }
 
+    #[inline]
     fn spend_on(&mut self, key: Key, place: Option<Place>, demand: &Amounts) {
         let Some(place) = place.or_else(|| self.add_account(key)) else {
             return;
         };
+        let Some(Some(slot)) = self.slots.get_mut(num::index(key.slot)) else {
+            return;
+        };
+        let now = self.now;
+        let Some(account) = slot.accounts.get_mut(key, place) else {
+            return;
+        };
+        if account.motion().is_some() {
+            return self.spend_beside(key, place, demand);
+        }
+        let counters = slot.rule.limits.iter().zip(account.states_mut());
+        for (at, (limit, state)) in counters.enumerate() {
+            let amount = demand.get(limit.metric);
+            match &limit.meter {
+                Meter::Bucket(rate) => state.take(rate, amount, now),
+                _ => gate(&slot.windows, limit, at, now).spend(state, amount),
+            }
+        }
+    }
+
+    /// The same where reservations are open.
+    fn spend_beside(&mut self, key: Key, place: Place, demand: &Amounts) {
         let Some(Some(slot)) = self.slots.get_mut(num::index(key.slot)) else {
             return;
         };
@@ -150,13 +174,11 @@ impl Ledger {
             return;
         };
         let motion = account.motion().and_then(|at| self.motions.get_mut(at));
-        let mut tracks = motion.map(|motion| motion.tracks.iter_mut());
-        for ((limit, gate), state) in limits.zip(account.states_mut()) {
-            let track = tracks.as_mut().and_then(Iterator::next);
-            let amount = demand.get(limit.metric);
-            if amount > 0 {
-                gate.spend(state, track, amount);
-            }
+        let tracks = motion.into_iter().flat_map(|motion| &mut motion.tracks);
+        for ((limit, gate), (state, track)) in
+            limits.zip(account.states_mut().iter_mut().zip(tracks))
+        {
+            gate.spend_beside(state, track, demand.get(limit.metric));
         }
     }
 

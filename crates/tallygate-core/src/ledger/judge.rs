@@ -3,6 +3,7 @@ use super::{Keys, Ledger};
 use crate::account::{Account, Key, Line, Motion, Place};
 use crate::counter::{Gate, State, Track};
 use crate::decision::{Decision, Denial, Never, Standing};
+use crate::meter::Meter;
 use crate::metric::{Amounts, Metric};
 use crate::num;
 use crate::policy::CompiledLimit;
@@ -59,6 +60,7 @@ struct View<'a> {
 
 impl Ledger {
     /// The places of the demand's accounts if it fits all limits and overtakes nobody.
+    #[inline]
     pub(crate) fn places(&mut self, claim: Claim<'_>) -> Option<Places> {
         let mut places = Places::new();
         for key in &claim.keys.0 {
@@ -71,12 +73,13 @@ impl Ledger {
             if slot.rule.mode == Mode::Enforce {
                 let account = place.and_then(|place| slot.accounts.get(*key, place));
                 let fits = match account {
-                    Some(account) => account_fits(slot, account, claim, self.now),
+                    Some(account) => {
+                        account_fits(slot, account, claim.demand, self.now)
+                            && !is_behind(&self.motions, slot, account, claim)
+                    }
                     None => fresh_fits(slot, claim.demand),
                 };
-                if !fits
-                    || account.is_some_and(|account| is_behind(&self.motions, slot, account, claim))
-                {
+                if !fits {
                     return None;
                 }
             }
@@ -205,11 +208,16 @@ impl View<'_> {
     }
 }
 
-fn account_fits(slot: &Slot, account: &Account, claim: Claim<'_>, now: Time) -> bool {
-    let mut limits = slot.rule.limits.iter().zip(account.states()).enumerate();
-    limits.all(|(at, (limit, state))| {
-        let amount = claim.demand.get(limit.metric);
-        amount == 0 || slot.gate(limit, at, now).fits(state, amount)
+#[inline]
+fn account_fits(slot: &Slot, account: &Account, demand: &Amounts, now: Time) -> bool {
+    let counters = slot.rule.limits.iter().zip(account.states());
+    counters.enumerate().all(|(at, (limit, state))| {
+        let amount = demand.get(limit.metric);
+        let fits = match &limit.meter {
+            Meter::Bucket(rate) => rate.admits(state.level(), amount, now),
+            _ => slot.gate(limit, at, now).fits(state, amount),
+        };
+        fits || amount == 0
     })
 }
 
