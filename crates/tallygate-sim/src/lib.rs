@@ -11,6 +11,7 @@ pub mod mock;
 pub mod rng;
 pub mod timeline;
 pub mod words;
+pub mod workload;
 
 pub use books::Books;
 pub use client::{ApiCall, Client, Reply};
@@ -19,3 +20,4 @@ pub use limit::{Charging, MockLimit, MockMetric, MockShape};
 pub use mock::{Mock, MockOptions};
 pub use rng::{Rng, Sizes};
 pub use timeline::{Timeline, Use};
+pub use workload::{Job, Workload, WorkloadOptions};

@@ -1,5 +1,11 @@
 //! The mock's own behaviour.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-mod chat;
+mod answers;
+mod faults;
+mod limits;
+mod meters;
+mod strictness;
 mod support;
+mod wire;
+mod workloads;
