@@ -45,7 +45,8 @@ use tokio::task::{JoinHandle, JoinSet};
 pub use options::{Chance, Keys, MockOptions};
 pub use shared::{MAX_TRIES, Received};
 pub use switches::{
-    Encoding, Fault, Lie, MAX_DELAY, MAX_ID, MAX_OUTPUT, MAX_PADDING, SwitchError, Switches, Tries,
+    Encoding, Fault, Lie, MAX_DELAY, MAX_ID, MAX_OUTPUT, MAX_PADDING, MAX_RETRY_AFTER, SwitchError,
+    Switches, Tries,
 };
 
 use crate::books::Books;

@@ -77,7 +77,7 @@ impl Default for MockOptions {
             "gpt-4o",
             "gpt-4o-mini",
             "text-embedding-3-small",
-            "claude-sonnet-4-5",
+            "claude-sonnet-4-6",
             "gemini-2.5-flash",
         ];
         Self {

@@ -246,7 +246,25 @@ fn prompt_seed<'a>(seed: u64, model: &str, prompt: impl Iterator<Item = &'a str>
     hasher.write(model.as_bytes());
     for part in prompt {
         hasher.write_u8(0xff);
-        hasher.write(part.as_bytes());
+        write_json(&mut hasher, part.as_bytes());
     }
     hasher.finish()
+}
+
+/// Hashes JSON without the blanks between its parts, which writers choose as they like.
+fn write_json(hasher: &mut SipHasher13, json: &[u8]) {
+    let (mut in_string, mut escaped, mut start) = (false, false, 0);
+    for (index, &byte) in json.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b' ' | b'\n' | b'\r' | b'\t' if !in_string => {
+                hasher.write(&json[start..index]);
+                start = index + 1;
+            }
+            _ => {}
+        }
+    }
+    hasher.write(&json[start..]);
 }

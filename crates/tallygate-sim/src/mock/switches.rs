@@ -6,6 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Longest delay a switch may ask for.
 pub const MAX_DELAY: Duration = Duration::from_secs(600);
+/// Longest wait a switch may tell callers.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(366 * 86_400);
 /// Largest event or padding a switch may ask for, in bytes.
 pub const MAX_PADDING: u64 = 64 << 20;
 /// Most output tokens a switch may ask for.
@@ -187,7 +189,10 @@ impl Failure {
     fn read(&mut self, word: &str, value: &str) -> Option<()> {
         match word {
             "status" => self.status = Some(value.parse().ok().filter(|s| (400..600).contains(s))?),
-            "retry-after-ms" => self.retry_after = Some(delay(value, Duration::from_millis)?),
+            "retry-after-ms" => {
+                let wait = value.parse().ok().map(Duration::from_millis)?;
+                self.retry_after = (wait <= MAX_RETRY_AFTER).then_some(Some(wait))?;
+            }
             "should-retry" => self.should_retry = Some(truth(value)?),
             "id" => self.id = (value.len() <= MAX_ID).then(|| Some(value.to_owned()))?,
             "times" => self.times = Some(number(value, u64::MAX)?),

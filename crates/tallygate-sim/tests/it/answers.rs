@@ -135,3 +135,35 @@ async fn max_tokens_cuts_a_text_off_and_says_so() {
         );
     }
 }
+
+#[tokio::test]
+async fn blanks_between_the_parts_of_a_prompt_do_not_matter() {
+    let bench = Bench::new().await;
+    let told = |body: &'static str| {
+        let mut request = bench
+            .client
+            .request(http::Method::POST, "/v1/chat/completions", body.into())
+            .unwrap();
+        request.headers_mut().insert(
+            "content-type",
+            http::HeaderValue::from_static("application/json"),
+        );
+        let client = bench.client.clone();
+        async move {
+            client
+                .send(request)
+                .await
+                .unwrap()
+                .read()
+                .await
+                .unwrap()
+                .answer()
+                .texts
+        }
+    };
+    let dense = told(r#"{"model":"gpt-4o","messages":[{"role":"user","content":"a \" b"}]}"#).await;
+    let loose = told("{\"model\": \"gpt-4o\", \"messages\": [ {\"role\": \"user\",\n \"content\": \"a \\\" b\"}]}").await;
+    let other = told(r#"{"model":"gpt-4o","messages":[{"role":"user","content":"a \"b"}]}"#).await;
+    assert_eq!(dense, loose);
+    assert_ne!(dense, other);
+}
