@@ -17,7 +17,7 @@ const STREAMED: [(Endpoint, &str); 5] = [
 ];
 
 fn stream(endpoint: Endpoint, model: &str) -> ApiCall {
-    let call = ApiCall::new(endpoint, model, "Go on.")
+    let call = ApiCall::new(endpoint, model, "Please go on with the story.")
         .max_tokens(100)
         .output(20);
     if endpoint == Endpoint::StreamGenerateContent {
@@ -28,7 +28,7 @@ fn stream(endpoint: Endpoint, model: &str) -> ApiCall {
 }
 
 fn whole() -> ApiCall {
-    ApiCall::chat("gpt-4o", "Go on.").output(20)
+    ApiCall::chat("gpt-4o", "Please go on with the story.").output(20)
 }
 
 #[tokio::test]

@@ -97,10 +97,10 @@ async fn a_call_larger_than_the_limit_is_told_so() {
 
 #[tokio::test]
 async fn charging_rules_differ_in_what_they_charge() {
-    // 2 tokens of text, 9 with framing; 15 bytes with the role; 5 tokens come back.
+    // 2 tokens in 11 bytes of text, 9 with framing; 5 tokens come back.
     let cases = [
         (Charging::Admission, Some(40), 40),
-        (Charging::Admission, Some(1), 4),
+        (Charging::Admission, Some(1), 3),
         (Charging::InputPlusMaxTokens, Some(40), 49),
         (Charging::TrueUsage, Some(40), 14),
         (Charging::TrueUsage, None, 14),
