@@ -3,6 +3,7 @@ use crate::counter::{State, Track};
 use crate::num;
 use crate::policy::CompiledRule;
 use crate::table::Table;
+use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -130,13 +131,68 @@ impl Account {
     }
 }
 
-impl Motion {
-    pub(crate) fn new(counters: usize) -> Self {
-        Self {
-            open: 0,
-            tracks: (0..counters).map(|_| Track::default()).collect(),
-            lines: (0..counters).map(|_| Line::default()).collect(),
+/// The motions of all accounts. One that has come to rest is kept for the next, with the memory it has.
+#[derive(Debug, Default)]
+pub(crate) struct Motions {
+    slab: Slab<Motion>,
+    spare: Vec<Motion>,
+}
+
+/// How many motions at rest are kept.
+const SPARE: usize = 256;
+
+impl Motions {
+    #[inline]
+    pub(crate) fn get(&self, at: usize) -> Option<&Motion> {
+        self.slab.get(at)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut Motion> {
+        self.slab.get_mut(at)
+    }
+
+    /// The motion of an account, set going if it was at rest.
+    pub(crate) fn of(&mut self, account: &mut Account, counters: usize) -> Option<&mut Motion> {
+        let at = match account.motion() {
+            Some(at) => at,
+            None => {
+                let mut motion = self.spare.pop().unwrap_or_default();
+                motion.fit(counters);
+                let at = self.slab.insert(motion);
+                account.set_motion(Some(at));
+                at
+            }
+        };
+        self.slab.get_mut(at)
+    }
+
+    /// Lets an account come to rest if nothing moves on it any more.
+    pub(crate) fn rest(&mut self, account: &mut Account) {
+        let Some(at) = account.motion() else { return };
+        if self.slab.get(at).is_some_and(Motion::is_still) {
+            account.set_motion(None);
+            self.remove(at);
         }
+    }
+
+    /// Forgets a motion whose account has gone.
+    pub(crate) fn remove(&mut self, at: usize) {
+        if let Some(motion) = self.slab.try_remove(at)
+            && self.spare.len() < SPARE
+            && motion.is_still()
+        {
+            self.spare.push(motion);
+        }
+    }
+}
+
+impl Motion {
+    /// Makes a motion at rest one of this many counters.
+    fn fit(&mut self, counters: usize) {
+        self.open = 0;
+        self.tracks.resize_with(counters, Track::default);
+        self.lines.resize_with(counters, Line::default);
     }
 
     /// Whether nothing is open and nobody waits.

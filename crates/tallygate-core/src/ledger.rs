@@ -10,7 +10,7 @@ mod receipts;
 mod reload;
 mod timers;
 
-use crate::account::{Key, Motion};
+use crate::account::{Key, Motions};
 use crate::decision::{Decision, FullError, Standing};
 use crate::metric::Amounts;
 use crate::policy::Policy;
@@ -79,7 +79,7 @@ pub struct Ledger {
     slots: Vec<Option<Slot>>,
     /// The rules in force, in the policy's order.
     active: Vec<u32>,
-    motions: Slab<Motion>,
+    motions: Motions,
     holds: Slab<Hold>,
     waiters: Slab<Waiter>,
     timers: Timers,
@@ -89,6 +89,8 @@ pub struct Ledger {
     agenda: Vec<(Key, usize)>,
     counters: usize,
     swept: usize,
+    /// Whether any rule in force is a shadow.
+    shadows: bool,
     seq: u64,
     now: Time,
     offset: i64,
@@ -103,7 +105,7 @@ impl Ledger {
         let mut ledger = Self {
             slots: Vec::new(),
             active: Vec::new(),
-            motions: Slab::new(),
+            motions: Motions::default(),
             holds: Slab::new(),
             waiters: Slab::new(),
             timers: Timers::default(),
@@ -112,6 +114,7 @@ impl Ledger {
             agenda: Vec::new(),
             counters: 0,
             swept: 0,
+            shadows: false,
             seq: 0,
             now: Time::ZERO,
             offset: 0,

@@ -69,5 +69,5 @@ pub(crate) const fn low64(n: u128) -> u64 {
 /// The position in `0..length` that is to `length` what `n` is to 2^64.
 #[inline]
 pub(crate) const fn share(n: u64, length: usize) -> usize {
-    ((n as u128 * length as u128) >> 64) as usize
+    ((n as u128).saturating_mul(length as u128) >> 64) as usize
 }

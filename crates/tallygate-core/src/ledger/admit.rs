@@ -3,7 +3,7 @@ use super::hold::Hold;
 use super::judge::{Claim, NEWCOMER, Places};
 use super::timers::Event;
 use super::{Ask, Keys, Ledger};
-use crate::account::{Account, Key, Motion, Place};
+use crate::account::{Account, Key, Place};
 use crate::counter::Moment;
 use crate::decision::{Admission, Decision, FullError, Replay, Standing};
 use crate::id::ReservationId;
@@ -99,7 +99,10 @@ impl Ledger {
             demand: ask.demand,
             order: NEWCOMER,
         };
-        let shadowed = self.shadowed(claim);
+        let shadowed = match self.shadows {
+            true => self.shadowed(claim),
+            false => Vec::new(),
+        };
         let seq = self.next_seq();
         let moment = Moment {
             seq,
@@ -201,7 +204,7 @@ impl Ledger {
         let Some(account) = accounts.get_mut(key, place) else {
             return;
         };
-        let Some(motion) = motion_of(&mut self.motions, account, counters) else {
+        let Some(motion) = self.motions.of(account, counters) else {
             return;
         };
         motion.open = motion.open.saturating_add(1);
@@ -219,21 +222,4 @@ impl Ledger {
         self.counters = self.counters.saturating_add(1);
         Some(place)
     }
-}
-
-/// The motion of an account, set going if it was at rest.
-pub(crate) fn motion_of<'a>(
-    motions: &'a mut slab::Slab<Motion>,
-    account: &mut Account,
-    counters: usize,
-) -> Option<&'a mut Motion> {
-    let at = match account.motion() {
-        Some(at) => at,
-        None => {
-            let at = motions.insert(Motion::new(counters));
-            account.set_motion(Some(at));
-            at
-        }
-    };
-    motions.get_mut(at)
 }

@@ -246,10 +246,7 @@ impl Ledger {
                 self.agenda.push((key, at));
             }
         }
-        if motion.is_still() {
-            account.set_motion(None);
-            self.motions.remove(place);
-        }
+        self.motions.rest(account);
     }
 
     /// Charges an extension; answers the refusal if it does not fit.

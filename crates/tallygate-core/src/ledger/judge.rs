@@ -1,6 +1,6 @@
 //! Whether a demand fits all its limits; if not, which block it and until when.
 use super::{Keys, Ledger};
-use crate::account::{Account, Key, Line, Motion, Place};
+use crate::account::{Account, Key, Line, Motions, Place};
 use crate::counter::{Gate, State, Track};
 use crate::decision::{Decision, Denial, Never, Standing};
 use crate::meter::Meter;
@@ -227,12 +227,7 @@ fn fresh_fits(slot: &Slot, demand: &Amounts) -> bool {
 }
 
 /// Whether an older caller waits for a counter that the demand touches.
-fn is_behind(
-    motions: &slab::Slab<Motion>,
-    slot: &Slot,
-    account: &Account,
-    claim: Claim<'_>,
-) -> bool {
+fn is_behind(motions: &Motions, slot: &Slot, account: &Account, claim: Claim<'_>) -> bool {
     let Some(motion) = account.motion().and_then(|at| motions.get(at)) else {
         return false;
     };

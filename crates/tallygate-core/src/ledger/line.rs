@@ -397,17 +397,7 @@ impl Ledger {
         let Some(account) = slot.accounts.lookup_mut(key) else {
             return;
         };
-        let Some(place) = account.motion() else {
-            return;
-        };
-        if self
-            .motions
-            .get(place)
-            .is_some_and(crate::account::Motion::is_still)
-        {
-            account.set_motion(None);
-            self.motions.remove(place);
-        }
+        self.motions.rest(account);
     }
 
     fn is_waiting(&self, ticket: Ticket) -> bool {
@@ -424,7 +414,7 @@ impl Ledger {
         let slot = self.slots.get_mut(num::index(key.slot))?.as_mut()?;
         let limits = slot.rule.limits.len();
         let account = slot.accounts.lookup_mut(key)?;
-        let motion = super::admit::motion_of(&mut self.motions, account, limits)?;
+        let motion = self.motions.of(account, limits)?;
         motion.lines.get_mut(counter)
     }
 }

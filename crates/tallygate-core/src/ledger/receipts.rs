@@ -1,4 +1,7 @@
 //! The receipts of ended reservations, kept a while for repeats.
+//!
+//! They stand in a ring in the order of their ending, so that keeping one writes where the last write was; a small
+//! index finds them by name.
 use super::Bounds;
 use crate::decision::Receipt;
 use crate::id::ReservationId;
@@ -10,8 +13,11 @@ use std::collections::VecDeque;
 /// The receipts by reservation and the reservations by idempotency key.
 #[derive(Debug, Default)]
 pub(crate) struct Receipts {
-    ended: HashTable<Ended>,
-    order: VecDeque<(Time, ReservationId)>,
+    ring: VecDeque<Ended>,
+    /// How many were forgotten: the number of the ring's first.
+    forgotten: u64,
+    /// Numbers of receipts, with the low half of the reservation's id, by that half.
+    index: HashTable<(u64, u64)>,
     named: HashTable<(u128, ReservationId)>,
 }
 
@@ -20,13 +26,18 @@ struct Ended {
     id: ReservationId,
     receipt: Receipt,
     name: Option<u128>,
+    at: Time,
 }
 
 impl Receipts {
     /// The receipt of an ended reservation.
     pub(crate) fn find(&self, id: ReservationId) -> Option<&Receipt> {
-        let ended = self.ended.find(id.parts().1, |ended| ended.id == id);
-        ended.map(|ended| &ended.receipt)
+        let tag = id.parts().1;
+        let is = |(known, number): &(u64, u64)| {
+            *known == tag && self.get(*number).is_some_and(|ended| ended.id == id)
+        };
+        let (_, number) = self.index.find(tag, is)?;
+        self.get(*number).map(|ended| &ended.receipt)
     }
 
     /// The reservation made under an idempotency key.
@@ -39,45 +50,60 @@ impl Receipts {
 
     /// Remembers a reservation under its idempotency key.
     pub(crate) fn name(&mut self, name: u128, id: ReservationId) {
-        self.named
-            .insert_unique(num::low64(name), (name, id), |(name, _)| num::low64(*name));
+        let hash = |(name, _): &(u128, ReservationId)| num::low64(*name);
+        self.named.insert_unique(num::low64(name), (name, id), hash);
     }
 
-    /// Keeps a receipt, and forgets those past the bounds.
+    /// Keeps the receipt of a reservation that was made under `name`.
     pub(crate) fn keep(
         &mut self,
         id: ReservationId,
         receipt: Receipt,
         name: Option<u128>,
-        now: Time,
+        at: Time,
     ) {
-        let ended = Ended { id, receipt, name };
-        self.ended
-            .insert_unique(id.parts().1, ended, |ended| ended.id.parts().1);
-        self.order.push_back((now, id));
+        let number = self.forgotten.saturating_add(num::length(self.ring.len()));
+        let tag = id.parts().1;
+        self.index
+            .insert_unique(tag, (tag, number), |(tag, _)| *tag);
+        self.ring.push_back(Ended {
+            id,
+            receipt,
+            name,
+            at,
+        });
     }
 
     /// Forgets the receipts past the bounds.
     pub(crate) fn trim(&mut self, bounds: &Bounds, now: Time) {
-        while let Some((at, id)) = self.order.front().copied() {
-            if self.order.len() <= bounds.receipts && now < at.plus(bounds.receipt_ttl) {
+        while let Some(first) = self.ring.front() {
+            if self.ring.len() <= bounds.receipts && now < first.at.plus(bounds.receipt_ttl) {
                 break;
             }
-            self.order.pop_front();
-            self.forget(id);
+            self.forget_first();
         }
     }
 
-    fn forget(&mut self, id: ReservationId) {
-        let Ok(entry) = self.ended.find_entry(id.parts().1, |ended| ended.id == id) else {
+    fn get(&self, number: u64) -> Option<&Ended> {
+        let at = number.checked_sub(self.forgotten)?;
+        self.ring.get(usize::try_from(at).ok()?)
+    }
+
+    fn forget_first(&mut self) {
+        let Some(gone) = self.ring.pop_front() else {
             return;
         };
-        let (ended, _) = entry.remove();
-        if let Some(name) = ended.name
-            && let Ok(entry) = self
-                .named
-                .find_entry(num::low64(name), |(known, _)| *known == name)
-        {
+        let number = self.forgotten;
+        self.forgotten = number.saturating_add(1);
+        let tag = gone.id.parts().1;
+        if let Ok(entry) = self.index.find_entry(tag, |entry| *entry == (tag, number)) {
+            entry.remove();
+        }
+        let Some(name) = gone.name else { return };
+        let named = self
+            .named
+            .find_entry(num::low64(name), |(known, _)| *known == name);
+        if let Ok(entry) = named {
             entry.remove();
         }
     }

@@ -4,6 +4,7 @@ use crate::counter::rescale;
 use crate::meter::Meter;
 use crate::num;
 use crate::policy::{CompiledRule, Policy};
+use crate::shape::Mode;
 use crate::slot::Slot;
 use crate::time::Time;
 use std::collections::HashMap;
@@ -32,6 +33,11 @@ impl Ledger {
         for gone in known.into_values() {
             self.drop_rule(gone);
         }
+        let shadow = |at: &u32| {
+            self.slot(*at)
+                .is_some_and(|slot| slot.rule.mode == Mode::Shadow)
+        };
+        self.shadows = self.active.iter().any(shadow);
         self.ask_all_again();
     }
 
@@ -75,7 +81,7 @@ impl Ledger {
             .iter_mut()
             .filter_map(|account| account.motion())
         {
-            self.motions.try_remove(place);
+            self.motions.remove(place);
         }
         let without = |keys: &mut Keys| keys.0.retain(|key| key.slot != at);
         for (_, hold) in &mut self.holds {
