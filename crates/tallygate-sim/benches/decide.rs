@@ -186,37 +186,44 @@ fn order(subjects: u64) -> Vec<u64> {
     (0..OPS).map(|_| numbers.below(subjects)).collect()
 }
 
-/// Resident bytes a subject with two bucket limits, ten million subjects.
+/// Resident bytes a subject with two bucket limits, ten million subjects; each contestant in a process of its own.
 fn memory() {
+    let myself = std::env::current_exe().unwrap();
+    match std::env::args()
+        .find_map(|argument| argument.strip_prefix("--memory-of=").map(str::to_owned))
+    {
+        Some(name) => println!("{name}: {:.1} B a subject", bytes_a_subject(&name)),
+        None => {
+            for name in ["tallygate", "governor"] {
+                let mut child = std::process::Command::new(&myself);
+                child.args(["--memory", &format!("--memory-of={name}")]);
+                assert!(child.status().unwrap().success());
+            }
+        }
+    }
+}
+
+fn bytes_a_subject(name: &str) -> f64 {
     const SUBJECTS: u64 = 10_000_000;
     let before = resident();
     let mut ledger = ledger(&["user"]);
     let demand = Amounts::ZERO
         .with(Metric::REQUESTS, 1)
         .with(Metric::TOKENS, 10);
-    for user in 0..SUBJECTS {
-        let keys = ledger.resolve(&[("user", &format!("user-{user}"))]);
-        black_box(
-            ledger
-                .spend(&keys, &demand, Time::from_nanos(START))
-                .unwrap(),
-        );
-    }
-    let ours = resident() - before;
-    println!(
-        "tallygate: {:.1} B a subject",
-        ours as f64 / SUBJECTS as f64
-    );
-    drop(ledger);
-    let before = resident();
     let (requests, tokens) = (keyed(1_000_000), keyed(1_000_000_000));
     for user in 0..SUBJECTS {
-        black_box(check(&requests, &tokens, user));
+        if name == "governor" {
+            black_box(check(&requests, &tokens, user));
+        } else {
+            let keys = ledger.resolve(&[("user", &format!("user-{user}"))]);
+            black_box(
+                ledger
+                    .spend(&keys, &demand, Time::from_nanos(START))
+                    .unwrap(),
+            );
+        }
     }
-    println!(
-        "governor (u64 keys, 2 limiters): {:.1} B a subject",
-        (resident().saturating_sub(before)) as f64 / SUBJECTS as f64
-    );
+    (resident() - before) as f64 / SUBJECTS as f64
 }
 
 fn resident() -> u64 {
