@@ -15,12 +15,16 @@
 
 mod asked;
 mod body;
+mod delivery;
+mod desk;
 mod gzip;
 mod ledger;
 mod options;
+mod order;
 mod plan;
 mod quota_headers;
 mod refusal;
+mod responses;
 mod route;
 mod serve;
 mod shared;
@@ -43,10 +47,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use options::{Chance, Keys, MockOptions};
+pub use responses::MAX_RESPONSES;
 pub use shared::{MAX_TRIES, Received};
 pub use switches::{
-    Encoding, Fault, Lie, MAX_DELAY, MAX_ID, MAX_OUTPUT, MAX_PADDING, MAX_RETRY_AFTER, SwitchError,
-    Switches, Tries,
+    Encoding, Failure, Fault, Lie, MAX_DELAY, MAX_ID, MAX_OUTPUT, MAX_PADDING, MAX_RETRY_AFTER,
+    SwitchError, Switches, Tries,
 };
 
 use crate::books::Books;

@@ -106,7 +106,7 @@ impl Tier {
             median,
             sigma_per_mille: 800,
             min: 1,
-            max: median * 16,
+            max: median.saturating_mul(16),
         };
         let (input, output) = (sizes(medians.0), sizes(medians.1));
         Self {

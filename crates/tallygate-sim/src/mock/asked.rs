@@ -36,6 +36,8 @@ struct Fields<'a> {
     system: Option<&'a RawValue>,
     #[serde(borrow)]
     instructions: Option<&'a RawValue>,
+    #[serde(borrow)]
+    previous_response_id: Option<Cow<'a, str>>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     max_tokens: Option<u64>,
@@ -164,6 +166,11 @@ impl<'a> Asked<'a> {
             Lenient::Text(text) => text.parse().ok(),
         }
         .map(|tokens| tokens.min(super::switches::MAX_OUTPUT))
+    }
+
+    /// The response that this one goes on from.
+    pub(crate) fn previous_response(&self) -> Option<&str> {
+        self.fields.previous_response_id.as_deref()
     }
 
     /// The prompt as it was written.

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -26,9 +27,9 @@ pub(crate) struct Cut;
 
 /// The first part of a body whose rest never comes.
 pub(crate) struct Broken {
-    pub(crate) part: Option<Bytes>,
-    pub(crate) announced: u64,
-    pub(crate) breaking: Breaking,
+    part: Option<Bytes>,
+    announced: u64,
+    breaking: Breaking,
 }
 
 /// Ends a body without its end: what was sent is flushed, then the connection closes.
@@ -46,7 +47,24 @@ pub(crate) enum Flush {
     Passed,
 }
 
+impl Broken {
+    /// The first half of `body`, announced as the whole.
+    pub(crate) fn half(body: Bytes, breaking: Breaking) -> Self {
+        let (announced, half) = (body.len() as u64, body.len() / 2);
+        Self {
+            part: Some(body.slice(..half)),
+            announced,
+            breaking,
+        }
+    }
+}
+
 impl Breaking {
+    /// Breaks off after a stall of this length.
+    pub(crate) fn stalled(stall: Duration) -> Self {
+        Self::Stalled(Box::pin(tokio::time::sleep(stall)))
+    }
+
     /// Ready when the connection is to be closed.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Cut> {
         match self {

@@ -12,6 +12,14 @@ pub(crate) struct Gzip {
 }
 
 impl Gzip {
+    /// The compressed form of a whole body.
+    pub(crate) fn pack(data: &[u8]) -> Vec<u8> {
+        let (mut gzip, mut out) = (Self::default(), Vec::with_capacity(data.len() + 32));
+        gzip.push(data, &mut out);
+        gzip.finish(&mut out);
+        out
+    }
+
     /// Appends the compressed form of `data`.
     pub(crate) fn push(&mut self, data: &[u8], out: &mut Vec<u8>) {
         self.start(out);

@@ -8,6 +8,7 @@ use tallygate_tokens::Dialect;
 
 use super::asked::BadCall;
 use super::ledger::Refusal;
+use super::switches::Failure;
 use crate::limit::{Fit, MockLimit, MockMetric};
 
 /// Why a call is not answered.
@@ -26,16 +27,15 @@ pub(crate) enum Problem {
     /// A limit refuses; the model is named in the message.
     Limited(Box<Refusal>, String),
     /// A switch wants this status.
-    Switched {
-        status: u16,
-        retry_after: Option<Duration>,
-        should_retry: Option<bool>,
-    },
+    Switched(Failure),
     /// The books are full.
     Full,
 }
 
 impl Problem {
+    /// A server error while answering.
+    pub(crate) const FAILED: Self = Self::Switched(Failure::of(500));
+
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::UnknownKey => StatusCode::UNAUTHORIZED,
@@ -45,8 +45,8 @@ impl Problem {
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BrokenBody | Self::Bad(_) => StatusCode::BAD_REQUEST,
             Self::Limited(..) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Switched { status, .. } => {
-                StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            Self::Switched(failure) => {
+                StatusCode::from_u16(failure.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
             Self::Full => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -64,10 +64,10 @@ impl Problem {
 
     /// Adds `retry-after`, `retry-after-ms` and `x-should-retry` where they apply.
     pub(crate) fn headers(&self, dialect: Dialect, headers: &mut HeaderMap) {
-        if let Self::Switched {
+        if let Self::Switched(Failure {
             should_retry: Some(should),
             ..
-        } = self
+        }) = self
         {
             let value = if *should { "true" } else { "false" };
             headers.insert(
@@ -80,7 +80,7 @@ impl Problem {
             header::RETRY_AFTER,
             HeaderValue::from(seconds_up(wait).max(1)),
         );
-        if dialect == Dialect::OpenAi || matches!(self, Self::Switched { .. }) {
+        if dialect == Dialect::OpenAi || matches!(self, Self::Switched(_)) {
             let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
             headers.insert(
                 HeaderName::from_static("retry-after-ms"),
@@ -95,7 +95,7 @@ impl Problem {
                 Fit::After(wait) => Some(wait),
                 Fit::Now | Fit::Never => None,
             },
-            Self::Switched { retry_after, .. } => *retry_after,
+            Self::Switched(failure) => failure.retry_after,
             _ => None,
         }
     }
@@ -110,10 +110,12 @@ impl Problem {
             Self::NotJson => "Unsupported content type; use application/json.".to_owned(),
             Self::Bad(bad) => bad.message.clone(),
             Self::Limited(refusal, model) => limited(refusal, model),
-            Self::Switched { status: 429, .. } => {
+            Self::Switched(Failure { status: 429, .. }) => {
                 "Rate limit reached, by a switch of the mock.".to_owned()
             }
-            Self::Switched { status, .. } => format!("Status {status}, by a switch of the mock."),
+            Self::Switched(failure) => {
+                format!("Status {}, by a switch of the mock.", failure.status)
+            }
             Self::Full => "The mock holds no more accounts.".to_owned(),
         }
     }
@@ -126,7 +128,9 @@ impl Problem {
                 ("requests", Some("rate_limit_exceeded"))
             }
             Self::Limited(..) => ("tokens", Some("rate_limit_exceeded")),
-            Self::Switched { status: 429, .. } => ("requests", Some("rate_limit_exceeded")),
+            Self::Switched(Failure { status: 429, .. }) => {
+                ("requests", Some("rate_limit_exceeded"))
+            }
             _ if self.status().is_server_error() => ("server_error", None),
             _ => ("invalid_request_error", None),
         };

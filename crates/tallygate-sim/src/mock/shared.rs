@@ -10,6 +10,7 @@ use tallygate_tokens::Counter;
 
 use super::ledger::Ledger;
 use super::options::{Chance, MockOptions};
+use super::responses::Responses;
 use super::switches::{Switches, Tries};
 use crate::rng::Rng;
 
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) options: MockOptions,
     pub(crate) counter: Counter,
     pub(crate) ledger: Mutex<Ledger>,
+    pub(crate) responses: Mutex<Responses>,
     tries: Mutex<HashMap<String, u64>>,
     chances: Mutex<Rng>,
     received: Mutex<VecDeque<Received>>,
@@ -47,6 +49,7 @@ impl Shared {
         Self {
             counter: Counter::new([options.seed, !options.seed], REMEMBERED_COUNTS),
             ledger: Mutex::new(Ledger::new(&options)),
+            responses: Mutex::default(),
             tries: Mutex::default(),
             chances: Mutex::new(Rng::new(options.seed ^ 0x6368_616e_6365)),
             received: Mutex::default(),

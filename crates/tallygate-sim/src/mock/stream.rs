@@ -136,9 +136,7 @@ impl Stream {
                 self.stage = Stage::Breaking(Breaking::Now(Flush::Due));
             }
             Some(Fault::StallAfter(after)) if after <= self.pieces => {
-                self.stage = Stage::Breaking(Breaking::Stalled(Box::pin(tokio::time::sleep(
-                    self.max_stall,
-                ))));
+                self.stage = Stage::Breaking(Breaking::stalled(self.max_stall));
             }
             Some(Fault::ErrorAfter(after)) if after <= self.pieces => {
                 self.voice.error(&mut self.event);

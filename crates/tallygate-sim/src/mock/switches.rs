@@ -71,14 +71,7 @@ pub enum Encoding {
 pub enum Fault {
     /// An error status in the dialect's form, before the limits are asked (`x-mock-status`, with
     /// `x-mock-retry-after-ms` and `x-mock-should-retry: true | false`).
-    Status {
-        /// The status, 400 to 599.
-        status: u16,
-        /// What `retry-after-ms` and `retry-after` say.
-        retry_after: Option<Duration>,
-        /// What `x-should-retry` says.
-        should_retry: Option<bool>,
-    },
+    Status(Failure),
     /// The connection closes without an answer (`x-mock-close: before-headers`).
     Close,
     /// The connection closes after so many events (`x-mock-cut-after`).
@@ -94,6 +87,28 @@ pub enum Fault {
     HugeEvent(u64),
     /// The answer, or one event, is not JSON (`x-mock-malformed: true`).
     Malformed,
+}
+
+/// A failing status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// The status, 400 to 599.
+    pub status: u16,
+    /// What `retry-after-ms` and `retry-after` say.
+    pub retry_after: Option<Duration>,
+    /// What `x-should-retry` says.
+    pub should_retry: Option<bool>,
+}
+
+impl Failure {
+    /// This status and nothing else.
+    pub const fn of(status: u16) -> Self {
+        Self {
+            status,
+            retry_after: None,
+            should_retry: None,
+        }
+    }
 }
 
 /// Limits a fault to the first calls of a name.
@@ -117,15 +132,15 @@ impl Switches {
     /// [`SwitchError`] names the first header that is unknown, out of bounds or not readable.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, SwitchError> {
         let mut switches = Self::default();
-        let mut failure = Failure::default();
+        let mut failing = Failing::default();
         for (name, value) in headers {
             let Some(word) = name.as_str().strip_prefix("x-mock-") else {
                 continue;
             };
-            let read = text(value).and_then(|value| switches.read(word, value, &mut failure));
+            let read = text(value).and_then(|value| switches.read(word, value, &mut failing));
             read.ok_or_else(|| unreadable(name))?;
         }
-        failure.enter(&mut switches);
+        failing.enter(&mut switches);
         Ok(switches)
     }
 
@@ -152,7 +167,7 @@ impl Switches {
         }
     }
 
-    fn read(&mut self, word: &str, value: &str, failure: &mut Failure) -> Option<()> {
+    fn read(&mut self, word: &str, value: &str, failing: &mut Failing) -> Option<()> {
         match word {
             "output-tokens" => self.output_tokens = Some(number(value, MAX_OUTPUT)?),
             "reasoning-tokens" => self.reasoning_tokens = Some(number(value, MAX_OUTPUT)?),
@@ -169,7 +184,7 @@ impl Switches {
             "omit-terminal" => self.fault = truth(value)?.then_some(Fault::OmitTerminal),
             "malformed" => self.fault = truth(value)?.then_some(Fault::Malformed),
             "close" => self.fault = (value == "before-headers").then_some(Some(Fault::Close))?,
-            _ => failure.read(word, value)?,
+            _ => failing.read(word, value)?,
         }
         Some(())
     }
@@ -177,7 +192,7 @@ impl Switches {
 
 /// The headers that together make a failing status, and whom it hits.
 #[derive(Default)]
-struct Failure {
+struct Failing {
     status: Option<u16>,
     retry_after: Option<Duration>,
     should_retry: Option<bool>,
@@ -185,7 +200,7 @@ struct Failure {
     times: Option<u64>,
 }
 
-impl Failure {
+impl Failing {
     fn read(&mut self, word: &str, value: &str) -> Option<()> {
         match word {
             "status" => self.status = Some(value.parse().ok().filter(|s| (400..600).contains(s))?),
@@ -204,11 +219,11 @@ impl Failure {
     fn enter(self, switches: &mut Switches) {
         let (retry_after, should_retry) = (self.retry_after, self.should_retry);
         if let Some(status) = self.status {
-            switches.fault = Some(Fault::Status {
+            switches.fault = Some(Fault::Status(Failure {
                 status,
                 retry_after,
                 should_retry,
-            });
+            }));
         }
         if let Some(id) = self.id {
             switches.tries = Some(Tries {

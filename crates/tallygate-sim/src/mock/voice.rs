@@ -87,6 +87,6 @@ macro_rules! put {
 pub(crate) use put;
 
 /// Appends `bytes` letters.
-fn pad(bytes: usize, out: &mut String) {
+pub(crate) fn pad(bytes: usize, out: &mut String) {
     out.extend(std::iter::repeat_n('x', bytes));
 }

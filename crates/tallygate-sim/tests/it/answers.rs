@@ -163,3 +163,26 @@ async fn blanks_between_the_parts_of_a_prompt_do_not_matter() {
     assert_eq!(dense, loose);
     assert_ne!(dense, other);
 }
+
+#[tokio::test]
+async fn a_response_that_goes_on_counts_what_came_before() {
+    let bench = Bench::new().await;
+    let call = |prompt| ApiCall::new(Endpoint::Responses, "gpt-4o", prompt).output(12);
+    let first = bench.call(&call("Name a sea.")).await.answer();
+    let alone = bench
+        .call(&call("And another."))
+        .await
+        .answer()
+        .usage
+        .unwrap();
+    let going_on = |id: &str| call("And another.").with("previous_response_id", id.into());
+    let next = bench
+        .call(&going_on(&first.id.unwrap()))
+        .await
+        .answer()
+        .usage
+        .unwrap();
+    let before = first.usage.unwrap();
+    assert_eq!(next.input, alone.input + before.input + before.output);
+    assert_eq!(bench.call(&going_on("resp_unknown")).await.status, 400);
+}

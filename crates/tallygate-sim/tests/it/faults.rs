@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tallygate_sim::mock::{Chance, Fault, Switches};
+use tallygate_sim::mock::{Chance, Failure, Fault, Switches};
 use tallygate_sim::{ApiCall, MockOptions, client};
 use tallygate_tokens::Endpoint;
 
@@ -334,11 +334,7 @@ async fn delays_are_kept() {
 #[tokio::test]
 async fn chances_hit_their_share_of_the_calls() {
     let failing = Switches {
-        fault: Some(Fault::Status {
-            status: 500,
-            retry_after: None,
-            should_retry: None,
-        }),
+        fault: Some(Fault::Status(Failure::of(500))),
         ..Switches::default()
     };
     let chances = vec![Chance {

@@ -1,6 +1,7 @@
 //! `/v1/embeddings`.
 
 use super::put;
+use crate::mock::asked::Asked;
 use crate::mock::plan::Plan;
 use crate::rng::Rng;
 
@@ -10,6 +11,16 @@ pub(crate) struct Vectors {
     pub(crate) inputs: u64,
     pub(crate) dimensions: u64,
     pub(crate) base64: bool,
+}
+
+impl Vectors {
+    pub(crate) fn of(asked: &Asked<'_>) -> Self {
+        Self {
+            inputs: asked.inputs(),
+            dimensions: asked.dimensions(),
+            base64: asked.wants_base64(),
+        }
+    }
 }
 
 /// The whole answer: a vector for each input, following from the prompt alone.
