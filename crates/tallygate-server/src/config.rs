@@ -142,6 +142,11 @@ impl Config {
         self.routes.upstreams()
     }
 
+    /// The names of `models`, which are values of the label `model`.
+    pub fn model_names(&self) -> impl Iterator<Item = &str> {
+        self.routes.model_names().into_iter()
+    }
+
     /// What `asked` counts as (the value of the label `model`), and its upstream where `models` names one. For the decision API,
     /// whose callers speak no dialect.
     #[must_use]

@@ -1,9 +1,12 @@
 //! The gateway, the decision API and the admin listener.
 
+pub mod admin;
 pub mod config;
 mod gateway;
 pub mod identify;
+pub mod observe;
 mod pipeline;
+pub mod reload;
 mod server;
 pub mod wire;
 

@@ -12,6 +12,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tallygate_store::Store;
 use tallygate_tokens::{Counter, Learner};
+
+use crate::observe::Observer;
 use tokio::sync::Semaphore;
 
 mod account;
@@ -47,25 +49,40 @@ pub(crate) struct Pipeline {
     counter: Arc<Counter>,
     learner: Mutex<Learner>,
     settler: Arc<SettlerHandle>,
+    observer: Arc<Observer>,
     /// One turn for each core that counts large bodies.
     counting: Semaphore,
     requests: RequestIds,
 }
 
+/// What a pipeline works with that no reload changes.
+pub(crate) struct Means {
+    /// What decides.
+    pub(crate) store: Arc<dyn Store>,
+    /// What ends reservations whose request is gone.
+    pub(crate) settler: Arc<SettlerHandle>,
+    /// What is told of everything.
+    pub(crate) observer: Arc<Observer>,
+    /// Random bits, so that no caller can aim at a slot of a table.
+    pub(crate) seed: [u64; 2],
+}
+
 impl Pipeline {
-    /// A pipeline in front of `store`.
-    pub(crate) fn new(
-        store: Arc<dyn Store>,
-        setup: Setup,
-        settler: Arc<SettlerHandle>,
-        seed: [u64; 2],
-    ) -> Arc<Self> {
+    /// A pipeline that serves by `setup`.
+    pub(crate) fn new(setup: Setup, means: Means) -> Arc<Self> {
+        let Means {
+            store,
+            settler,
+            observer,
+            seed,
+        } = means;
         Arc::new(Self {
             store,
             setup: ArcSwap::from_pointee(setup),
             counter: Arc::new(Counter::new(seed, REMEMBERED_MESSAGES)),
             learner: Mutex::new(Learner::new(LEARNT_CLASSES)),
             settler,
+            observer,
             counting: Semaphore::new(cores()),
             requests: RequestIds::new(seed),
         })
@@ -74,6 +91,11 @@ impl Pipeline {
     /// The store that decides.
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// What is told of everything.
+    pub(crate) fn observer(&self) -> &Arc<Observer> {
+        &self.observer
     }
 
     /// A name for a request, to be told to its caller and to the log.

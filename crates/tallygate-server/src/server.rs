@@ -3,14 +3,18 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt;
 use tallygate_core::{Receipt, ReservationId};
 use tallygate_store::{MemoryOptions, MemoryStore, SettleError, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::admin::{self, Admin, Readiness, Ready};
 use crate::config::{Config, Exposed, Unreloadable};
-use crate::pipeline::{Pipeline, Settler, SettlerLog, Setup, settler};
+use crate::observe::Observer;
+use crate::pipeline::{Means, Pipeline, Settler, SettlerLog, Setup, settler};
 
 mod connections;
 mod data;
@@ -36,6 +40,7 @@ pub struct Server {
 #[derive(Clone)]
 pub struct ServerHandle {
     pipeline: Arc<Pipeline>,
+    readiness: Readiness,
 }
 
 /// Why a server cannot start.
@@ -86,11 +91,24 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
-        let (handle, settler) = settler(Arc::clone(&store), Arc::new(SettleLog));
-        let seed = [random()?, random()?];
-        let pipeline = Pipeline::new(store, Setup::new(config, None), handle, seed);
+        let observer = Arc::new(Observer::new(&config));
+        let (handle, settler) = settler(
+            Arc::clone(&store),
+            Arc::clone(&observer) as Arc<dyn SettlerLog>,
+        );
+        let means = Means {
+            store,
+            settler: handle,
+            observer,
+            seed: [random()?, random()?],
+        };
+        let pipeline = Pipeline::new(Setup::new(config, None), means);
+        let readiness = Readiness::default();
         Ok(Self {
-            handle: ServerHandle { pipeline },
+            handle: ServerHandle {
+                pipeline,
+                readiness,
+            },
             settler,
         })
     }
@@ -125,16 +143,30 @@ impl Server {
         listeners: Listeners,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
-        let pipeline = self.handle.pipeline;
+        let ServerHandle {
+            pipeline,
+            readiness,
+        } = self.handle;
         let setup = pipeline.setup();
         setup.config().may_listen_on(listeners.data.local_addr()?)?;
         let bounds = *setup.config().bounds();
         let (stop_settling, stopped) = oneshot::channel();
         let settling = tokio::spawn(self.settler.run(stopped));
+        let (stop_admin, admin_stopped) = oneshot::channel::<()>();
+        let admin = Admin {
+            observer: Arc::clone(pipeline.observer()),
+            store: Arc::clone(pipeline.store()),
+            readiness: readiness.clone(),
+        };
+        let told = tokio::spawn(tell(listeners.admin, admin, admin_stopped));
         let service = Arc::new(DataService::new(pipeline));
+        readiness.set(Ready::Yes);
+        let shutdown = shutdown.map(|()| readiness.set(Ready::No));
         connections::serve(listeners.data, service, bounds, shutdown).await;
         let _ = stop_settling.send(());
         let _ = tokio::time::timeout(bounds.drain_time, settling).await;
+        let _ = stop_admin.send(());
+        let _ = tokio::time::timeout(ADMIN_STOP, told).await;
         Ok(())
     }
 }
@@ -144,6 +176,18 @@ impl ServerHandle {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         self.pipeline.store()
+    }
+
+    /// What is told of everything.
+    #[must_use]
+    pub fn observer(&self) -> &Observer {
+        self.pipeline.observer()
+    }
+
+    /// Whether requests are welcome.
+    #[must_use]
+    pub fn ready(&self) -> Ready {
+        self.readiness.get()
     }
 
     /// Puts `config` in force, whole or not at all; counters of unchanged limits are untouched.
@@ -156,6 +200,7 @@ impl ServerHandle {
         self.pipeline
             .store()
             .replace_policy(Arc::clone(config.policy()))?;
+        self.observer().reloaded(&config);
         self.pipeline.replace(Setup::new(config, Some(&before)));
         Ok(())
     }
@@ -165,13 +210,29 @@ fn random() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::Random(error.to_string()))
 }
 
-/// What the log is told of settling.
-struct SettleLog;
+/// How long the admin listener's last answers may take once everything else has ended.
+const ADMIN_STOP: Duration = Duration::from_secs(1);
 
-impl SettlerLog for SettleLog {
-    fn ended(&self, _: &Receipt) {}
+/// Serves the admin listener, if there is one, until told to stop: to the very end, so that a drain can be watched.
+async fn tell(listener: Option<TcpListener>, admin: Admin, stopped: oneshot::Receiver<()>) {
+    let Some(listener) = listener else { return };
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    let served = axum::serve(listener, admin::router(admin))
+        .with_graceful_shutdown(stopped)
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the admin listener failed");
+    }
+}
+
+impl SettlerLog for Observer {
+    fn ended(&self, receipt: &Receipt) {
+        Self::ended(self, receipt);
+    }
 
     fn lost(&self, id: ReservationId, error: &SettleError) {
-        tracing::warn!(%id, %error, "a reservation was left to its deadline");
+        Self::lost(self, id, error);
     }
 }

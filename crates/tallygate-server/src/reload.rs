@@ -1,0 +1,215 @@
+//! Taking over a changed configuration file while serving: whole, or not at all.
+//!
+//! The file is looked at once a second (its length and time of change, then its text), and at once on SIGHUP. Looking is a
+//! `stat`; no notification of the operating system is as portable over editors, symbolic links and mounted volumes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::fs;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::config::{Config, ConfigErrors};
+use crate::observe::Observer;
+use crate::server::{ReloadError, ServerHandle};
+
+/// How often the file is looked at.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The largest configuration file, in bytes.
+pub const MAX_FILE: u64 = 8 << 20;
+
+/// Where `${VAR}` is looked up.
+pub type Environment = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// Why a configuration file gave no configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("failed to read {path}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The file is larger than [`MAX_FILE`].
+    #[error("{path} has {length} bytes, more than the {MAX_FILE} that a configuration may have")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        length: u64,
+    },
+    /// The file has mistakes.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+}
+
+/// Reads and checks the configuration file at `path`.
+///
+/// # Errors
+/// [`LoadError`].
+pub async fn load(path: &Path, env: &Environment) -> Result<Config, LoadError> {
+    let text = read(path).await?;
+    Ok(Config::parse(&text, &path.display().to_string(), env)?)
+}
+
+async fn read(path: &Path) -> Result<String, LoadError> {
+    let failed = |error| LoadError::Io {
+        path: path.to_owned(),
+        error,
+    };
+    let length = fs::metadata(path).await.map_err(failed)?.len();
+    if length > MAX_FILE {
+        return Err(LoadError::TooLarge {
+            path: path.to_owned(),
+            length,
+        });
+    }
+    fs::read_to_string(path).await.map_err(failed)
+}
+
+/// What a file looked like when it was last read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look {
+    length: u64,
+    changed: Option<SystemTime>,
+}
+
+/// Watches one file for one server.
+pub struct Watcher {
+    path: PathBuf,
+    env: Arc<Environment>,
+    server: ServerHandle,
+    last: Option<Look>,
+    /// The text last taken over or refused, so that a touched file is not reported again.
+    text: Option<String>,
+}
+
+/// What a look at the file led to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Looked {
+    /// Nothing new.
+    Same,
+    /// Another configuration is in force.
+    Taken,
+    /// The old one stays, and why was logged.
+    Kept,
+}
+
+impl Watcher {
+    /// A watcher of the file that `server`'s configuration was read from, as it is now.
+    pub async fn new(path: PathBuf, env: Arc<Environment>, server: ServerHandle) -> Self {
+        let last = look(&path).await.ok();
+        let text = read(&path).await.ok();
+        Self {
+            path,
+            env,
+            server,
+            last,
+            text,
+        }
+    }
+
+    /// Looks at the file again and again, until dropped.
+    ///
+    /// # Cancel safety
+    /// A dropped watcher leaves the configuration that is in force.
+    pub async fn run(mut self) {
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hangup = Hangup::new();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => { self.look().await; }
+                () = hangup.recv() => {
+                    // Whoever asks means it, also for a file that was refused as it is.
+                    self.text = None;
+                    self.reread().await;
+                }
+            }
+        }
+    }
+
+    /// Looks at the file once and takes it over if it changed.
+    pub async fn look(&mut self) -> Looked {
+        let now = look(&self.path).await.ok();
+        // A file that is gone may be in the middle of being replaced; what is in force stays until there is another.
+        if now.is_none() || now == self.last {
+            return Looked::Same;
+        }
+        self.last = now;
+        self.reread().await
+    }
+
+    /// Takes the file over whether it looks changed or not.
+    pub async fn reread(&mut self) -> Looked {
+        let text = match read(&self.path).await {
+            Ok(text) if Some(&text) == self.text.as_ref() => return Looked::Same,
+            Ok(text) => text,
+            Err(error) => return self.keep(|observer| observer.reload_failed(&error)),
+        };
+        let parsed = Config::parse(&text, &self.path.display().to_string(), &*self.env);
+        self.text = Some(text);
+        match parsed {
+            Err(errors) => self.keep(|observer| observer.reload_refused(&errors)),
+            Ok(config) => match self.server.reload(config) {
+                Ok(()) => Looked::Taken,
+                Err(ReloadError::Unreloadable(fixed)) => {
+                    self.keep(|observer| observer.reload_needs_restart(&fixed))
+                }
+                Err(error) => self.keep(|observer| observer.reload_failed(&error)),
+            },
+        }
+    }
+
+    fn keep(&self, tell: impl FnOnce(&Observer)) -> Looked {
+        tell(self.server.observer());
+        Looked::Kept
+    }
+}
+
+async fn look(path: &Path) -> io::Result<Look> {
+    let metadata = fs::metadata(path).await?;
+    Ok(Look {
+        length: metadata.len(),
+        changed: metadata.modified().ok(),
+    })
+}
+
+/// SIGHUP, where there is such a thing.
+struct Hangup {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+impl Hangup {
+    fn new() -> Self {
+        #[cfg(unix)]
+        {
+            let kind = tokio::signal::unix::SignalKind::hangup();
+            Self {
+                signal: tokio::signal::unix::signal(kind).ok(),
+            }
+        }
+        #[cfg(not(unix))]
+        {
+            Self {}
+        }
+    }
+
+    async fn recv(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.signal
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
