@@ -2,7 +2,10 @@
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
-use tallygate_tokens::Endpoint;
+use tallygate_tokens::{Call, Counter, Endpoint};
+
+use crate::rng::Rng;
+use crate::words;
 
 /// A call to a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,25 @@ impl ApiCall {
             body,
             headers: Vec::new(),
         }
+    }
+
+    /// A call whose whole input, framing included, is `input_tokens` by our own count; where that number
+    /// cannot be met (too small, or a model whose tokens are estimated), the largest below it, or one
+    /// word.
+    ///
+    /// `seed` chooses the words.
+    pub fn sized(endpoint: Endpoint, model: &str, input_tokens: u64, seed: u64) -> Self {
+        let counter = Counter::new([0, 0], 0);
+        let of = |words: u64| Self::new(endpoint, model, &words::text(&mut Rng::new(seed), words));
+        let (mut fits, mut over) = (1, input_tokens.max(1) + 1);
+        while over - fits > 1 {
+            let words = fits + (over - fits) / 2;
+            match of(words).input(&counter) {
+                Some(tokens) if tokens <= input_tokens => fits = words,
+                _ => over = words,
+            }
+        }
+        of(fits)
     }
 
     /// An OpenAI chat call.
@@ -125,6 +147,12 @@ impl ApiCall {
     /// The body as it is sent.
     pub fn body(&self) -> String {
         self.body.to_string()
+    }
+
+    /// The tokens of its input; `None` if the body cannot be read.
+    fn input(&self, counter: &Counter) -> Option<u64> {
+        let call = Call::parse(self.endpoint, Some(&self.model), self.body().as_bytes()).ok()?;
+        Some(counter.input(&call).tokens)
     }
 
     /// The headers it is sent with, beside those of the client.

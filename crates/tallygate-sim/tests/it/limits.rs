@@ -244,3 +244,93 @@ async fn the_books_can_be_read_over_http() {
     );
     assert!(!page.to_string().contains(KEY));
 }
+
+#[tokio::test]
+async fn waits_are_written_as_go_writes_them() {
+    let waits = [
+        (12, "12ms"),
+        (1_000, "1s"),
+        (18_642, "18.642s"),
+        (60_500, "1m0.5s"),
+        (360_000, "6m0s"),
+        (3_723_000, "1h2m3s"),
+        (86_400_000, "24h0m0s"),
+    ];
+    for (millis, written) in waits {
+        let every = Duration::from_millis(millis);
+        let limit = MockLimit::per_minute(MockMetric::Requests, 1).every(every);
+        let bench = Bench::with(strict(vec![limit])).await;
+        bench.call(&hello()).await;
+        let reply = bench.call(&hello()).await;
+        let message = reply.json()["error"]["message"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(
+            message.ends_with(&format!("Please try again in {written}.")),
+            "{message}"
+        );
+        assert_eq!(reply.header("x-ratelimit-reset-requests"), Some(written));
+        assert_eq!(reply.retry_after(), Some(every));
+    }
+}
+
+#[tokio::test]
+async fn calls_can_be_made_of_an_exact_size() {
+    let bench = Bench::new().await;
+    for endpoint in [
+        Endpoint::ChatCompletions,
+        Endpoint::Responses,
+        Endpoint::Completions,
+    ] {
+        for tokens in [20, 120, 4_000] {
+            let call = ApiCall::sized(endpoint, "gpt-4o", tokens, 7).output(1);
+            let told = bench.call(&call).await.answer().usage.unwrap();
+            assert_eq!(told.input, tokens, "{endpoint:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_at_once_are_admitted_up_to_the_limit_and_no_further() {
+    let bench = Bench::with(strict(vec![
+        MockLimit::per_minute(MockMetric::Tokens, 1_000).sliding(),
+    ]))
+    .await;
+    let calls = (0..40).map(|number| {
+        let client = bench.client.clone();
+        let call = ApiCall::chat("gpt-4o", &format!("Call {number}"))
+            .max_tokens(90)
+            .output(80);
+        tokio::spawn(async move { client.call(&call.streamed()).await.unwrap().status })
+    });
+    let mut passed = 0;
+    for call in calls.collect::<Vec<_>>() {
+        passed += u64::from(call.await.unwrap() == 200);
+    }
+    let counts = bench.mock.books().totals();
+    assert_eq!(
+        (passed, counts.admitted, counts.served, counts.refused),
+        (11, 11, 11, 29)
+    );
+    assert_eq!(counts.in_flight, 0);
+    assert!(counts.peak_in_flight <= 11);
+}
+
+#[tokio::test]
+async fn a_stopped_mock_breaks_off_and_answers_no_more() {
+    let bench = Bench::new().await;
+    let mut opened = bench
+        .client
+        .open(&hello().streamed().header("x-mock-stall-after", "0"))
+        .await
+        .unwrap();
+    while let Ok(Some(chunk)) = opened.chunk().await {
+        if chunk.windows(9).any(|part| part == b"assistant") {
+            break;
+        }
+    }
+    bench.mock.stop().await;
+    assert!(opened.chunk().await.is_err());
+    assert!(bench.client.call(&hello()).await.is_err());
+}

@@ -162,3 +162,24 @@ fn a_timeline_past_its_bound_overstates_and_never_understates() {
     assert!((100..=108).contains(&worst), "{worst}");
     assert_eq!(timeline.worst(Duration::from_secs(60)).requests, pushes);
 }
+
+#[test]
+fn a_log_past_its_bound_errs_towards_refusing() {
+    let pushes = (1 << 18) + 1;
+    let limit = limit().sliding().every(Duration::from_secs(1));
+    let limit = MockLimit {
+        amount: pushes,
+        ..limit
+    };
+    let mut meter = Meter::new(&limit, At::from_nanos(0));
+    for nanos in 0..pushes {
+        meter.charge(At::from_nanos(nanos), 1);
+    }
+    let second = Duration::from_secs(1);
+    // The first two charges leave together, at the instant of the second.
+    assert_eq!(
+        meter.fit(At::from_nanos(pushes), 1),
+        Fit::After(second + Duration::from_nanos(1) - Duration::from_nanos(pushes))
+    );
+    assert_eq!(meter.remaining(At::from_nanos(1).plus(second)), 2);
+}

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 use serde_json::json;
-use tallygate_sim::mock::Keys;
+use tallygate_sim::mock::{Keys, MAX_TRIES};
 use tallygate_sim::{ApiCall, Client, MockOptions, Reply};
 use tallygate_tokens::Endpoint;
 
@@ -179,6 +179,10 @@ async fn switches_that_cannot_be_read_are_refused() {
         ("x-mock-output-tokens", "many"),
         ("x-mock-status", "200"),
         ("x-mock-first-token-ms", "600001"),
+        ("x-mock-output-tokens", "1048577"),
+        ("x-mock-huge-event", "67108865"),
+        ("x-mock-retry-after-ms", "31622400001"),
+        ("x-mock-id", &"x".repeat(129)),
         ("x-mock-tpyo", "1"),
     ] {
         let reply = bench
@@ -233,4 +237,41 @@ async fn the_latest_requests_are_kept_as_they_came() {
     assert_eq!(received.len(), 2);
     assert_eq!(received[1].headers["x-test"], "three");
     assert_eq!(received[1].body, ApiCall::chat("gpt-4o", "three").body());
+}
+
+#[tokio::test]
+async fn one_connection_more_than_the_bound_waits() {
+    let bench = Bench::with(MockOptions {
+        max_connections: 1,
+        ..MockOptions::default()
+    })
+    .await;
+    let held = ApiCall::chat("gpt-4o", "Hi")
+        .streamed()
+        .header("x-mock-stall-after", "0");
+    let opened = bench.client.open(&held).await.unwrap();
+    let call = ApiCall::chat("gpt-4o", "Hi");
+    let mut waiting = std::pin::pin!(bench.call(&call));
+    let soon = tokio::time::timeout(std::time::Duration::from_millis(30), &mut waiting);
+    assert!(soon.await.is_err(), "answered over the bound");
+    drop(opened);
+    assert_eq!(waiting.await.status, 200);
+}
+
+#[tokio::test]
+async fn names_of_tries_are_forgotten_past_their_bound() {
+    let bench = Bench::new().await;
+    let client = &bench.client;
+    let fails = |id: String| async move {
+        let call = ApiCall::chat("gpt-4o", "Hi")
+            .header("x-mock-status", "500")
+            .header("x-mock-id", &id);
+        client.call(&call).await.unwrap().status == 500
+    };
+    for number in 0..MAX_TRIES {
+        assert!(fails(number.to_string()).await);
+    }
+    assert!(!fails("0".to_owned()).await, "forgotten at the bound");
+    assert!(fails("one more".to_owned()).await);
+    assert!(fails("0".to_owned()).await, "remembered past the bound");
 }
