@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod config;
+mod decision;
 mod gateway;
 pub mod identify;
 pub mod observe;

@@ -98,6 +98,11 @@ impl Pipeline {
         &self.observer
     }
 
+    /// What counts.
+    pub(crate) fn counter(&self) -> &Arc<Counter> {
+        &self.counter
+    }
+
     /// A name for a request, to be told to its caller and to the log.
     pub(crate) fn request_id(&self) -> String {
         self.requests.next()

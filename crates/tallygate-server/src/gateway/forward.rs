@@ -14,7 +14,7 @@ use super::metered::Metered;
 use super::passing::{Gathered, Passing};
 use super::payload::{Payload, PayloadError};
 use super::provider::{Provider, SendError};
-use super::reader::{Finding, PassOn, Reader};
+use super::reader::{Finding, Form, PassOn, Reader};
 use crate::pipeline::{Account, Served};
 use crate::wire::ApiError;
 
@@ -179,13 +179,21 @@ fn reader(headers: &HeaderMap, account: &Account, pass_on: PassOn) -> Reader {
     if headers.contains_key(CONTENT_ENCODING) && !is(CONTENT_ENCODING, "identity") {
         return Reader::Blind;
     }
-    if is(CONTENT_TYPE, "text/event-stream") {
+    let form = match is(CONTENT_TYPE, "text/event-stream") {
+        true => Form::Events,
+        false => Form::Other,
+    };
+    // Gemini streams an array of JSON where no events are asked for.
+    if form == Form::Events || account.endpoint() == Endpoint::StreamGenerateContent {
         let options = StreamOptions {
             drop_usage_chunk: pass_on == PassOn::WithoutUsage,
         };
-        let events = StreamReader::new(account.endpoint(), options).counting_as(account.model());
-        let events = Box::new(events);
-        return Reader::Events { events, pass_on };
+        let stream = StreamReader::new(account.endpoint(), options).counting_as(account.model());
+        return Reader::Stream {
+            stream: Box::new(stream),
+            form,
+            pass_on,
+        };
     }
     Reader::Text {
         endpoint: account.endpoint(),

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Frame;
 use tallygate_store::BoxFuture;
 
@@ -11,7 +11,7 @@ use super::clock::Overdue;
 use super::farewell::{Cut, Farewell};
 use super::growth::{Growth, Overrun};
 use super::passing::Passing;
-use super::reader::{Finding, Reader};
+use super::reader::{Finding, Form, Reader};
 use crate::pipeline::Account;
 
 /// A provider's answer on its way to the caller.
@@ -25,9 +25,16 @@ pub(crate) struct Metered {
 
 enum State {
     Passing(Box<Account>),
-    /// The answer is out; it ends, or breaks off, once its account is settled.
-    Settling(BoxFuture<'static, ()>, Option<AnswerError>),
-    Over,
+    /// All of the answer is here. Its last bytes go out once its account is settled: a caller that knows the length may
+    /// not ask for more after them.
+    Settling(BoxFuture<'static, ()>, Last),
+    Over(Option<AnswerError>),
+}
+
+/// How an answer ends.
+struct Last {
+    data: Bytes,
+    broken: Option<AnswerError>,
 }
 
 impl Metered {
@@ -42,7 +49,7 @@ impl Metered {
         }
     }
 
-    /// The next frame; `None` once the account is settled.
+    /// The next frame; the last one, or the end, once the account is settled.
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -50,13 +57,13 @@ impl Metered {
         loop {
             let data = match &mut self.state {
                 State::Passing(_) => ready!(self.poll_passing(cx)),
-                State::Settling(settling, broken) => {
+                State::Settling(settling, last) => {
                     ready!(settling.as_mut().poll(cx));
-                    let broken = broken.take();
-                    self.state = State::Over;
-                    return Poll::Ready(broken.map(Err));
+                    let data = std::mem::take(&mut last.data);
+                    self.state = State::Over(last.broken.take());
+                    data
                 }
-                State::Over => return Poll::Ready(None),
+                State::Over(broken) => return Poll::Ready(broken.take().map(Err)),
             };
             if !data.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -66,63 +73,90 @@ impl Metered {
 
     /// Whether nothing more will come.
     pub(super) fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Over)
+        matches!(self.state, State::Over(None))
     }
 
     /// The next bytes for the caller; none when the state changed instead.
     fn poll_passing(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
         if self.poll_growth(cx).is_some() {
-            return Poll::Ready(self.cut(Cut::Overrun));
+            self.cut(Cut::Overrun);
+            return Poll::Ready(Bytes::new());
         }
-        Poll::Ready(match ready!(self.body.poll_frame(cx)) {
-            Some(Ok(frame)) => frame
-                .into_data()
-                .map_or_else(|_| Bytes::new(), |data| self.reader.read(data)),
+        match ready!(self.body.poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let data = frame.into_data().unwrap_or_default();
+                let data = self.reader.read(data);
+                if !self.body.is_end_stream() {
+                    return Poll::Ready(data);
+                }
+                self.end(data, None);
+            }
             Some(Err(error)) => match error.downcast::<Overdue>() {
                 Ok(overdue) => self.cut(Cut::Overdue(*overdue)),
-                Err(error) => self.end(Some(error)),
+                Err(error) => self.end(Bytes::new(), Some(error)),
             },
-            None => self.end(None),
-        })
+            None => self.end(Bytes::new(), None),
+        }
+        Poll::Ready(Bytes::new())
     }
 
     fn poll_growth(&mut self, cx: &mut Context<'_>) -> Option<Cut> {
         match &mut self.state {
             State::Passing(account) => self.growth.poll(self.reader.passed(), account, cx),
-            State::Settling(..) | State::Over => None,
+            State::Settling(..) | State::Over(_) => None,
         }
     }
 
-    /// The provider's answer is over: what was kept back goes out, and the account is settled.
-    fn end(&mut self, broken: Option<AnswerError>) -> Bytes {
-        let State::Passing(account) = std::mem::replace(&mut self.state, State::Over) else {
-            return Bytes::new();
+    /// The provider's answer is over: `data` and what was kept back are the last to go out.
+    fn end(&mut self, data: Bytes, broken: Option<AnswerError>) {
+        let Some((account, rest, finding)) = self.close() else {
+            return;
         };
-        let reader = std::mem::replace(&mut self.reader, Reader::Blind);
-        let (rest, finding) = match broken {
-            None => reader.finish(),
-            Some(_) => (Bytes::new(), Finding::Known(reader.so_far())),
+        let finding = match broken {
+            None => finding,
+            Some(_) => Finding::Known(finding.of_part()),
         };
-        self.state = State::Settling(Box::pin(finding.settle(*account)), broken);
-        rest
+        let data = if rest.is_empty() {
+            data
+        } else {
+            [data, rest].concat().into()
+        };
+        let settling = Box::pin(finding.settle(account));
+        self.state = State::Settling(settling, Last { data, broken });
     }
 
     /// Ends the answer from here. A reader of events is told why in its dialect; any other sees the answer break off.
-    fn cut(&mut self, cut: Cut) -> Bytes {
-        if !self.reader.reads_events() {
-            return self.end(Some(cut.into()));
+    fn cut(&mut self, cut: Cut) {
+        if self.reader.form() != Form::Events {
+            return self.end(Bytes::new(), Some(cut.into()));
         }
-        let mut last = BytesMut::from(self.end(None));
-        last.extend_from_slice(b"\n\n"); // ends an event that was under way
-        last.extend_from_slice(&self.farewell.event(cut));
-        last.freeze()
+        let Some((account, rest, finding)) = self.close() else {
+            return;
+        };
+        // A blank line ends an event that was under way.
+        let data = [&rest[..], b"\n\n", &self.farewell.event(cut)].concat();
+        let settling = Box::pin(finding.settle(account));
+        let last = Last {
+            data: data.into(),
+            broken: None,
+        };
+        self.state = State::Settling(settling, last);
+    }
+
+    /// Takes the account, what was kept back, and what the answer used; once.
+    fn close(&mut self) -> Option<(Account, Bytes, Finding)> {
+        let State::Passing(account) = std::mem::replace(&mut self.state, State::Over(None)) else {
+            return None;
+        };
+        let (rest, finding) = std::mem::replace(&mut self.reader, Reader::Blind).finish();
+        Some((*account, rest, finding))
     }
 }
 
 impl Drop for Metered {
     fn drop(&mut self) {
-        if let State::Passing(account) = std::mem::replace(&mut self.state, State::Over) {
-            account.abandon(self.reader.so_far());
+        if let Some((account, _, finding)) = self.close() {
+            account.abandon(finding.of_part());
         }
     }
 }

@@ -3,11 +3,9 @@
 use http::{HeaderMap, Method, Request};
 use tallygate_tokens::{Dialect, Endpoint};
 
+use crate::decision;
 use crate::pipeline::Asked;
 use crate::wire::Voice;
-
-/// Paths of the decision API begin so.
-pub(crate) const DECISION: &str = "/tallygate/v1/";
 
 /// What a request asks for, read from its method, path and headers.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +34,7 @@ impl Destination {
 /// Reads where `request` leads.
 pub(crate) fn destination<B>(request: &Request<B>) -> Destination {
     let path = request.uri().path();
-    if path.starts_with(DECISION) {
+    if path.starts_with(decision::PREFIX) {
         return Destination::Decision;
     }
     if request.method() == Method::POST

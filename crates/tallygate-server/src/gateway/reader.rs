@@ -18,10 +18,12 @@ const READ_IN_PLACE: usize = 64 * 1024;
 
 /// How one answer is read.
 pub(super) enum Reader {
-    /// Events, as they pass.
-    Events {
+    /// Events or elements, as they pass.
+    Stream {
         /// Reads them.
-        events: Box<StreamReader>,
+        stream: Box<StreamReader>,
+        /// How they are written.
+        form: Form,
         /// Which bytes go on.
         pass_on: PassOn,
     },
@@ -36,6 +38,15 @@ pub(super) enum Reader {
     Blind,
 }
 
+/// How an answer is written, as far as its end must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Server-sent events.
+    Events,
+    /// Anything else.
+    Other,
+}
+
 /// Which bytes of a stream go on to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PassOn {
@@ -46,17 +57,22 @@ pub(super) enum PassOn {
 }
 
 impl Reader {
-    /// Whether the answer is a stream of events.
-    pub(super) fn reads_events(&self) -> bool {
-        matches!(self, Self::Events { .. })
+    /// How the answer is written.
+    pub(super) fn form(&self) -> Form {
+        match self {
+            Self::Stream { form, .. } => *form,
+            Self::Text { .. } | Self::Blind => Form::Other,
+        }
     }
 
     /// Takes a piece of the answer and gives what of it goes on.
     pub(super) fn read(&mut self, data: Bytes) -> Bytes {
         match self {
-            Self::Events { events, pass_on } => {
+            Self::Stream {
+                stream, pass_on, ..
+            } => {
                 let mut left = Vec::new();
-                events.push(&data, &mut left);
+                stream.push(&data, &mut left);
                 pass_on.choose(data, left)
             }
             Self::Text { kept, .. } => {
@@ -70,17 +86,19 @@ impl Reader {
     /// Our own count of the output that passed so far.
     pub(super) fn passed(&self) -> u64 {
         match self {
-            Self::Events { events, .. } => events.seen().output_tokens_counted,
+            Self::Stream { stream, .. } => stream.seen().output_tokens_counted,
             Self::Text { .. } | Self::Blind => 0,
         }
     }
 
-    /// The answer is over: what is left to go on, and what it used.
+    /// The answer is over, or breaks off: what is left to go on, and what it used.
     pub(super) fn finish(self) -> (Bytes, Finding) {
         match self {
-            Self::Events { events, pass_on } => {
+            Self::Stream {
+                stream, pass_on, ..
+            } => {
                 let mut rest = Vec::new();
-                let served = of_events(&events.finish(&mut rest));
+                let served = of_stream(&stream.finish(&mut rest));
                 (pass_on.choose(Bytes::new(), rest), Finding::Known(served))
             }
             Self::Text {
@@ -90,14 +108,6 @@ impl Reader {
             Self::Text { kept: None, .. } | Self::Blind => {
                 (Bytes::new(), Finding::Known(Served::Unknown))
             }
-        }
-    }
-
-    /// What the answer used so far, as far as can be told before its end.
-    pub(super) fn so_far(&self) -> Served {
-        match self {
-            Self::Events { events, .. } => of_events(events.seen()),
-            Self::Text { .. } | Self::Blind => Served::Unknown,
         }
     }
 }
@@ -120,6 +130,14 @@ pub(super) enum Finding {
 }
 
 impl Finding {
+    /// What an answer used that did not come to its end. Half a text tells nothing.
+    pub(super) fn of_part(self) -> Served {
+        match self {
+            Self::Known(served) => served,
+            Self::Text(..) => Served::Unknown,
+        }
+    }
+
     /// Settles `account` by it.
     pub(super) async fn settle(self, account: Account) {
         let served = match self {
@@ -142,6 +160,12 @@ fn of_text(endpoint: Endpoint, text: &[u8], counter: &Counter, model: &str) -> S
     if let Some(usage) = usage_of_body(endpoint, text) {
         return Served::Reported(usage);
     }
+    if !endpoint.generates() {
+        return Served::Counted {
+            input: None,
+            output: 0,
+        };
+    }
     match unreported::answer_text(text) {
         Some(answer) => Served::Counted {
             input: None,
@@ -151,7 +175,7 @@ fn of_text(endpoint: Endpoint, text: &[u8], counter: &Counter, model: &str) -> S
     }
 }
 
-fn of_events(seen: &Seen) -> Served {
+fn of_stream(seen: &Seen) -> Served {
     match seen.usage {
         Some(usage) if seen.complete => Served::Reported(usage),
         _ if seen.oversized_events > 0 => Served::Unknown,

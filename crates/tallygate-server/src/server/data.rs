@@ -6,6 +6,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use super::connections::Service;
+use crate::decision;
 use crate::gateway::{self, AnswerBody, Destination};
 use crate::pipeline::{Pipeline, Refusal};
 use crate::wire::{self, ApiError, Ask, Voice};
@@ -40,7 +41,8 @@ impl Service for DataService {
         let answered = match destination {
             Destination::Sized(asked) => gateway::call(&self.pipeline, asked, request).await,
             Destination::Passing(dialect) => gateway::pass(&self.pipeline, dialect, request).await,
-            Destination::Decision | Destination::Unknown(_) => {
+            Destination::Decision => decision::answer(&self.pipeline, request).await,
+            Destination::Unknown(_) => {
                 Err(ApiError::NoPath(request.uri().path().to_owned()).into())
             }
         };

@@ -1,0 +1,134 @@
+//! The decision API: the stages of the pipeline for callers that send their calls themselves.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use crate::gateway::{AnswerBody, IntakeBounds, collect};
+use crate::identify::Role;
+use crate::pipeline::{Caller, Pipeline, Refusal};
+use crate::wire::ApiError;
+
+mod count;
+mod end;
+mod fields;
+mod limits;
+mod query;
+mod reserve;
+mod sizing;
+mod subject;
+mod told;
+
+use fields::FieldError;
+
+/// Paths of the decision API begin so.
+pub(crate) const PREFIX: &str = "/tallygate/v1/";
+
+/// One question to the API.
+struct Question<'a> {
+    pipeline: &'a Arc<Pipeline>,
+    caller: &'a Caller,
+    /// The body as it came.
+    body: &'a Bytes,
+}
+
+/// What the API does, by the last part of its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Reserve,
+    Settle,
+    Cancel,
+    Extend,
+    Count,
+    Estimate,
+    Limits,
+}
+
+/// Answers one request to the API.
+///
+/// # Errors
+/// Everything but an admission, a receipt or a number; denials too.
+pub(crate) async fn answer(
+    pipeline: &Arc<Pipeline>,
+    request: Request<Incoming>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let operation = Operation::of(request.method(), request.uri().path())?;
+    let caller = pipeline.identify(request.headers(), request.uri(), Role::Decide)?;
+    let (head, body) = request.into_parts();
+    let body = collect(body, IntakeBounds::of(caller.config().bounds()))
+        .await
+        .map_err(ApiError::from)?;
+    let question = Question {
+        pipeline,
+        caller: &caller,
+        body: &body,
+    };
+    let told = match operation {
+        Operation::Reserve => question.reserve().await?,
+        Operation::Settle => question.settle().await?,
+        Operation::Cancel => question.cancel().await?,
+        Operation::Extend => question.extend().await?,
+        Operation::Count => question.count().await?,
+        Operation::Estimate => question.estimate().await?,
+        Operation::Limits => {
+            question
+                .limits(head.uri.query().unwrap_or_default())
+                .await?
+        }
+    };
+    Ok(json(&told))
+}
+
+impl Operation {
+    fn of(method: &Method, path: &str) -> Result<Self, ApiError> {
+        let operation = match path.strip_prefix(PREFIX).unwrap_or_default() {
+            "reserve" => Self::Reserve,
+            "settle" => Self::Settle,
+            "cancel" => Self::Cancel,
+            "extend" => Self::Extend,
+            "count" => Self::Count,
+            "estimate" => Self::Estimate,
+            "limits" => Self::Limits,
+            _ => return Err(ApiError::NoPath(path.to_owned())),
+        };
+        let allowed = operation.method();
+        match method.as_str() == allowed {
+            true => Ok(operation),
+            false => Err(ApiError::Method {
+                path: path.to_owned(),
+                allowed,
+            }),
+        }
+    }
+
+    fn method(self) -> &'static str {
+        match self {
+            Self::Limits => "GET",
+            _ => "POST",
+        }
+    }
+}
+
+fn json(told: &Value) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Whole(Bytes::from(told.to_string())));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> Self {
+        Self::invalid(error.to_string(), error.path())
+    }
+}
+
+impl From<FieldError> for Refusal {
+    fn from(error: FieldError) -> Self {
+        ApiError::from(error).into()
+    }
+}

@@ -1,0 +1,85 @@
+//! `POST count` and `estimate`.
+
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tallygate_tokens::{Call, Count, Endpoint, Estimate};
+use tokio::task::spawn_blocking;
+
+use super::Question;
+use super::fields::Fields;
+use super::sizing::Form;
+use super::subject::Subject;
+use crate::pipeline::Refusal;
+use crate::wire::ApiError;
+
+/// Texts above this are counted off the async workers, which are to be held for no more than a millisecond.
+const COUNTED_IN_PLACE: usize = 64 * 1024;
+
+impl Question<'_> {
+    /// How many tokens a text or a call has.
+    ///
+    /// # Errors
+    /// When the body has neither, or both.
+    pub(super) async fn count(&self) -> Result<Value, Refusal> {
+        let (input, _) = self.sizes().await?;
+        Ok(json!({ "input_tokens": input.tokens, "method": input.method }))
+    }
+
+    /// As [`Self::count`], with the output as it would be held.
+    ///
+    /// # Errors
+    /// As [`Self::count`].
+    pub(super) async fn estimate(&self) -> Result<Value, Refusal> {
+        let (input, output) = self.sizes().await?;
+        Ok(json!({
+            "input_tokens": input.tokens,
+            "method": input.method,
+            "output_tokens": output.tokens,
+            "output_method": output.method,
+            "total": input.tokens.saturating_add(output.tokens),
+            "cost": null, // no prices are known
+        }))
+    }
+
+    async fn sizes(&self) -> Result<(Count, Estimate), Refusal> {
+        let mut fields = Fields::of_body(self.body)?;
+        let model = fields.text("model")?;
+        let dialect = Form::dialect(&mut fields)?;
+        let subject = Subject::of(self.caller.identity());
+        let (text, request) = (fields.text("text")?, fields.raw("request"));
+        match (text, request) {
+            (Some(_), Some(_)) => Err(fields.wrong("request", "left out beside `text`").into()),
+            (None, None) => Err(fields.missing("text").into()),
+            (None, Some(request)) => {
+                fields.end()?;
+                let form = Form {
+                    model: model.as_deref(),
+                    dialect,
+                };
+                let measured = self.measure(request, form, &subject).await?;
+                Ok((measured.input, measured.output))
+            }
+            (Some(text), None) => {
+                let model = model.ok_or_else(|| fields.missing("model"))?;
+                fields.end()?;
+                // For its answer a text is what a chat of it alone would be.
+                let chat =
+                    json!({ "model": model, "messages": [{ "role": "user", "content": "" }] });
+                let call =
+                    Call::parse(Endpoint::ChatCompletions, None, chat.to_string().as_bytes());
+                let input = self.count_text(model, text).await?;
+                let call = call.map_err(ApiError::from)?;
+                Ok((input, self.estimate_of(&call, input.tokens, &subject)))
+            }
+        }
+    }
+
+    async fn count_text(&self, model: String, text: String) -> Result<Count, ApiError> {
+        let counter = Arc::clone(self.pipeline.counter());
+        if text.len() <= COUNTED_IN_PLACE {
+            return Ok(counter.text(&model, &text));
+        }
+        let counting = spawn_blocking(move || counter.text(&model, &text));
+        counting.await.map_err(|_| ApiError::Internal)
+    }
+}

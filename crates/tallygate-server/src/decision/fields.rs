@@ -1,0 +1,222 @@
+//! Reading a JSON object field by field, so that what is wrong is named by its path.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tallygate_core::MAX_AMOUNT;
+
+/// The longest time a body may speak of: 366 days, in milliseconds.
+const MAX_MILLIS: u64 = 366 * 86_400_000;
+
+/// What is wrong with a body.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FieldError {
+    /// It is no JSON object.
+    #[error("the body is not a JSON object: {0}")]
+    Syntax(String),
+    /// A field that is not known here.
+    #[error("unknown field `{0}`")]
+    Unknown(String),
+    /// A field whose value cannot be.
+    #[error("the field `{path}` must be {wanted}")]
+    Wrong {
+        /// Where it is, as `demand.tokens`.
+        path: String,
+        /// What would be right.
+        wanted: &'static str,
+    },
+    /// A field that must be there.
+    #[error("the field `{0}` is missing")]
+    Missing(String),
+}
+
+impl FieldError {
+    /// The path of the field it speaks of.
+    pub(super) fn path(&self) -> Option<&str> {
+        match self {
+            Self::Syntax(_) => None,
+            Self::Unknown(path) | Self::Missing(path) | Self::Wrong { path, .. } => Some(path),
+        }
+    }
+}
+
+/// The fields of one object that have not been read yet.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    /// The object's own path with a dot behind it; empty for the body itself.
+    prefix: String,
+    left: BTreeMap<String, &'a RawValue>,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of a whole body.
+    ///
+    /// # Errors
+    /// [`FieldError::Syntax`] with line and column.
+    pub(super) fn of_body(body: &'a [u8]) -> Result<Self, FieldError> {
+        let left = serde_json::from_slice(body).map_err(|e| FieldError::Syntax(e.to_string()))?;
+        Ok(Self {
+            prefix: String::new(),
+            left,
+        })
+    }
+
+    /// The fields of the object in the field `name` of a body.
+    ///
+    /// # Errors
+    /// When it is no object.
+    pub(super) fn of_field(name: &str, raw: &'a RawValue) -> Result<Self, FieldError> {
+        let wanted = "an object";
+        let wrong = |_| FieldError::Wrong {
+            path: name.to_owned(),
+            wanted,
+        };
+        let left = serde_json::from_str(raw.get()).map_err(wrong)?;
+        Ok(Self {
+            prefix: format!("{name}."),
+            left,
+        })
+    }
+
+    /// The path of the field `name`.
+    pub(super) fn path(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The text of a field's value, unread.
+    pub(super) fn raw(&mut self, name: &str) -> Option<&'a RawValue> {
+        self.left.remove(name).filter(|raw| raw.get() != "null")
+    }
+
+    /// A text.
+    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, FieldError> {
+        self.value(name, "a text")
+    }
+
+    /// True or false.
+    pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, FieldError> {
+        self.value(name, "true or false")
+    }
+
+    /// An amount: an integer from 0 to 2^53.
+    pub(super) fn amount(&mut self, name: &str) -> Result<Option<u64>, FieldError> {
+        self.number(name, MAX_AMOUNT, "an integer from 0 to 9007199254740992")
+    }
+
+    /// A length of time in whole milliseconds.
+    pub(super) fn millis(&mut self, name: &str) -> Result<Option<Duration>, FieldError> {
+        let wanted = "milliseconds: an integer from 0 to 31622400000";
+        Ok(self
+            .number(name, MAX_MILLIS, wanted)?
+            .map(Duration::from_millis))
+    }
+
+    /// An object.
+    pub(super) fn object(&mut self, name: &str) -> Result<Option<Self>, FieldError> {
+        let left = self.value(name, "an object")?;
+        Ok(left.map(|left| Self {
+            prefix: format!("{}{name}.", self.prefix),
+            left,
+        }))
+    }
+
+    /// The names of all fields not read yet.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.left.keys().cloned().collect()
+    }
+
+    /// The error for a field that is not there and must be.
+    pub(super) fn missing(&self, name: &str) -> FieldError {
+        FieldError::Missing(self.path(name))
+    }
+
+    /// The error for a field that is not what it must be.
+    pub(super) fn wrong(&self, name: &str, wanted: &'static str) -> FieldError {
+        FieldError::Wrong {
+            path: self.path(name),
+            wanted,
+        }
+    }
+
+    /// Every field must have been read by now.
+    ///
+    /// # Errors
+    /// [`FieldError::Unknown`] with the first that was not.
+    pub(super) fn end(self) -> Result<(), FieldError> {
+        match self.left.keys().next() {
+            Some(name) => Err(FieldError::Unknown(self.path(name))),
+            None => Ok(()),
+        }
+    }
+
+    fn number(
+        &mut self,
+        name: &str,
+        most: u64,
+        wanted: &'static str,
+    ) -> Result<Option<u64>, FieldError> {
+        match self.value::<u64>(name, wanted)? {
+            Some(number) if number > most => Err(self.wrong(name, wanted)),
+            number => Ok(number),
+        }
+    }
+
+    fn value<T: Deserialize<'a>>(
+        &mut self,
+        name: &str,
+        wanted: &'static str,
+    ) -> Result<Option<T>, FieldError> {
+        let Some(raw) = self.raw(name) else {
+            return Ok(None);
+        };
+        serde_json::from_str(raw.get())
+            .map(Some)
+            .map_err(|_| self.wrong(name, wanted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY: &[u8] =
+        br#"{"a": 7, "b": "x", "c": {"d": -1, "e": {"f": true}}, "g": null, "h": 9007199254740993}"#;
+
+    #[test]
+    fn fields_are_read_once_and_named_by_path() {
+        let mut fields = Fields::of_body(BODY).unwrap();
+        assert_eq!(fields.amount("a"), Ok(Some(7)));
+        assert_eq!(fields.amount("a"), Ok(None));
+        assert_eq!(fields.text("b"), Ok(Some("x".into())));
+        assert_eq!(fields.text("g"), Ok(None));
+        assert_eq!(fields.amount("h").unwrap_err().path(), Some("h"));
+        let mut nested = fields.object("c").unwrap().unwrap();
+        assert_eq!(nested.amount("d").unwrap_err().path(), Some("c.d"));
+        let deeper = nested.object("e").unwrap().unwrap();
+        assert_eq!(deeper.end(), Err(FieldError::Unknown("c.e.f".into())));
+        assert_eq!(nested.end(), Ok(()));
+        assert_eq!(fields.end(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_told_with_its_place() {
+        let error = Fields::of_body(b"{\"a\": 1,\n \"b\": }").unwrap_err();
+        assert!(error.to_string().contains("line 2 column 7"), "{error}");
+        assert!(Fields::of_body(b"[1]").is_err());
+        assert!(Fields::of_body(b"").is_err());
+    }
+
+    #[test]
+    fn times_have_a_bound() {
+        let body = br#"{"a": 31622400000, "b": 31622400001, "c": 1.5}"#;
+        let mut fields = Fields::of_body(body).unwrap();
+        assert_eq!(
+            fields.millis("a"),
+            Ok(Some(Duration::from_millis(MAX_MILLIS)))
+        );
+        assert!(fields.millis("b").is_err());
+        assert!(fields.millis("c").is_err());
+    }
+}

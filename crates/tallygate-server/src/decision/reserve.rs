@@ -1,0 +1,211 @@
+//! `POST reserve`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tallygate_core::{Admission, Amounts, Decision, Metric, Metrics, Replay};
+use tallygate_tokens::Endpoint;
+
+use super::fields::{FieldError, Fields};
+use super::sizing::Form;
+use super::subject::Subject;
+use super::{Question, told};
+use crate::pipeline::{Refusal, Terms};
+use crate::wire::{ApiError, millis, rfc3339};
+
+/// How long a reservation stands unless it says so.
+const DEFAULT_TTL: Duration = Duration::from_secs(600);
+
+/// The longest a reservation may stand unsettled.
+const MAX_TTL: Duration = Duration::from_secs(86_400);
+
+/// The longest `idempotency_key`, in bytes.
+const MAX_KEY: usize = 256;
+
+impl Question<'_> {
+    /// Asks the limits for a call that the caller will make itself.
+    ///
+    /// # Errors
+    /// Denials; bodies that say something else than they may.
+    pub(super) async fn reserve(&self) -> Result<Value, Refusal> {
+        let mut fields = Fields::of_body(self.body)?;
+        let mut subject = Subject::of(self.caller.identity());
+        subject.add_fields(&mut fields)?;
+        let asked = fields.text("model")?;
+        let terms = Wanted::read(&mut fields, self.caller.config().waiting().max_wait)?;
+        let sized = self.demand(&mut fields, asked.as_deref(), &subject).await?;
+        fields.end()?;
+        let config = self.caller.config();
+        let model = sized.model.or(asked);
+        let (label, upstream) = config.model_label(model.as_deref().unwrap_or_default());
+        if model.is_some() {
+            config
+                .permits_tier(subject.get("tier"), label)
+                .map_err(ApiError::from)?;
+        }
+        let known = [
+            model.is_some().then_some(("model", label)),
+            upstream.map(|upstream| ("upstream", upstream.name())),
+            sized.endpoint.map(|endpoint| ("endpoint", endpoint.name())),
+        ];
+        let known: Vec<(&str, &str)> = known.into_iter().flatten().collect();
+        let refused =
+            |error| Refusal::of(error, model.as_deref().unwrap_or_default(), sized.demand);
+        let decision = self
+            .pipeline
+            .decide(&subject.labels(&known), &terms.of(sized.demand))
+            .await;
+        match decision.map_err(refused)? {
+            Decision::Admit(admission) => {
+                Ok(admitted(&admission, model.as_deref(), config.metrics()))
+            }
+            Decision::Deny(denial) => Err(refused(denial.into())),
+            Decision::Never(never) => Err(refused(never.into())),
+        }
+    }
+
+    /// What is asked for: `demand`, or the size of `request`.
+    async fn demand(
+        &self,
+        fields: &mut Fields<'_>,
+        model: Option<&str>,
+        subject: &Subject<'_>,
+    ) -> Result<Demanded, ApiError> {
+        let dialect = Form::dialect(fields)?;
+        let demand = fields.object("demand")?;
+        match (demand, fields.raw("request")) {
+            (Some(_), Some(_)) => Err(fields.wrong("request", "left out beside `demand`").into()),
+            (Some(demand), None) => {
+                let demand = call_amounts(demand, self.caller.config().metrics())?;
+                Ok(Demanded {
+                    demand,
+                    model: None,
+                    endpoint: None,
+                })
+            }
+            (None, Some(request)) => {
+                let measured = self
+                    .measure(request, Form { model, dialect }, subject)
+                    .await?;
+                Ok(Demanded {
+                    demand: Amounts::call(measured.input.tokens, measured.output.tokens),
+                    model: Some(measured.call.model().to_owned()),
+                    endpoint: Some(measured.endpoint),
+                })
+            }
+            (None, None) => Err(fields.missing("demand").into()),
+        }
+    }
+}
+
+/// What a body demands, and what it calls where it holds the call itself.
+struct Demanded {
+    demand: Amounts,
+    model: Option<String>,
+    endpoint: Option<Endpoint>,
+}
+
+/// The terms as the caller wants them.
+struct Wanted {
+    ttl: Duration,
+    max_wait: Duration,
+    idempotency_key: Option<String>,
+}
+
+impl Wanted {
+    fn read(fields: &mut Fields<'_>, longest_wait: Duration) -> Result<Self, FieldError> {
+        let ttl = fields.millis("ttl_ms")?.unwrap_or(DEFAULT_TTL);
+        if ttl.is_zero() || ttl > MAX_TTL {
+            return Err(fields.wrong("ttl_ms", "milliseconds: an integer from 1 to 86400000"));
+        }
+        let idempotency_key = fields.text("idempotency_key")?;
+        if idempotency_key
+            .as_ref()
+            .is_some_and(|key| key.is_empty() || key.len() > MAX_KEY)
+        {
+            return Err(fields.wrong("idempotency_key", "a text of 1 to 256 bytes"));
+        }
+        fields.text("priority")?; // read and not heeded yet: there are no classes
+        let max_wait = fields
+            .millis("max_wait_ms")?
+            .unwrap_or_default()
+            .min(longest_wait);
+        Ok(Self {
+            ttl,
+            max_wait,
+            idempotency_key,
+        })
+    }
+
+    fn of(&self, demand: Amounts) -> Terms<'_> {
+        Terms {
+            demand,
+            ttl: self.ttl,
+            max_wait: self.max_wait,
+            idempotency_key: self.idempotency_key.as_deref(),
+        }
+    }
+}
+
+/// A `demand` for one call: one request and one slot unless it says otherwise.
+fn call_amounts(demand: Fields<'_>, metrics: &Metrics) -> Result<Amounts, FieldError> {
+    let one = Amounts::ZERO
+        .with(Metric::REQUESTS, 1)
+        .with(Metric::CONCURRENCY, 1);
+    amounts(demand, metrics, one)
+}
+
+/// Amounts by the names of their metrics, over those of `base`. `tokens` is the sum of input and output unless it is
+/// given alone.
+pub(super) fn amounts(
+    mut fields: Fields<'_>,
+    metrics: &Metrics,
+    base: Amounts,
+) -> Result<Amounts, FieldError> {
+    let mut read = base;
+    let mut tokens = None;
+    for (metric, name) in metrics.iter() {
+        match fields.amount(name)? {
+            Some(amount) if metric == Metric::TOKENS => tokens = Some(amount),
+            Some(amount) => read.set(metric, amount),
+            None => {}
+        }
+    }
+    let (input, output) = (
+        read.get(Metric::INPUT_TOKENS),
+        read.get(Metric::OUTPUT_TOKENS),
+    );
+    let sum = input.saturating_add(output);
+    if tokens.is_some_and(|tokens| sum > 0 && tokens != sum) {
+        return Err(fields.wrong(
+            "tokens",
+            "the sum of input_tokens and output_tokens, or left out",
+        ));
+    }
+    read.set(Metric::TOKENS, tokens.unwrap_or(sum));
+    fields.end()?;
+    Ok(read)
+}
+
+fn admitted(admission: &Admission, model: Option<&str>, metrics: &Metrics) -> Value {
+    let mut told = json!({
+        "decision": "admit",
+        "reservation": admission.id.to_string(),
+        "expires_at": rfc3339(admission.expires_at),
+        "reserved": told::amounts(&admission.reserved, metrics),
+        "waited_ms": millis(admission.waited),
+        "limits": told::standings(&admission.standings),
+    });
+    if let Some(model) = model {
+        told["model"] = model.into();
+    }
+    match admission.replay {
+        Replay::Fresh => {}
+        Replay::Open => told["replayed"] = true.into(),
+        Replay::Ended(outcome) => {
+            told["replayed"] = true.into();
+            told["outcome"] = told::outcome(outcome).into();
+        }
+    }
+    told
+}

@@ -1,0 +1,191 @@
+//! A mock provider, a server in front of it, and a client of the server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use tallygate_core::{Metric, Standing};
+use tallygate_server::{Config, Listeners, RunError, Server, ServerHandle};
+use tallygate_sim::{ApiCall, Client, Mock, MockOptions, Reply};
+use tallygate_store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// Longer than anything here takes; reached only by a test that fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Limits that nobody here reaches, refilled so slowly that nothing is; what gpt-4o may write is what is held for it.
+pub(crate) const LIMITS: &str = "\
+models: { gpt-4o: { upstream: openai, output_estimate: max_tokens } }
+limits: [{ name: all, requests: 1000, tokens: 100_000, every: 8000h }]";
+
+/// All three parts, running.
+pub(crate) struct World {
+    pub(crate) mock: Mock,
+    pub(crate) client: Client,
+    pub(crate) server: ServerHandle,
+    pub(crate) base: String,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<(), RunError>>,
+}
+
+impl World {
+    /// A world whose server has upstreams of all dialects at the mock, and `settings` besides.
+    pub(crate) async fn new(settings: &str) -> Self {
+        Self::with_mock(settings, MockOptions::default()).await
+    }
+
+    /// As [`Self::new`], with a mock of this kind.
+    pub(crate) async fn with_mock(settings: &str, options: MockOptions) -> Self {
+        let options = MockOptions {
+            keep_received: 1_000,
+            ..options
+        };
+        let mock = Mock::start(([127, 0, 0, 1], 0).into(), options)
+            .await
+            .expect("a world to test in");
+        let server = Server::new(config(&upstreams(&mock), settings)).expect("a world to test in");
+        Self::run(mock, server).await
+    }
+
+    /// A world with this configuration, whose mock nobody calls.
+    pub(crate) async fn with_config(config: Config) -> Self {
+        let mock = Mock::start(([127, 0, 0, 1], 0).into(), MockOptions::default()).await;
+        let server = Server::new(config).expect("a server");
+        Self::run(mock.expect("a mock"), server).await
+    }
+
+    async fn run(mock: Mock, server: Server) -> Self {
+        let data = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a world to test in");
+        let base = format!("http://{}", data.local_addr().expect("a world to test in"));
+        let (stop, stopped) = oneshot::channel();
+        let handle = server.handle();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        let running = tokio::spawn(server.run(Listeners { data, admin: None }, shutdown));
+        Self {
+            mock,
+            client: Client::new(&base),
+            server: handle,
+            base,
+            stop,
+            running,
+        }
+    }
+
+    /// A client of the mock itself.
+    pub(crate) fn direct(&self) -> Client {
+        Client::new(format!("http://{}", self.mock.addr())).with_key("direct")
+    }
+
+    /// A body without what differs between two answers to the same call.
+    pub(crate) fn comparable(body: &[u8]) -> String {
+        let text = String::from_utf8_lossy(body).into_owned();
+        let mut out = String::new();
+        for piece in text.split_inclusive([',', '}', '{']) {
+            let differs = [
+                "\"id\"",
+                "\"created",
+                "\"responseId\"",
+                "\"item_id\"",
+                "_at\"",
+            ];
+            if !differs.iter().any(|name| piece.contains(name)) {
+                out.push_str(piece);
+            }
+        }
+        out
+    }
+
+    /// Sends a call and reads its answer.
+    pub(crate) async fn call(&self, call: &ApiCall) -> Reply {
+        within(self.client.call(call))
+            .await
+            .expect("a world to test in")
+    }
+
+    /// Sends a JSON body.
+    pub(crate) async fn post(&self, path: &str, body: String) -> Reply {
+        let request = self
+            .client
+            .request(Method::POST, path, body.into())
+            .expect("a request");
+        let opened = within(self.client.send(request)).await.expect("an answer");
+        within(opened.read()).await.expect("a body")
+    }
+
+    /// The same world with a client that shows `key`.
+    pub(crate) fn keyed(mut self, key: &str) -> Self {
+        self.client = Client::new(&self.base).with_key(key);
+        self
+    }
+
+    /// Where every limit of a caller stands.
+    pub(crate) async fn standings(&self, subject: &[(&str, &str)]) -> Vec<Standing> {
+        self.server
+            .store()
+            .peek(subject)
+            .await
+            .expect("a world to test in")
+    }
+
+    /// How much of the metric is used, by the first limit of it that applies.
+    pub(crate) async fn used(&self, metric: Metric, subject: &[(&str, &str)]) -> u64 {
+        let standings = self.standings(subject).await;
+        standings
+            .iter()
+            .find(|standing| standing.limit.metric == metric)
+            .expect("a world to test in")
+            .used
+    }
+
+    /// Waits until no reservation is open.
+    pub(crate) async fn settled(&self) {
+        self.until(|store| store.stats().reservations == 0).await;
+    }
+
+    /// Waits until `condition` holds of the store.
+    pub(crate) async fn until(&self, condition: impl Fn(&Arc<dyn Store>) -> bool) {
+        let holds = async {
+            while !condition(self.server.store()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(holds).await;
+    }
+
+    /// Begins the server's end.
+    pub(crate) fn stop(self) -> (Mock, JoinHandle<Result<(), RunError>>) {
+        let _ = self.stop.send(());
+        (self.mock, self.running)
+    }
+}
+
+/// The result of `future`, which must not take long.
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("it takes too long")
+}
+
+/// The configuration with `upstreams` and `settings`.
+pub(crate) fn config(upstreams: &str, settings: &str) -> Config {
+    let text = format!("admin: none\nstore: memory\n{upstreams}\n{settings}\n");
+    Config::parse(&text, "test.yaml", &|_| None)
+        .unwrap_or_else(|errors| panic!("{}\n{text}", errors.render()))
+}
+
+/// Upstreams of all dialects at the mock.
+pub(crate) fn upstreams(mock: &Mock) -> String {
+    let addr = mock.addr();
+    format!(
+        "upstreams:
+  openai: {{ dialect: openai, base_url: \"http://{addr}/v1\", api_key: sk-openai }}
+  anthropic: {{ dialect: anthropic, base_url: \"http://{addr}\", api_key: sk-anthropic }}
+  gemini: {{ dialect: gemini, base_url: \"http://{addr}\", api_key: sk-gemini }}"
+    )
+}
