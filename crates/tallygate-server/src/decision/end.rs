@@ -36,7 +36,7 @@ impl Question<'_> {
             true => Settlement::Exact(used),
             false => Settlement::AtLeast(used),
         };
-        self.ended(self.pipeline.store().settle(id, usage).await)
+        Ok(self.ended(self.pipeline.store().settle(id, usage).await)?)
     }
 
     /// Gives back all that a reservation holds.
@@ -47,7 +47,7 @@ impl Question<'_> {
         let mut fields = Fields::of_body(self.body)?;
         let id = reservation(&mut fields)?;
         fields.end()?;
-        self.ended(self.pipeline.store().cancel(id).await)
+        Ok(self.ended(self.pipeline.store().cancel(id).await)?)
     }
 
     /// Moves a reservation's deadline, or adds to what it holds, or both.
@@ -83,10 +83,10 @@ impl Question<'_> {
         }
     }
 
-    fn ended(&self, ended: Result<Receipt, SettleError>) -> Result<Value, Refusal> {
+    fn ended(&self, ended: Result<Receipt, SettleError>) -> Result<Value, ApiError> {
         match ended {
             Ok(receipt) => Ok(told::receipt(&receipt, self.caller.config().metrics())),
-            Err(error) => Err(self.failed(error).into()),
+            Err(error) => Err(self.failed(error)),
         }
     }
 

@@ -227,82 +227,87 @@ async fn limits_are_peeked_at() {
     }
 }
 
+/// Operation, body, and the path of what is wrong with it.
+const WRONG: [(&str, &str, &str); 19] = [
+    (
+        "reserve",
+        r#"{"demand": {"tokens": 1}, "modle": "x"}"#,
+        "modle",
+    ),
+    ("reserve", r#"{"demand": {"toknes": 1}}"#, "demand.toknes"),
+    ("reserve", r#"{"demand": {"tokens": -1}}"#, "demand.tokens"),
+    (
+        "reserve",
+        r#"{"demand": {"tokens": 9007199254740993}}"#,
+        "demand.tokens",
+    ),
+    (
+        "reserve",
+        r#"{"demand": {"tokens": 5, "input_tokens": 4}}"#,
+        "demand.tokens",
+    ),
+    (
+        "reserve",
+        r#"{"demand": {}, "subject": {"user": 7}}"#,
+        "subject.user",
+    ),
+    (
+        "reserve",
+        r#"{"demand": {}, "subject": {"model": "x"}}"#,
+        "subject.model",
+    ),
+    ("reserve", r#"{"demand": {}, "ttl_ms": 0}"#, "ttl_ms"),
+    ("reserve", r#"{"demand": {}, "request": {}}"#, "request"),
+    ("reserve", "{}", "demand"),
+    (
+        "reserve",
+        r#"{"request": {"model": "gpt-4o", "messages": 7}}"#,
+        "request.messages",
+    ),
+    (
+        "settle",
+        r#"{"reservation": "?", "usage": {}}"#,
+        "reservation",
+    ),
+    (
+        "settle",
+        r#"{"reservation": "00000000000000000000000000"}"#,
+        "usage",
+    ),
+    (
+        "settle",
+        r#"{"reservation": "00000000000000000000000000", "response": {"id": 1}}"#,
+        "response",
+    ),
+    (
+        "settle",
+        r#"{"reservation": "00000000000000000000000000", "usage": {"outputs": 1}}"#,
+        "usage.outputs",
+    ),
+    (
+        "cancel",
+        r#"{"reservation": "00000000000000000000000000", "why": ""}"#,
+        "why",
+    ),
+    ("count", r#"{"model": "gpt-4o"}"#, "text"),
+    ("count", r#"{"text": "x"}"#, "model"),
+    (
+        "estimate",
+        r#"{"model": "a", "request": {"model": "b", "messages": []}}"#,
+        "model",
+    ),
+];
+
 #[tokio::test]
 async fn what_is_wrong_is_named_by_its_path() {
     let world = world().await;
-    let id = "0".repeat(26);
-    for (operation, body, field) in [
-        (
-            "reserve",
-            json!({ "demand": { "tokens": 1 }, "modle": "x" }),
-            "modle",
-        ),
-        (
-            "reserve",
-            json!({ "demand": { "toknes": 1 } }),
-            "demand.toknes",
-        ),
-        (
-            "reserve",
-            json!({ "demand": { "tokens": -1 } }),
-            "demand.tokens",
-        ),
-        (
-            "reserve",
-            json!({ "demand": { "tokens": 9_007_199_254_740_993_u64 } }),
-            "demand.tokens",
-        ),
-        (
-            "reserve",
-            json!({ "demand": { "tokens": 5, "input_tokens": 4 } }),
-            "demand.tokens",
-        ),
-        (
-            "reserve",
-            json!({ "demand": {}, "subject": { "user": 7 } }),
-            "subject.user",
-        ),
-        (
-            "reserve",
-            json!({ "demand": {}, "subject": { "model": "x" } }),
-            "subject.model",
-        ),
-        ("reserve", json!({ "demand": {}, "ttl_ms": 0 }), "ttl_ms"),
-        ("reserve", json!({ "demand": {}, "request": {} }), "request"),
-        ("reserve", json!({}), "demand"),
-        (
-            "reserve",
-            json!({ "request": { "model": "gpt-4o", "messages": 7 } }),
-            "request.messages",
-        ),
-        (
-            "settle",
-            json!({ "reservation": "?", "usage": {} }),
-            "reservation",
-        ),
-        ("settle", json!({ "reservation": id }), "usage"),
-        (
-            "settle",
-            json!({ "reservation": id, "response": { "id": 1 } }),
-            "response",
-        ),
-        (
-            "settle",
-            json!({ "reservation": id, "usage": { "outputs": 1 } }),
-            "usage.outputs",
-        ),
-        ("cancel", json!({ "reservation": id, "why": "" }), "why"),
-        ("count", json!({ "model": "gpt-4o" }), "text"),
-        ("count", json!({ "text": "x" }), "model"),
-        (
-            "estimate",
-            json!({ "model": "a", "request": { "model": "b", "messages": [] } }),
-            "model",
-        ),
-    ] {
-        let (status, told) = ask(&world, operation, body.clone()).await;
+    for (operation, body, field) in WRONG {
+        let reply = world
+            .post(&format!("/tallygate/v1/{operation}"), body.to_owned())
+            .await;
+        let told = reply.json();
         assert_eq!(
-            (status, &told["error"]["field"]),
+            (reply.status, &told["error"]["field"]),
             (400, &json!(field)),
             "{operation} {body}: {told}"
         );
@@ -311,13 +316,13 @@ async fn what_is_wrong_is_named_by_its_path() {
         .post("/tallygate/v1/reserve", "{\n  \"demand\": }".to_owned())
         .await;
     assert_eq!(reply.status, 400);
+    let told = reply.json();
     assert!(
-        reply.json()["error"]["message"]
+        told["error"]["message"]
             .as_str()
             .unwrap()
             .contains("line 2 column 13"),
-        "{:?}",
-        reply.body
+        "{told}"
     );
 }
 

@@ -1,0 +1,61 @@
+//! Many callers at once: never over, and nothing wasted.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tallygate_core::Metric;
+use tallygate_sim::{ApiCall, MockMetric, Reply};
+
+use crate::world::World;
+
+/// One per caller: 110 tokens of input, 110 of output.
+fn call(number: usize, max_tokens: Option<u64>) -> ApiCall {
+    let prompt = format!("{number:>4} {}", "word ".repeat(101));
+    let call = ApiCall::chat("gpt-4o", &prompt).output(110);
+    max_tokens.map_or(call.clone(), |most| call.max_tokens(most))
+}
+
+async fn all(world: &World, calls: impl Iterator<Item = ApiCall>) -> Vec<Reply> {
+    let calls: Vec<ApiCall> = calls.collect();
+    join_all(calls.iter().map(|call| world.call(call))).await
+}
+
+fn admitted(replies: &[Reply]) -> usize {
+    assert!(
+        replies
+            .iter()
+            .all(|reply| [200, 429].contains(&reply.status))
+    );
+    replies.iter().filter(|reply| reply.status == 200).count()
+}
+
+#[tokio::test]
+async fn twenty_callers_of_220_tokens_stay_within_1000_a_minute() {
+    let limits = "limits: [{ name: all, requests: 100, tokens: 1_000, every: 60s }]";
+    for max_tokens in [200, 900] {
+        for streamed in [false, true] {
+            let world = World::new(limits).await;
+            let call = |number| {
+                let call = call(number, Some(max_tokens));
+                if streamed { call.streamed() } else { call }
+            };
+            let replies = all(&world, (0..20).map(call)).await;
+            world.settled().await;
+            let books = world.mock.books();
+            let served = books
+                .worst(Duration::from_secs(60), MockMetric::Tokens)
+                .unwrap();
+            assert!(
+                served <= 1_000,
+                "{served} with max_tokens {max_tokens}, streamed: {streamed}"
+            );
+            let admitted = admitted(&replies);
+            assert!(admitted >= 1, "nothing was admitted");
+            assert_eq!(
+                world.used(Metric::REQUESTS, &[]).await,
+                admitted as u64,
+                "denials touch no other counter"
+            );
+        }
+    }
+}
