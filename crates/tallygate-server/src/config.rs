@@ -32,6 +32,7 @@ mod problem;
 mod read;
 mod routes;
 mod secret;
+mod shape;
 mod tiers;
 mod tree;
 mod upstream;

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use subtle::ConstantTimeEq;
 
+mod identity;
 mod key;
 
+pub use identity::{Identity, Role, Roles};
 pub use key::{KEY_PREFIX, KeyHash, KeyHashError, generate};
 
 /// The headers a key may arrive in, in the order they are looked at.
@@ -33,128 +35,6 @@ pub const KEY_LABEL: &str = "key";
 
 /// The longest value taken from a trusted header, in bytes; a longer one is refused, for each makes a counter.
 pub const MAX_LABEL_VALUE: usize = 256;
-
-/// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Call models through the gateway.
-    Call,
-    /// Use the decision API.
-    Decide,
-    /// Use the admin API.
-    Admin,
-}
-
-impl Role {
-    /// All roles with their words in a configuration.
-    pub const WORDS: [(&'static str, Self); 3] = [
-        ("call", Self::Call),
-        ("decide", Self::Decide),
-        ("admin", Self::Admin),
-    ];
-
-    /// The word in a configuration.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Call => "call",
-            Self::Decide => "decide",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// A set of [`Role`]s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Roles(u8);
-
-impl Roles {
-    /// These roles and no others.
-    #[must_use]
-    pub fn of(roles: &[Role]) -> Self {
-        Self(roles.iter().fold(0, |bits, role| bits | Self::bit(*role)))
-    }
-
-    /// Whether `role` is among them.
-    #[must_use]
-    pub fn contains(self, role: Role) -> bool {
-        self.0 & Self::bit(role) != 0
-    }
-
-    const fn bit(role: Role) -> u8 {
-        match role {
-            Role::Call => 1,
-            Role::Decide => 2,
-            Role::Admin => 4,
-        }
-    }
-}
-
-impl Default for Roles {
-    /// `call` and `decide`.
-    fn default() -> Self {
-        Self::of(&[Role::Call, Role::Decide])
-    }
-}
-
-/// A caller that was let in: its labels, its key's id and what it may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    labels: Vec<(String, String)>,
-    key_id: Option<String>,
-    roles: Roles,
-}
-
-impl Identity {
-    /// The owner of the key `key_id`; the label `key` is added to its labels.
-    #[must_use]
-    pub fn of_key(key_id: &str, labels: Vec<(String, String)>, roles: Roles) -> Self {
-        let mut labels = labels;
-        labels.push((KEY_LABEL.to_owned(), key_id.to_owned()));
-        Self {
-            labels,
-            key_id: Some(key_id.to_owned()),
-            roles,
-        }
-    }
-
-    /// Somebody without a key.
-    #[must_use]
-    pub fn anonymous() -> Self {
-        Self {
-            labels: Vec::new(),
-            key_id: None,
-            roles: Roles::default(),
-        }
-    }
-
-    /// The subject's labels: tenant, user, tier, key and whatever else its key names.
-    #[must_use]
-    pub fn labels(&self) -> &[(String, String)] {
-        &self.labels
-    }
-
-    /// The value of one label.
-    #[must_use]
-    pub fn label(&self, name: &str) -> Option<&str> {
-        self.labels
-            .iter()
-            .find(|(label, _)| label == name)
-            .map(|(_, value)| value.as_str())
-    }
-
-    /// The id of the key that was shown.
-    #[must_use]
-    pub fn key_id(&self) -> Option<&str> {
-        self.key_id.as_deref()
-    }
-
-    /// Whether it has `role`.
-    #[must_use]
-    pub fn may(&self, role: Role) -> bool {
-        self.roles.contains(role)
-    }
-}
 
 /// Why a caller was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -273,9 +153,7 @@ fn with_trusted(identity: Arc<Identity>, headers: &HeaderMap) -> Result<Arc<Iden
     if added.is_empty() {
         return Ok(identity);
     }
-    let mut own = Arc::unwrap_or_clone(identity);
-    own.labels.extend(added);
-    Ok(Arc::new(own))
+    Ok(Arc::new(identity.with_labels(added)))
 }
 
 fn label_header(label: &str) -> &'static str {
