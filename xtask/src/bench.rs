@@ -30,6 +30,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
         kind,
         "--",
     ]);
+    command.env(
+        "TALLYGATE_BIN",
+        workspace.target().join("release/tallygate"),
+    );
     process::run(command.args(rest))
 }
 

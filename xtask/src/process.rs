@@ -19,6 +19,17 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
     }
 }
 
+/// Runs `command` with our own error output and gives its standard output; a status other than 0 is the failure.
+pub(crate) fn output(command: &mut Command) -> Outcome<String> {
+    let shown = show(command);
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("failed to start `{shown}`: {error}"))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(format!("`{shown}` ended with {}", output.status)),
+    }
+}
+
 /// The program's path, if `PATH` has it.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -4,6 +4,8 @@ mod arrows;
 mod claims;
 mod sizes;
 mod source;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::fmt;

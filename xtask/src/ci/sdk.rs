@@ -1,7 +1,6 @@
 //! The SDK step: stock SDKs talk to a real `tallygate serve` in front of a real `tallygate mock`.
 //!
-//! A script gets the gateway's address in `TALLYGATE_BASE_URL` (no path), its key in `TALLYGATE_KEY`, and in `MODE` what the
-//! gateway's one limit makes of it. It ends with a status other than 0 when the SDK did something else.
+//! What a script gets in its environment and when it fails is in tests/sdk/README.md.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,29 +14,47 @@ pub(crate) const JS: &str = "tests/sdk/js";
 const PYTHON: &str = "tests/sdk/python";
 
 const KEY: &str = "tallygate-sdk-check";
+const UPSTREAM_KEY: &str = "upstream-key";
 const KEY_HASH: &str = "sha256:7c5ffdcbed319998004d09f2d8e953d84f4c839cc05c0cda6076dd5668919bf4";
 
-/// What a script meets, and the limit that makes it so.
+/// What a script meets: who denies its calls, and by which limit of the gateway.
 struct Mode {
     name: &'static str,
+    denial: &'static str,
     limit: &'static str,
 }
+
+const PLENTY: &str = "requests: 10_000, every: 60s";
 
 const MODES: &[Mode] = &[
     // Every call passes unchanged.
     Mode {
         name: "pass",
-        limit: "requests: 10_000, every: 60s",
+        denial: "limit",
+        limit: PLENTY,
     },
-    // The second of two calls is denied with a wait of two seconds, which the SDK keeps before it succeeds.
+    // The second of two calls is denied for up to a second, which the SDK keeps before it succeeds.
     Mode {
-        name: "short",
-        limit: "requests: 30, every: 60s, burst: 1",
+        name: "short-denial",
+        denial: "limit",
+        limit: "requests: 60, every: 60s, burst: 1",
     },
-    // The second of two calls is denied for an hour, and the SDK does not try again.
+    // The second of two calls is denied until tomorrow, and the SDK does not try again.
     Mode {
-        name: "long",
-        limit: "requests: 1, every: 1h",
+        name: "long-denial",
+        denial: "limit",
+        limit: "requests: 1, every: day",
+    },
+    // The provider denies: its words pass through the gateway.
+    Mode {
+        name: "short-denial",
+        denial: "switch",
+        limit: PLENTY,
+    },
+    Mode {
+        name: "long-denial",
+        denial: "switch",
+        limit: PLENTY,
     },
 ];
 
@@ -63,26 +80,20 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
         "--quiet",
     ]))?;
     let program = workspace.target().join("debug/tallygate");
-    let mut failed = Vec::new();
-    for script in &scripts {
-        for mode in MODES {
-            let outcome = run_script(workspace, &program, script, mode);
-            println!(
-                "  {} {:<5} {}",
-                if outcome.is_ok() { "ok    " } else { "FAILED" },
-                mode.name,
-                script.name
-            );
-            if let Err(failure) = outcome {
-                failed.push(format!("{} in mode {}: {failure}", script.name, mode.name));
+    let runs = scripts
+        .iter()
+        .flat_map(|script| MODES.iter().map(move |mode| (script, mode)));
+    let (mut passed, mut failed) = (0, Vec::new());
+    for (script, mode) in runs {
+        println!("{}: {}, denied by {}", script.name, mode.name, mode.denial);
+        match run_script(workspace, &program, script, mode) {
+            Ok(()) => passed += 1,
+            Err(failure) => {
+                failed.push(format!("{} in mode {}: {failure}", script.name, mode.name))
             }
         }
     }
-    println!(
-        "{} passed, {} failed",
-        scripts.len() * MODES.len() - failed.len(),
-        failed.len()
-    );
+    println!("{passed} passed, {} failed", failed.len());
     if failed.is_empty() {
         Ok(())
     } else {
@@ -99,7 +110,7 @@ fn js_scripts(workspace: &Workspace) -> Outcome<Vec<Script>> {
     scripts(&provision::node(workspace, JS)?, "mjs", Path::new("node"))
 }
 
-/// The scripts of a folder in the order of their names. A leading underscore marks what they share.
+/// The scripts of a folder in the order of their names; other files are what they share.
 fn scripts(folder: &Path, ending: &str, interpreter: &Path) -> Outcome<Vec<Script>> {
     let failed = |error: std::io::Error| format!("failed to read {}: {error}", folder.display());
     let mut scripts = Vec::new();
@@ -110,11 +121,7 @@ fn scripts(folder: &Path, ending: &str, interpreter: &Path) -> Outcome<Vec<Scrip
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == ending)
-            && !name.starts_with('_')
-        {
+        if name.ends_with(&format!("_checks.{ending}")) {
             scripts.push(Script {
                 name,
                 interpreter: interpreter.to_path_buf(),
@@ -132,25 +139,27 @@ fn run_script(workspace: &Workspace, program: &Path, script: &Script, mode: &Mod
     let upstream = mock.wait_for("mock listening on ")?;
     let config = workspace.cache("sdk").join(format!("{}.yaml", mode.name));
     write(&config, &configuration(&upstream, mode))?;
-    let mut gateway = Server::start(
-        Command::new(program)
-            .arg("serve")
-            .arg("--config")
-            .arg(&config),
-    )?;
+    let mut gateway = Command::new(program);
+    gateway
+        .arg("serve")
+        .arg("--config")
+        .arg(&config)
+        .env("TALLYGATE_LOG", "warn");
+    let mut gateway = Server::start(&mut gateway)?;
     let address = gateway.wait_for("gateway listening on ")?;
     let mut command = Command::new(&script.interpreter);
-    command
-        .arg(&script.path)
-        .env("TALLYGATE_BASE_URL", &address)
-        .env("TALLYGATE_KEY", KEY)
-        .env("MODE", mode.name);
-    // A proxy of the surroundings has no business between the SDK and loopback.
-    process::run(
-        command
-            .env("NO_PROXY", "127.0.0.1")
-            .env("no_proxy", "127.0.0.1"),
-    )
+    command.arg(&script.path).envs([
+        ("TALLYGATE_BASE_URL", address.as_str()),
+        ("TALLYGATE_KEY", KEY),
+        ("TALLYGATE_REFERENCE_URL", &upstream),
+        ("TALLYGATE_REFERENCE_KEY", UPSTREAM_KEY),
+        ("TALLYGATE_DENIAL", mode.denial),
+        ("MODE", mode.name),
+        // A proxy of the surroundings has no business between the SDK and loopback.
+        ("NO_PROXY", "127.0.0.1"),
+        ("no_proxy", "127.0.0.1"),
+    ]);
+    process::run(&mut command)
 }
 
 fn configuration(upstream: &str, mode: &Mode) -> String {
@@ -159,8 +168,8 @@ fn configuration(upstream: &str, mode: &Mode) -> String {
 admin: 127.0.0.1:0
 store: memory
 upstreams:
-  openai: {{ dialect: openai, base_url: \"{upstream}/v1\", api_key: upstream-key }}
-  anthropic: {{ dialect: anthropic, base_url: \"{upstream}\", api_key: upstream-key }}
+  openai: {{ dialect: openai, base_url: \"{upstream}/v1\", api_key: {UPSTREAM_KEY} }}
+  anthropic: {{ dialect: anthropic, base_url: \"{upstream}\", api_key: {UPSTREAM_KEY} }}
 limits:
   - {{ name: sdk, per: [user], {limit} }}
 keys:
