@@ -1,0 +1,43 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Exit;
+use crate::{check, count, demo, explain, keys, mock, serve};
+
+/// Decides before each call to a large language model whether it may go now, and settles with what it really used.
+#[derive(Debug, Parser)]
+#[command(name = "tallygate", version, about, after_long_help = Exit::table())]
+pub(crate) struct Cli {
+    /// Answer in JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway and the decision API
+    Serve(serve::ServeArgs),
+
+    /// See it work: a mock provider, the gateway, three users and live traffic
+    Demo(demo::DemoArgs),
+
+    /// Run a strict mock provider
+    Mock(Box<mock::MockArgs>),
+
+    /// Count the tokens of texts, files or request bodies
+    Count(count::CountArgs),
+
+    /// Show everything that is wrong with a configuration
+    Check(check::CheckArgs),
+
+    /// Show which limits apply to a caller, where they stand and what they promise
+    Explain(explain::ExplainArgs),
+
+    /// Make a key for a caller, or hash one for the configuration
+    #[command(subcommand)]
+    Keys(keys::Keys),
+}

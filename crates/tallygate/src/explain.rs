@@ -1,0 +1,77 @@
+//! `tallygate explain`: which limits apply to a caller, where they stand, and what each promises.
+
+mod answer;
+mod ask;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::exit::Failure;
+use crate::screen::Screen;
+use crate::settings::Settings;
+use ask::{Label, Question, Size};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tallygate explain --config tallygate.yaml tenant=acme user=alice tier=free --model gpt-4o
+  tallygate explain --config tallygate.yaml user=alice --model gpt-4o --input-tokens 1200 --output-tokens 800
+  tallygate explain --url http://127.0.0.1:8787 user=alice --model gpt-4o")]
+pub(crate) struct ExplainArgs {
+    /// Who asks: labels of the subject, as user=alice
+    #[arg(value_name = "LABEL=VALUE")]
+    subject: Vec<Label>,
+
+    /// The model called
+    #[arg(short, long)]
+    model: Option<String>,
+
+    /// The size of the call: is there room for it?
+    #[arg(long, value_name = "N")]
+    input_tokens: Option<u64>,
+
+    /// The expected size of the answer
+    #[arg(long, value_name = "N")]
+    output_tokens: Option<u64>,
+
+    /// Explain a configuration, as it stands before any call
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        required_unless_present = "url",
+        conflicts_with = "url"
+    )]
+    config: Option<PathBuf>,
+
+    /// Ask a running server where its counters stand, at its data listener
+    #[arg(long)]
+    url: Option<String>,
+
+    /// A key with the role `decide`, for --url; TALLYGATE_KEY unless given
+    #[arg(long, requires = "url", env = "TALLYGATE_KEY", hide_env_values = true)]
+    key: Option<String>,
+}
+
+pub(crate) async fn run(args: &ExplainArgs, screen: &Screen) -> Result<(), Failure> {
+    let question = Question {
+        subject: args.subject.clone(),
+        model: args.model.clone(),
+        size: Size::of(args.input_tokens, args.output_tokens),
+    };
+    let answer = match (&args.url, &args.config) {
+        (Some(url), _) => ask::server(url, args.key.as_deref(), &question).await?,
+        (None, Some(file)) => {
+            ask::configuration(&Settings::read(file)?.config()?, &question).await?
+        }
+        (None, None) => {
+            return Err(Failure::new(
+                crate::exit::Exit::Usage,
+                "name a --config or a --url",
+            ));
+        }
+    };
+    screen.answer(&answer.json(), &answer.text());
+    Ok(())
+}

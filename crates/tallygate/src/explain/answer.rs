@@ -1,0 +1,177 @@
+//! What `explain` found, for a person and for a program.
+
+use serde_json::{Value, json};
+
+use super::ask::{Label, Size};
+
+/// One limit and where its counter stands.
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) metric: String,
+    pub(super) limit: u64,
+    /// The most at once.
+    pub(super) burst: u64,
+    pub(super) remaining: u64,
+    pub(super) debt: u64,
+    pub(super) window: String,
+    pub(super) reset_ms: u64,
+    pub(super) promise: String,
+}
+
+/// Whether a call of a size has room.
+#[derive(Debug, PartialEq, Eq)]
+enum Room {
+    Now,
+    Later(Vec<String>),
+    Never(Vec<String>),
+}
+
+pub(super) struct Answer {
+    pub(super) subject: Vec<Label>,
+    pub(super) rows: Vec<Row>,
+    pub(super) size: Option<Size>,
+}
+
+impl Answer {
+    pub(super) fn json(&self) -> Value {
+        let subject: serde_json::Map<String, Value> = self
+            .subject
+            .iter()
+            .map(|Label(name, value)| (name.clone(), value.clone().into()))
+            .collect();
+        let mut told = json!({ "subject": subject, "limits": self.rows.iter().map(Row::json).collect::<Vec<_>>() });
+        if let Some(size) = self.size {
+            told["demand"] =
+                json!({ "requests": 1, "input_tokens": size.input, "output_tokens": size.output });
+            told["room"] = match self.room(size) {
+                Room::Now => json!({ "room": "now" }),
+                Room::Later(names) => json!({ "room": "later", "blocked_by": names }),
+                Room::Never(names) => json!({ "room": "never", "blocked_by": names }),
+            };
+        }
+        told
+    }
+
+    pub(super) fn text(&self) -> String {
+        let subject: Vec<String> = self
+            .subject
+            .iter()
+            .map(|Label(name, value)| format!("{name}={value}"))
+            .collect();
+        let mut lines = vec![format!(
+            "{}",
+            if subject.is_empty() {
+                "anybody".to_owned()
+            } else {
+                subject.join(" ")
+            }
+        )];
+        if self.rows.is_empty() {
+            lines.push("no limit applies".to_owned());
+        }
+        for row in &self.rows {
+            lines.extend(row.text());
+        }
+        lines.extend(self.size.map(|size| self.verdict(size)));
+        lines.join("\n")
+    }
+
+    fn verdict(&self, size: Size) -> String {
+        let call = format!(
+            "\na call of {} input and {} output tokens",
+            size.input, size.output
+        );
+        match self.room(size) {
+            Room::Now => format!("{call} has room now"),
+            Room::Later(names) => {
+                format!("{call} has no room now: {} must refill", names.join(", "))
+            }
+            Room::Never(names) => format!("{call} can never fit {}", names.join(", ")),
+        }
+    }
+
+    fn room(&self, size: Size) -> Room {
+        let over = |most: fn(&Row) -> u64| -> Vec<String> {
+            let blocks = |row: &&Row| size.of_metric(&row.metric) > most(row);
+            self.rows
+                .iter()
+                .filter(blocks)
+                .map(|row| format!("{} ({})", row.name, row.metric))
+                .collect()
+        };
+        let (never, later) = (over(|row| row.burst), over(|row| row.remaining));
+        if !never.is_empty() {
+            Room::Never(never)
+        } else if !later.is_empty() {
+            Room::Later(later)
+        } else {
+            Room::Now
+        }
+    }
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        json!({
+            "name": self.name, "metric": self.metric, "limit": self.limit, "burst": self.burst, "remaining": self.remaining,
+            "debt": self.debt, "window": self.window, "reset_ms": self.reset_ms, "promise": self.promise,
+        })
+    }
+
+    fn text(&self) -> Vec<String> {
+        let debt = if self.debt > 0 {
+            format!(", in debt by {}", self.debt)
+        } else {
+            String::new()
+        };
+        let per = if self.metric == "concurrency" {
+            "at once".to_owned()
+        } else {
+            format!("every {}", self.window)
+        };
+        vec![
+            format!(
+                "\n{}: {} {} {per}, {} left{debt}",
+                self.name, self.limit, self.metric, self.remaining
+            ),
+            format!("  promises {}", self.promise),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Room, Row};
+    use crate::explain::ask::Size;
+
+    fn answer(burst: u64, remaining: u64) -> Answer {
+        let row = Row {
+            name: "day".to_owned(),
+            metric: "tokens".to_owned(),
+            limit: 500,
+            burst,
+            remaining,
+            debt: 0,
+            window: "day".to_owned(),
+            reset_ms: 0,
+            promise: String::new(),
+        };
+        Answer {
+            subject: Vec::new(),
+            rows: vec![row],
+            size: None,
+        }
+    }
+
+    #[test]
+    fn room_is_now_later_or_never() {
+        let size = Size {
+            input: 200,
+            output: 100,
+        };
+        let day = || vec!["day (tokens)".to_owned()];
+        assert_eq!(answer(500, 300).room(size), Room::Now);
+        assert_eq!(answer(500, 299).room(size), Room::Later(day()));
+        assert_eq!(answer(299, 299).room(size), Room::Never(day()));
+    }
+}

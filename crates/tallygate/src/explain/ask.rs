@@ -1,0 +1,235 @@
+//! Asking a configuration or a running server.
+
+use std::str::FromStr;
+
+use serde_json::Value;
+use tallygate_core::Standing;
+use tallygate_server::Config;
+use tallygate_sim::Client;
+use tallygate_store::{MemoryOptions, MemoryStore, Store};
+use tallygate_tokens::Endpoint;
+
+use super::answer::{Answer, Row};
+use crate::exit::{Exit, Failure};
+
+/// A label of the subject and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Label(pub(super) String, pub(super) String);
+
+impl FromStr for Label {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok(Self(name.to_owned(), value.to_owned())),
+            _ => Err("write a label as name=value, for example user=alice".to_owned()),
+        }
+    }
+}
+
+/// How large the call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) input: u64,
+    pub(super) output: u64,
+}
+
+impl Size {
+    pub(super) fn of(input: Option<u64>, output: Option<u64>) -> Option<Self> {
+        let given = input.is_some() || output.is_some();
+        given.then(|| Self {
+            input: input.unwrap_or(0),
+            output: output.unwrap_or(0),
+        })
+    }
+
+    /// What a call of this size takes of a metric.
+    pub(super) fn of_metric(self, metric: &str) -> u64 {
+        match metric {
+            "requests" | "concurrency" => 1,
+            "input_tokens" => self.input,
+            "output_tokens" => self.output,
+            "tokens" => self.input.saturating_add(self.output),
+            _ => 0,
+        }
+    }
+}
+
+/// Who asks, for what.
+pub(super) struct Question {
+    pub(super) subject: Vec<Label>,
+    pub(super) model: Option<String>,
+    pub(super) size: Option<Size>,
+}
+
+/// What a configuration says, with every counter as it is before the first call.
+pub(super) async fn configuration(config: &Config, question: &Question) -> Result<Answer, Failure> {
+    let mut labels = question.subject.clone();
+    labels.extend(labels_of_model(config, question.model.as_deref())?);
+    let subject: Vec<(&str, &str)> = labels
+        .iter()
+        .map(|Label(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let store = MemoryStore::new(config.policy(), MemoryOptions::default());
+    let standings = store.peek(&subject).await;
+    let standings = standings.map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            format!("the counters cannot be read: {error}"),
+        )
+    })?;
+    let rows = standings.iter().map(row_of_standing).collect();
+    Ok(Answer {
+        subject: labels,
+        rows,
+        size: question.size,
+    })
+}
+
+/// The labels that the gateway gives a call for `model`.
+fn labels_of_model(config: &Config, model: Option<&str>) -> Result<Vec<Label>, Failure> {
+    let Some(model) = model else {
+        return Ok(Vec::new());
+    };
+    if config.upstreams().is_empty() {
+        return Ok(vec![Label(
+            "model".to_owned(),
+            config.model_label(model).0.to_owned(),
+        )]);
+    }
+    let endpoint = endpoint_of(config, model);
+    let route = config.route(endpoint, model).map_err(|error| {
+        Failure::new(Exit::Input, error).mend("name a model that one of the `upstreams` serves")
+    })?;
+    Ok(vec![
+        Label("model".to_owned(), route.model.to_owned()),
+        Label("upstream".to_owned(), route.upstream.name().to_owned()),
+        Label("endpoint".to_owned(), endpoint.name().to_owned()),
+    ])
+}
+
+/// The usual endpoint of the dialect that serves the model.
+fn endpoint_of(config: &Config, model: &str) -> Endpoint {
+    let usual = [
+        Endpoint::ChatCompletions,
+        Endpoint::Messages,
+        Endpoint::GenerateContent,
+    ];
+    let named = config
+        .model_label(model)
+        .1
+        .map(|upstream| upstream.dialect());
+    let by_name = match model {
+        name if name.contains("claude") => Endpoint::Messages,
+        name if name.contains("gemini") => Endpoint::GenerateContent,
+        _ => Endpoint::ChatCompletions,
+    };
+    let served = |endpoint: &Endpoint| match named {
+        Some(dialect) => endpoint.dialect() == dialect,
+        None => *endpoint == by_name && config.upstream_for(endpoint.dialect()).is_some(),
+    };
+    let fallback = config
+        .upstreams()
+        .first()
+        .map(|upstream| upstream.dialect());
+    let first = |endpoint: &&Endpoint| Some(endpoint.dialect()) == fallback;
+    usual
+        .iter()
+        .find(|endpoint| served(endpoint))
+        .or_else(|| usual.iter().find(first))
+        .copied()
+        .unwrap_or(by_name)
+}
+
+fn row_of_standing(standing: &Standing) -> Row {
+    let limit = &standing.limit;
+    Row {
+        name: limit.name.to_string(),
+        metric: limit.metric_name.to_string(),
+        limit: limit.amount,
+        burst: limit.burst,
+        remaining: standing.remaining,
+        debt: standing.debt,
+        window: limit.window().to_owned(),
+        reset_ms: u64::try_from(standing.reset.as_millis()).unwrap_or(u64::MAX),
+        promise: limit.promise(),
+    }
+}
+
+/// What a running server says.
+pub(super) async fn server(
+    url: &str,
+    key: Option<&str>,
+    question: &Question,
+) -> Result<Answer, Failure> {
+    let mut labels = question.subject.clone();
+    labels.extend(
+        question
+            .model
+            .iter()
+            .map(|model| Label("model".to_owned(), model.clone())),
+    );
+    let query: Vec<String> = labels
+        .iter()
+        .map(|Label(name, value)| format!("{}={}", escaped(name), escaped(value)))
+        .collect();
+    let client = key.map_or_else(|| Client::new(url), |key| Client::new(url).with_key(key));
+    let path = format!("/tallygate/v1/limits?{}", query.join("&"));
+    let reply = client.get(&path).await.map_err(|error| {
+        Failure::new(Exit::Unreachable, format!("{url}: {error}"))
+            .mend("name the data listener of a running `tallygate serve`, as http://127.0.0.1:8787")
+    })?;
+    let body = reply.json();
+    match (reply.status, body["limits"].as_array()) {
+        (200, Some(limits)) => {
+            let rows = limits.iter().map(row_of_json).collect();
+            Ok(Answer {
+                subject: labels,
+                rows,
+                size: question.size,
+            })
+        }
+        (401, _) => Err(
+            Failure::new(Exit::Unreachable, format!("{url} does not know the key"))
+                .mend("give a key with the role `decide`: --key, or TALLYGATE_KEY"),
+        ),
+        (status, _) => {
+            let said = body["error"]["message"]
+                .as_str()
+                .unwrap_or("an answer that is not known here");
+            Err(Failure::new(
+                Exit::Unreachable,
+                format!("{url} answered {status}: {said}"),
+            ))
+        }
+    }
+}
+
+fn row_of_json(limit: &Value) -> Row {
+    let text = |name: &str| limit[name].as_str().unwrap_or_default().to_owned();
+    let number = |name: &str| limit[name].as_u64().unwrap_or(0);
+    Row {
+        name: text("name"),
+        metric: text("metric"),
+        limit: number("limit"),
+        burst: limit["burst"].as_u64().unwrap_or_else(|| number("limit")),
+        remaining: number("remaining"),
+        debt: number("debt"),
+        window: text("window"),
+        reset_ms: number("reset_ms"),
+        promise: text("promise"),
+    }
+}
+
+/// A value for a query: everything but letters, digits and a few marks in percent form.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let escape = |byte: u8| {
+        if plain(byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
+    text.bytes().map(escape).collect()
+}

@@ -1,0 +1,69 @@
+//! `tallygate keys`: callers' keys, of which the configuration holds hashes only.
+
+use std::io::Read;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use tallygate_server::identify::{self, KeyHash};
+
+use crate::exit::{Exit, Failure};
+use crate::screen::Screen;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a key of 256 random bits; it is shown once and stored nowhere
+    New(NewKey),
+    /// Hash a key read from standard input
+    Hash,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewKey {
+    /// The key's id in the line for the configuration
+    #[arg(long, default_value = "alice")]
+    id: String,
+}
+
+pub(crate) fn run(keys: &Keys, screen: &Screen) -> Result<(), Failure> {
+    match keys {
+        Keys::New(args) => new(args, screen),
+        Keys::Hash => hash(screen),
+    }
+}
+
+fn new(args: &NewKey, screen: &Screen) -> Result<(), Failure> {
+    let key = identify::generate().map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            format!("no random bits from the system: {error}"),
+        )
+    })?;
+    let hash = KeyHash::of(key.as_bytes()).to_string();
+    let id = &args.id;
+    let text = format!(
+        "key   {key}\nhash  {hash}\n\nThe key is for the caller and is shown this once. Under `keys:` of the configuration goes:\n  - {{ id: {id}, hash: \"{hash}\", subject: {{ user: {id} }} }}"
+    );
+    screen.answer(&json!({ "id": id, "key": key, "hash": hash }), &text);
+    Ok(())
+}
+
+fn hash(screen: &Screen) -> Result<(), Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .take(MAX_KEY + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::new(Exit::Input, format!("the key cannot be read: {error}")))?;
+    let key = text.trim_end_matches(['\r', '\n']);
+    if key.is_empty() || key.len() as u64 > MAX_KEY || key.contains(char::is_whitespace) {
+        return Err(
+            Failure::new(Exit::Input, "standard input holds no single key")
+                .mend("pipe one in: printf %s \"$KEY\" | tallygate keys hash"),
+        );
+    }
+    let hash = KeyHash::of(key.as_bytes()).to_string();
+    screen.answer(&json!({ "hash": hash }), &hash);
+    Ok(())
+}
+
+/// The longest key that `hash` reads, in bytes.
+const MAX_KEY: u64 = 4096;

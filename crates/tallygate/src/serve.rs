@@ -1,0 +1,111 @@
+//! `tallygate serve`: the gateway and the decision API, until told to stop.
+
+mod greeting;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use tallygate_server::{Config, Listeners, Server};
+use tokio::net::TcpListener;
+
+use crate::exit::{Exit, Failure};
+use crate::screen::Screen;
+use crate::settings::Settings;
+use crate::signals::Signals;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --config, the providers whose keys are in the environment (OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY) are served with limits
+that suit a new account; the configuration is printed, to begin from.
+
+SIGTERM or Ctrl-C ends it once the calls under way have ended; a second one ends it at once. SIGHUP reads the file again, as does a change
+of it. TALLYGATE_LOG sets what is logged: warn, info (as it is), debug.")]
+pub(crate) struct ServeArgs {
+    /// The configuration, docs/configuration.md
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Where counters live
+    #[arg(long, value_enum)]
+    store: Option<StoreKind>,
+
+    /// Listen here, whatever the configuration says; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+
+    /// The admin listener, whatever the configuration says
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+}
+
+/// The stores there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StoreKind {
+    /// In this process: lost with it
+    Memory,
+}
+
+pub(crate) async fn run(args: &ServeArgs, screen: &Screen) -> Result<(), Failure> {
+    let settings = settings(args)?;
+    let config = settings.config()?;
+    if !config.warnings().problems().is_empty() {
+        eprintln!("{}", config.warnings().render());
+    }
+    let listeners = bind(args, &config).await?;
+    let server = Server::new(config).map_err(|error| Failure::new(Exit::Failed, error))?;
+    let signals = Signals::new()?;
+    greeting::greet(screen, &settings, &listeners)?;
+    let shutdown = watch::until_stopped(
+        watch::Watched {
+            file: args.config.clone(),
+            settings,
+        },
+        server.handle(),
+        signals,
+    );
+    server
+        .run(listeners, shutdown)
+        .await
+        .map_err(|error| Failure::new(Exit::Failed, error))
+}
+
+fn settings(args: &ServeArgs) -> Result<Settings, Failure> {
+    match &args.config {
+        Some(path) => Settings::read(path),
+        None => Settings::of_environment(&|name| std::env::var(name).ok()).ok_or_else(|| {
+            Failure::new(Exit::Config, "there is neither a --config nor a provider's key in the environment").mend(
+                "export OPENAI_API_KEY=… (or ANTHROPIC_API_KEY, GEMINI_API_KEY), name a --config FILE, or see it work without any: tallygate demo",
+            )
+        }),
+    }
+}
+
+async fn bind(args: &ServeArgs, config: &Config) -> Result<Listeners, Failure> {
+    let data = args.listen.unwrap_or_else(|| config.listen());
+    config.may_listen_on(data).map_err(|error| {
+        Failure::new(Exit::Config, error)
+            .mend("add `keys` to the configuration, or listen on 127.0.0.1")
+    })?;
+    let admin = args.admin.or_else(|| config.admin());
+    Ok(Listeners {
+        data: listener(data, "--listen").await?,
+        admin: match admin {
+            Some(addr) => Some(listener(addr, "--admin").await?),
+            None => None,
+        },
+    })
+}
+
+async fn listener(addr: SocketAddr, option: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(addr).await.map_err(|error| {
+        Failure::new(
+            Exit::Listen,
+            format!("{addr} cannot be listened on: {error}"),
+        )
+        .mend(format!(
+            "choose another address with {option}, or port 0 for a free one"
+        ))
+    })
+}

@@ -1,0 +1,96 @@
+//! Configurations are accepted or refused with place and mend.
+
+use std::fs;
+use std::path::Path;
+
+use crate::command::{run_with, tallygate};
+
+const GOOD: &str = "limits: [{ name: all, tokens: 2_000_000, every: 60s }]\n";
+const BAD: &str = "listen: 127.0.0.1:8787\nlimitz: []\n";
+
+#[test]
+fn a_good_file_is_said_to_be_good() {
+    let ran = run_with(&["check", "-"], GOOD);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout
+            .starts_with("standard input can be used: limits 1"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn a_mistake_is_shown_with_line_column_and_mend() {
+    let ran = run_with(&["check", "-"], BAD);
+    assert_eq!((ran.code, ran.stdout.as_str()), (3, ""));
+    assert!(
+        ran.stderr.contains("limitz") && ran.stderr.contains("did you mean `limits`?"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains(":2:1"),
+        "line and column: {}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_program_gets_the_same_as_json() {
+    let ran = run_with(&["check", "--json", "-"], BAD);
+    assert_eq!((ran.code, ran.stderr.as_str()), (3, ""));
+    let report = ran.json();
+    assert_eq!(
+        (report["usable"].as_bool(), report["errors"].as_u64()),
+        (Some(false), Some(1))
+    );
+    let problem = &report["problems"][0];
+    assert_eq!(
+        (problem["line"].as_u64(), problem["column"].as_u64()),
+        (Some(2), Some(1))
+    );
+    assert_eq!(problem["mend"], "did you mean `limits`?");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_configuration_failure() {
+    let ran = run_with(&["check", "no-such-file.yaml"], "");
+    assert_eq!(ran.code, 3);
+    assert!(
+        ran.stderr.contains("no-such-file.yaml cannot be read"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn every_example_is_accepted_without_a_warning_about_names() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut seen = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "yaml") {
+            continue;
+        }
+        seen += 1;
+        let output = tallygate(&["check", "--json"])
+            .arg(&path)
+            .env("OPENAI_API_KEY", "key")
+            .env("ANTHROPIC_API_KEY", "key")
+            .output()
+            .unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(output.status.success(), "{}: {report:#}", path.display());
+        let warnings = report["problems"].as_array().unwrap();
+        // A `cost` limit is right for callers of the decision API and is said to be for them only.
+        assert!(
+            warnings
+                .iter()
+                .all(|warning| warning["kind"] == "not_built"),
+            "{}: {report:#}",
+            path.display()
+        );
+    }
+    assert!(seen >= 6, "{seen} examples");
+}

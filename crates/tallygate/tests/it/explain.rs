@@ -1,0 +1,94 @@
+//! Which limits apply, where they stand, what they promise.
+
+use std::fs;
+
+use crate::command::{Ran, run};
+use crate::folder::Folder;
+
+const CONFIG: &str = "
+upstreams:
+  openai: { dialect: openai, base_url: \"http://127.0.0.1:1/v1\" }
+  anthropic: { dialect: anthropic, base_url: \"http://127.0.0.1:1\" }
+models:
+  gpt-4o: { upstream: openai, match: [\"gpt-4o\", \"gpt-4o-2*\"] }
+limits:
+  - { name: account, when: { model: gpt-4o }, per: [upstream, model], requests: 60, tokens: 100_000, every: 60s }
+  - { name: free-day, when: { tier: free }, per: [user], tokens: 500, every: day }
+";
+
+fn explain(name: &str, arguments: &[&str]) -> Ran {
+    let folder = Folder::new(name);
+    let file = folder.path().join("tallygate.yaml");
+    fs::write(&file, CONFIG).expect("a file");
+    let path = file.display().to_string();
+    run(&[&["explain", "--config", &path], arguments].concat())
+}
+
+#[test]
+fn the_limits_that_apply_are_named_with_their_promises() {
+    let ran = explain(
+        "applies",
+        &["user=alice", "tier=free", "--model", "gpt-4o-2024-08-06"],
+    );
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("model=gpt-4o upstream=openai"),
+        "{}",
+        ran.stdout
+    );
+    for said in [
+        "account: 60 requests every 60s, 60 left",
+        "free-day: 500 tokens every day, 500 left",
+        "never more than 500 tokens in a calendar day",
+    ] {
+        assert!(ran.stdout.contains(said), "{said} is not in {}", ran.stdout);
+    }
+}
+
+#[test]
+fn a_limit_of_others_does_not_appear() {
+    let answer = explain(
+        "others",
+        &[
+            "user=bob",
+            "tier=pro",
+            "--model",
+            "claude-sonnet-4-5",
+            "--json",
+        ],
+    )
+    .json();
+    assert_eq!(answer["limits"].as_array().unwrap().len(), 0, "{answer:#}");
+    assert_eq!(answer["subject"]["upstream"], "anthropic");
+}
+
+#[test]
+fn a_size_has_room_or_can_never_have() {
+    let room = |name: &str, input: &str| {
+        let arguments = [
+            "user=alice",
+            "tier=free",
+            "--model",
+            "gpt-4o",
+            "--json",
+            "--input-tokens",
+            input,
+        ];
+        explain(name, &arguments).json()["room"]["room"].clone()
+    };
+    assert_eq!(room("fits", "500"), "now");
+    assert_eq!(room("never", "501"), "never");
+}
+
+#[test]
+fn nothing_to_explain_is_a_usage_failure() {
+    assert_eq!(run(&["explain", "user=alice"]).code, 2);
+    assert_eq!(explain("label", &["alice"]).code, 2);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_unreachable() {
+    let ran = run(&["explain", "--url", "http://127.0.0.1:1", "user=alice"]);
+    assert_eq!(ran.code, 6);
+    assert!(ran.stderr.contains("tallygate serve"), "{}", ran.stderr);
+}

@@ -1,0 +1,33 @@
+//! Keys: made once, hashed as the configuration wants them.
+
+use crate::command::{run, run_with};
+
+#[test]
+fn a_new_key_hashes_to_the_hash_it_came_with() {
+    let made = run(&["keys", "new", "--json"]).json();
+    let key = made["key"].as_str().unwrap();
+    assert_eq!(key.len(), "tg-".len() + 43, "256 bits in base 62: {key}");
+
+    let hashed = run_with(&["keys", "hash", "--json"], &format!("{key}\n")).json();
+    assert_eq!(hashed["hash"], made["hash"]);
+}
+
+#[test]
+fn two_new_keys_differ() {
+    let keys = [(); 2].map(|()| run(&["keys", "new", "--json"]).json()["key"].clone());
+    assert_ne!(keys[0], keys[1]);
+}
+
+#[test]
+fn a_known_key_has_its_known_hash() {
+    // printf %s abc | sha256sum
+    let known = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
+    assert_eq!(run_with(&["keys", "hash"], "abc").stdout, known);
+}
+
+#[test]
+fn nothing_to_hash_is_an_input_failure_that_says_how() {
+    let ran = run_with(&["keys", "hash"], "\n");
+    assert_eq!(ran.code, 4);
+    assert!(ran.stderr.contains("tallygate keys hash"), "{}", ran.stderr);
+}

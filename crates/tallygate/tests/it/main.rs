@@ -1,0 +1,12 @@
+//! The binary as a person or a script meets it.
+
+mod check;
+mod command;
+mod count;
+mod demo;
+mod documents;
+mod explain;
+mod folder;
+mod keys;
+mod running;
+mod serve;

@@ -1,0 +1,196 @@
+//! `serve` and `mock` as an operator meets them: start, calls, reload, end.
+
+use std::fs;
+use std::net::TcpListener;
+
+use tallygate_sim::{ApiCall, Client};
+
+use crate::command::{run, run_with, tallygate};
+use crate::folder::Folder;
+use crate::running::Running;
+
+/// A mock, a gateway in front of it, and the file the gateway watches.
+struct Pair {
+    mock: Running,
+    gateway: Running,
+    url: String,
+    folder: Folder,
+    upstream: String,
+}
+
+impl Pair {
+    fn start(name: &str, limits: &str) -> Self {
+        let folder = Folder::new(name);
+        let mut mock = Running::start(&mut tallygate(&["mock", "--listen", "127.0.0.1:0"]));
+        let upstream = mock.said("mock listening on ");
+        let file = folder.path().join("tallygate.yaml");
+        fs::write(&file, configuration(&upstream, limits)).expect("a file");
+        let mut gateway = Running::start(tallygate(&["serve", "--config"]).arg(&file));
+        let url = gateway.said("gateway listening on ");
+        Self {
+            mock,
+            gateway,
+            url,
+            folder,
+            upstream,
+        }
+    }
+
+    fn rewrite(&self, limits: &str) {
+        // Put in place whole, as a careful tool does: a reload in between sees the old file or the new one.
+        let (new, file) = (
+            self.folder.path().join("new.yaml"),
+            self.folder.path().join("tallygate.yaml"),
+        );
+        fs::write(&new, configuration(&self.upstream, limits)).expect("a file");
+        fs::rename(new, file).expect("moved");
+    }
+
+    async fn chat(&self) -> u16 {
+        let call = ApiCall::chat("gpt-4o", "Hello world").max_tokens(5);
+        Client::new(&self.url)
+            .call(&call)
+            .await
+            .expect("an answer")
+            .status
+    }
+}
+
+fn configuration(upstream: &str, limits: &str) -> String {
+    format!(
+        "listen: 127.0.0.1:0
+admin: 127.0.0.1:0
+upstreams:
+  openai: {{ dialect: openai, base_url: \"{upstream}/v1\", api_key: upstream-key }}
+limits: [{limits}]
+"
+    )
+}
+
+const TWO_AN_HOUR: &str = "{ name: hour, requests: 2, every: 1h }";
+
+#[tokio::test]
+async fn calls_pass_until_the_limit_and_a_stop_ends_both_with_0() {
+    let pair = Pair::start("pass", TWO_AN_HOUR);
+    assert_eq!(
+        [pair.chat().await, pair.chat().await, pair.chat().await],
+        [200, 200, 429]
+    );
+    let (gateway, _) = pair.gateway.stop();
+    assert_eq!(gateway.code(), Some(0));
+    let (mock, summary) = pair.mock.stop();
+    assert_eq!(mock.code(), Some(0));
+    assert!(summary.contains("calls admitted 2, served 2"), "{summary}");
+}
+
+#[tokio::test]
+async fn a_changed_file_is_taken_over_and_a_wrong_one_is_not() {
+    let mut pair = Pair::start("reload", TWO_AN_HOUR);
+    assert_eq!(
+        [pair.chat().await, pair.chat().await, pair.chat().await],
+        [200, 200, 429]
+    );
+
+    pair.rewrite("{ name: hour, requests: 2, every: 1h }, { nam: oops }");
+    pair.gateway.signal("HUP");
+    pair.gateway.logged("the old configuration stays in force");
+    assert_eq!(pair.chat().await, 429);
+
+    pair.rewrite("{ name: hour, requests: 3, every: 1h }");
+    pair.gateway.signal("HUP");
+    pair.gateway.logged("the changed configuration is in force");
+    assert_eq!(
+        [pair.chat().await, pair.chat().await],
+        [200, 429],
+        "the counter was kept: one more fits"
+    );
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_the_answer_under_way() {
+    let pair = Pair::start("drain", "{ name: hour, requests: 100, every: 1h }");
+    let call = ApiCall::chat("gpt-4o", "Hello world")
+        .streamed_with_usage()
+        .output(40);
+    let call = call.header("x-mock-token-us", "20000");
+    let mut opened = Client::new(&pair.url).open(&call).await.expect("an answer");
+    assert!(opened.chunk().await.expect("a chunk").is_some());
+    pair.gateway.signal("TERM");
+    let reply = opened.read().await.expect("the rest");
+    assert!(!reply.broken && reply.body.ends_with(b"data: [DONE]\n\n"));
+    assert_eq!(pair.gateway.ended().0.code(), Some(0));
+}
+
+#[test]
+fn without_configuration_and_keys_it_says_what_to_do() {
+    let ran = run(&["serve"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (3, ""));
+    assert!(
+        ran.stderr.contains("OPENAI_API_KEY") && ran.stderr.contains("tallygate demo"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_providers_key_is_enough() {
+    let mut command = tallygate(&["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let mut gateway = Running::start(command.env("OPENAI_API_KEY", "sk-test"));
+    gateway.said("gateway listening on http://127.0.0.1:");
+    gateway.said("dialect: openai");
+    gateway.said("curl -i http://127.0.0.1:");
+    let (status, rest) = gateway.stop();
+    assert_eq!(status.code(), Some(0));
+    assert!(!rest.contains("sk-test"));
+}
+
+#[test]
+fn a_wrong_configuration_starts_nothing() {
+    let ran = run_with(&["serve", "--config", "-"], "limitz: []\n");
+    assert_eq!((ran.code, ran.stdout.as_str()), (3, ""));
+    assert!(
+        ran.stderr.contains("did you mean `limits`?"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn an_open_listener_needs_keys() {
+    let ran = run_with(
+        &["serve", "--config", "-", "--listen", "0.0.0.0:0"],
+        "store: memory\n",
+    );
+    assert_eq!(ran.code, 3);
+    assert!(ran.stderr.contains("keys"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_taken_address_is_said_to_be_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    for command in [
+        &["serve", "--config", "-", "--listen", &addr][..],
+        &["mock", "--listen", &addr],
+        &["demo", "--listen", &addr],
+    ] {
+        let ran = run_with(command, "store: memory\n");
+        assert_eq!(ran.code, 5, "{command:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&addr), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_program_learns_the_addresses_as_json() {
+    let mut mock = Running::start(&mut tallygate(&[
+        "mock",
+        "--json",
+        "--listen",
+        "127.0.0.1:0",
+    ]));
+    mock.said(r#""event":"listening""#);
+    let (status, rest) = mock.stop();
+    assert!(status.success());
+    let last: serde_json::Value = serde_json::from_str(&rest).unwrap();
+    assert_eq!(last["event"], "stopped");
+}
