@@ -13,5 +13,6 @@ mod observe;
 mod overshoot;
 mod reload;
 mod streams;
+mod telling;
 mod wire;
 mod world;
