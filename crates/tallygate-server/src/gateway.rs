@@ -1,7 +1,7 @@
 //! The reverse proxy: a caller's call to a provider, sized, admitted, forwarded and settled.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -12,8 +12,7 @@ use tallygate_tokens::{Call, Dialect};
 
 use crate::config::Bounds;
 use crate::identify::Role;
-use crate::observe::{Door, Stage};
-use crate::pipeline::{Account, AccountOf, Asked, Caller, Pipeline, Refusal, Sizes, Terms, labels};
+use crate::pipeline::{Account, AccountOf, Asked, Caller, Pipeline, Refusal, Terms, labels};
 use crate::wire::{self, ApiError, Voice};
 
 mod answer;
@@ -85,17 +84,14 @@ pub(crate) async fn call(
         ttl: caller.config().bounds().total_time + TTL_SLACK,
         max_wait,
         idempotency_key: None,
-        door: Door::Gateway,
     };
     let admitted = pipeline
         .admit(&subject, &terms)
         .await
         .map_err(|error| Refusal::of(error, call.model(), terms.demand))?;
-    let account_of = AccountOf::new(&class, route.provider.upstream(), Sizes { input, output });
+    let account_of = AccountOf::new(&class, route.provider.upstream(), input.tokens);
     let account = Account::open(admitted.hold, account_of, Arc::clone(pipeline));
-    let began = Instant::now();
     let (request, manner) = outgoing(head, body, &call, &caller, route.provider);
-    pipeline.observer().stage(Stage::Forward, began.elapsed());
     let mut answer = forward::forward(route.provider, request, account, manner).await?;
     finish_headers(
         pipeline,

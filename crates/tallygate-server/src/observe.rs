@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tallygate_core::{Admission, Amounts, Receipt, Replay, ReservationId, Standing};
+use tallygate_core::{Admission, Amounts, Receipt, ReservationId, Standing};
 use tallygate_store::{SettleError, StoreStats};
 use tallygate_tokens::{Endpoint, EstimateMethod, Method, Usage};
 
@@ -58,7 +58,7 @@ pub struct Answered<'a> {
     /// The model the upstream says it answered with.
     pub response_model: Option<&'a str>,
     /// Its status, or why there is none.
-    pub end: End,
+    pub end: End<'a>,
     /// From sending to the end of the answer.
     pub took: Duration,
     /// From sending to the first bytes of a streamed answer.
@@ -69,11 +69,11 @@ pub struct Answered<'a> {
 
 /// How an answer ended.
 #[derive(Clone, Copy, Debug)]
-pub enum End {
+pub enum End<'a> {
     /// With this status.
     Status(u16),
-    /// In a failure of the way there or back, by a word for it as [`ApiError::reason`] has.
-    Failed(&'static str),
+    /// In a failure of the way there or back.
+    Failed(&'a ApiError),
 }
 
 /// How well a call was sized, once its use is known.
@@ -130,9 +130,7 @@ impl Observer {
     /// A demand was admitted.
     pub fn admitted(&self, door: Door, admission: &Admission) {
         self.limiter.decided(door, "admit", "room");
-        if admission.replay == Replay::Fresh {
-            self.limiter.reserved(&admission.reserved);
-        }
+        self.limiter.reserved(&admission.reserved);
         self.limiter.waited("admit", admission.waited);
         for standing in &admission.standings {
             let shadowed = admission.shadowed.iter().any(|limit| {
@@ -203,7 +201,10 @@ impl Observer {
                 Named::Status(status),
                 (status >= 400).then_some(Named::Status(status)),
             ),
-            End::Failed(reason) => (Named::Word(reason), Some(Named::Word(reason))),
+            End::Failed(error) => (
+                Named::Word(error.reason()),
+                Some(Named::Word(error.reason())),
+            ),
         };
         if error_type.is_none() {
             // Only what an upstream serves becomes a label: callers may ask for anything.
@@ -301,8 +302,8 @@ fn first(standings: &[Standing]) -> &str {
 fn log_answer(answer: &Answered<'_>) {
     let (upstream, model) = (answer.upstream, answer.model);
     match answer.end {
-        End::Failed(reason) => {
-            tracing::warn!(target: "tallygate::upstream", upstream, model, reason, took = ?answer.took, "no answer");
+        End::Failed(error) => {
+            tracing::warn!(target: "tallygate::upstream", upstream, model, %error, took = ?answer.took, "no answer");
         }
         End::Status(status) => {
             let (input, output) = answer

@@ -10,7 +10,6 @@ use super::fields::{FieldError, Fields};
 use super::sizing::Form;
 use super::subject::Subject;
 use super::{Question, told};
-use crate::observe::Door;
 use crate::pipeline::{Refusal, Terms};
 use crate::wire::{ApiError, millis, rfc3339};
 
@@ -144,7 +143,6 @@ impl Wanted {
             ttl: self.ttl,
             max_wait: self.max_wait,
             idempotency_key: self.idempotency_key.as_deref(),
-            door: Door::Decision,
         }
     }
 }

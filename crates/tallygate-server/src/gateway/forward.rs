@@ -37,20 +37,17 @@ pub(super) struct Manner {
 pub(super) async fn forward(
     provider: &Provider,
     request: Request<Payload>,
-    mut account: Account,
+    account: Account,
     manner: Manner,
 ) -> Result<Response<AnswerBody>, ApiError> {
     let sent = Instant::now();
     let answer = match send(provider, request, manner.times).await {
         Ok(answer) => answer,
         Err(failure) => {
-            let told = failure.told_of(provider);
-            account.failed(told.reason());
             account.settle(failure.served()).await;
-            return Err(told);
+            return Err(failure.told_of(provider));
         }
     };
-    account.answered(answer.status());
     let (mut head, body) = answer.into_parts();
     let passing = Passing::new(body, AnswerClock::new(manner.times, sent));
     let body = match fate(head.status) {
@@ -98,14 +95,6 @@ impl Failure {
             Self::Send(SendError::Connect(_)) => ApiError::Unreachable(name),
             Self::Send(SendError::ConnectTimeout(_)) | Self::Overdue(_) => ApiError::TimedOut(name),
             Self::BrokenOff(_) => ApiError::BrokenOff(name),
-        }
-    }
-
-    /// A word for it.
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Overdue(_) => "timed_out",
-            Self::Send(_) | Self::BrokenOff(_) => "broken_off",
         }
     }
 
@@ -215,7 +204,7 @@ fn reader(headers: &HeaderMap, account: &Account, pass_on: PassOn) -> Reader {
 /// Reads an answer whole, settles, and passes it on. One that turns out longer than thought passes as it comes.
 async fn whole(
     mut passing: Passing,
-    mut account: Account,
+    account: Account,
     endpoint: Endpoint,
     manner: Manner,
 ) -> Result<AnswerBody, Failure> {
@@ -233,7 +222,6 @@ async fn whole(
         }
         Err(error) => {
             let failure = Failure::inside(error);
-            account.failed(failure.reason());
             account.settle(failure.served()).await;
             Err(failure)
         }

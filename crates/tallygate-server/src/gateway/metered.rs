@@ -86,11 +86,6 @@ impl Metered {
             Some(Ok(frame)) => {
                 let data = frame.into_data().unwrap_or_default();
                 let data = self.reader.read(data);
-                if let (State::Passing(account), Reader::Stream { .. }) =
-                    (&mut self.state, &self.reader)
-                {
-                    account.heard();
-                }
                 if !self.body.is_end_stream() {
                     return Poll::Ready(data);
                 }
@@ -114,12 +109,9 @@ impl Metered {
 
     /// The provider's answer is over: `data` and what was kept back are the last to go out.
     fn end(&mut self, data: Bytes, broken: Option<AnswerError>) {
-        let Some((mut account, rest, finding)) = self.close() else {
+        let Some((account, rest, finding)) = self.close() else {
             return;
         };
-        if broken.is_some() {
-            account.failed("broken_off");
-        }
         let finding = match broken {
             None => finding,
             Some(_) => Finding::Known(finding.of_part()),
@@ -138,10 +130,9 @@ impl Metered {
         if self.reader.form() != Form::Events {
             return self.end(Bytes::new(), Some(cut.into()));
         }
-        let Some((mut account, rest, finding)) = self.close() else {
+        let Some((account, rest, finding)) = self.close() else {
             return;
         };
-        account.failed("cut_off");
         // A blank line ends an event that was under way.
         let data = [&rest[..], b"\n\n", &self.farewell.event(cut)].concat();
         let settling = Box::pin(finding.settle(account));

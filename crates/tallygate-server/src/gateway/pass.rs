@@ -17,7 +17,6 @@ use super::payload::Payload;
 use super::{AnswerBody, TTL_SLACK, address, finish_headers, forward};
 use crate::config::NoRoute;
 use crate::identify::Role;
-use crate::observe::Door;
 use crate::pipeline::{Ending, Pipeline, Refusal, Terms, labels};
 use crate::wire::ApiError;
 
@@ -51,7 +50,6 @@ pub(crate) async fn pass(
         ttl: bounds.total_time + TTL_SLACK,
         max_wait: Duration::ZERO,
         idempotency_key: None,
-        door: Door::Gateway,
     };
     let (mut head, body) = request.into_parts();
     let payload = Payload::passing(body, bounds.max_body)?;

@@ -25,7 +25,7 @@ pub enum Stage {
     Size,
     /// Asking the limits.
     Admit,
-    /// Preparing the request to the upstream.
+    /// Preparing the request to the upstream and reading its answer.
     Forward,
     /// Closing the account.
     Settle,

@@ -2,18 +2,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
 
-use http::StatusCode;
 use tallygate_core::{Amounts, Extended, Metric};
 use tallygate_store::{BoxFuture, SettleError, Settlement};
 use tallygate_tokens::{Counter, Endpoint, OutputClass, Usage};
 
 use super::Pipeline;
-use super::exchange::{Exchange, Sizes};
 use super::hold::{Ending, Hold};
 use crate::config::Upstream;
-use crate::observe::Stage;
 
 /// What is known of a call's use when it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,25 +43,20 @@ pub(crate) struct AccountOf {
     pub(crate) endpoint: Endpoint,
     /// Who is to serve it.
     pub(crate) upstream: Arc<Upstream>,
-    /// How it was sized before the call.
-    pub(crate) sizes: Sizes,
+    /// The input as it was sized before the call.
+    pub(crate) input: u64,
 }
 
 impl AccountOf {
-    /// A call of this class and size to `upstream`.
-    pub(crate) fn new(class: &OutputClass<'_>, upstream: &Arc<Upstream>, sizes: Sizes) -> Self {
+    /// A call of this class to `upstream` with so much input.
+    pub(crate) fn new(class: &OutputClass<'_>, upstream: &Arc<Upstream>, input: u64) -> Self {
         Self {
             model: Arc::from(class.model),
             tenant: Arc::from(class.tenant),
             endpoint: class.endpoint,
             upstream: Arc::clone(upstream),
-            sizes,
+            input,
         }
-    }
-
-    /// Its input as it was counted.
-    fn input(&self) -> u64 {
-        self.sizes.input.tokens
     }
 }
 
@@ -73,7 +64,6 @@ impl AccountOf {
 pub(crate) struct Account {
     hold: Hold,
     of: AccountOf,
-    exchange: Exchange,
     pipeline: Arc<Pipeline>,
 }
 
@@ -81,28 +71,8 @@ impl Account {
     /// Opens the account of a call that is about to be forwarded. From now on its hold is kept as used if the call
     /// vanishes: the provider may be at work on it.
     pub(crate) fn open(mut hold: Hold, of: AccountOf, pipeline: Arc<Pipeline>) -> Self {
-        hold.or_else(kept(of.input()));
-        Self {
-            hold,
-            of,
-            exchange: Exchange::begin(Arc::clone(&pipeline.observer)),
-            pipeline,
-        }
-    }
-
-    /// The head of the provider's answer came.
-    pub(crate) fn answered(&mut self, status: StatusCode) {
-        self.exchange.answered(status);
-    }
-
-    /// A piece of a streamed answer came.
-    pub(crate) fn heard(&mut self) {
-        self.exchange.heard();
-    }
-
-    /// There will be no answer, or no more of it, for this reason.
-    pub(crate) fn failed(&mut self, reason: &'static str) {
-        self.exchange.failed(reason);
+        hold.or_else(kept(of.input));
+        Self { hold, of, pipeline }
     }
 
     /// Who called what.
@@ -145,9 +115,6 @@ impl Account {
 
     /// Notes what is held since more was granted.
     pub(crate) fn grown_to(&mut self, reserved: Amounts) {
-        let before = self.hold.reserved();
-        let more = reserved.zip(before, u64::saturating_sub);
-        self.pipeline.observer.extended(&more);
         self.hold.grown_to(reserved);
     }
 
@@ -158,9 +125,7 @@ impl Account {
     pub(crate) fn settle(self, served: Served) -> impl Future<Output = ()> + Send + 'static {
         let ending = self.close(served);
         async move {
-            let began = Instant::now();
             self.hold.end(ending).await;
-            self.pipeline.observer.stage(Stage::Settle, began.elapsed());
         }
     }
 
@@ -172,15 +137,10 @@ impl Account {
 
     /// Tells what was learnt of the call, and how its hold is to end.
     fn close(&self, served: Served) -> Ending {
-        let reported = match &served {
-            Served::Reported(usage) => Some(usage),
-            _ => None,
-        };
-        self.exchange.tell(&self.of, reported);
         let (input, output) = match served {
             Served::Reported(usage) => (usage.input_tokens, usage.output_tokens),
-            Served::Counted { input, output } => (input.unwrap_or(self.of.input()), output),
-            Served::Unknown => return kept(self.of.input()),
+            Served::Counted { input, output } => (input.unwrap_or(self.of.input), output),
+            Served::Unknown => return kept(self.of.input),
             Served::Refused => (0, 0),
             Served::Not => return Ending::Cancel,
         };

@@ -1,14 +1,13 @@
 //! Asking the limits.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tallygate_core::{Admission, Amounts, Decision};
 use tallygate_store::Reserve;
 
 use super::{Hold, Pipeline};
 use crate::identify::Identity;
-use crate::observe::{Door, Stage};
 use crate::wire::ApiError;
 
 /// What is asked, and under which terms.
@@ -22,8 +21,6 @@ pub(crate) struct Terms<'a> {
     pub(crate) max_wait: Duration,
     /// The caller's name for this call, so that asking twice is asking once.
     pub(crate) idempotency_key: Option<&'a str>,
-    /// Which door the call came through.
-    pub(crate) door: Door,
 }
 
 /// A call that may go.
@@ -69,28 +66,7 @@ impl Pipeline {
             max_wait: terms.max_wait,
             idempotency_key: terms.idempotency_key,
         };
-        let asked = Instant::now();
-        let decision = self.store.reserve(ask).await?;
-        self.tell(&decision, terms, asked.elapsed());
-        Ok(decision)
-    }
-
-    /// A denial is told of when its caller is.
-    fn tell(&self, decision: &Decision, terms: &Terms<'_>, took: Duration) {
-        let waited = match decision {
-            Decision::Admit(admission) => {
-                self.observer.admitted(terms.door, admission);
-                admission.waited
-            }
-            Decision::Deny(_) => {
-                let waited = took.min(terms.max_wait);
-                self.observer.gave_up(waited);
-                waited
-            }
-            Decision::Never(_) => Duration::ZERO,
-        };
-        let own = took.saturating_sub(waited);
-        self.observer.stage(Stage::Admit, own);
+        Ok(self.store.reserve(ask).await?)
     }
 
     /// Lets a call of the gateway through, or says why not.

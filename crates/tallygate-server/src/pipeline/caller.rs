@@ -1,7 +1,6 @@
 //! Who sent a request, and what the configuration says of it.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::{HeaderMap, Uri};
 use tallygate_tokens::{Endpoint, OutputClass, OutputPolicy};
@@ -10,7 +9,6 @@ use super::{Pipeline, Setup};
 use crate::config::Config;
 use crate::gateway::Provider;
 use crate::identify::{Identity, Role};
-use crate::observe::Stage;
 use crate::wire::ApiError;
 
 /// Who sent a request, and the configuration it is served by to its end, whatever is reloaded meanwhile.
@@ -41,10 +39,8 @@ impl Pipeline {
         uri: &Uri,
         role: Role,
     ) -> Result<Caller, ApiError> {
-        let began = Instant::now();
         let setup = self.setup();
         let identity = setup.config().keyring().identify(headers, uri.query())?;
-        self.observer.stage(Stage::Identify, began.elapsed());
         match identity.may(role) {
             true => Ok(Caller { setup, identity }),
             false => Err(ApiError::Role(role)),

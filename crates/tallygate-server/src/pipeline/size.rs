@@ -1,7 +1,6 @@
 //! How large a call is, before it leaves.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use tallygate_tokens::{
@@ -10,7 +9,6 @@ use tallygate_tokens::{
 };
 
 use super::Pipeline;
-use crate::observe::Stage;
 use crate::wire::ApiError;
 
 /// Bodies above this are parsed and counted off the async workers, which are to be held for no more than a
@@ -37,23 +35,20 @@ impl Pipeline {
         body: &Bytes,
     ) -> Result<(Call, Count), ApiError> {
         if body.len() <= COUNTED_IN_PLACE {
-            let began = Instant::now();
-            let path_model = asked.path_model.as_deref();
-            let counted = count(&self.counter, asked.endpoint, path_model, body)?;
-            self.observer.stage(Stage::Size, began.elapsed());
-            return Ok(counted);
+            return Ok(count(
+                &self.counter,
+                asked.endpoint,
+                asked.path_model.as_deref(),
+                body,
+            )?);
         }
         let _turn = self.counting.acquire().await;
         let (body, endpoint, counter) = (body.clone(), asked.endpoint, Arc::clone(&self.counter));
         let path_model = asked.path_model.clone();
         let counting = tokio::task::spawn_blocking(move || {
-            let began = Instant::now();
-            let counted = count(&counter, endpoint, path_model.as_deref(), &body);
-            (counted, began.elapsed())
+            count(&counter, endpoint, path_model.as_deref(), &body)
         });
-        let (counted, took) = counting.await.map_err(|_| ApiError::Internal)?;
-        self.observer.stage(Stage::Size, took);
-        Ok(counted?)
+        Ok(counting.await.map_err(|_| ApiError::Internal)??)
     }
 
     /// What to hold for the output of `call`.

@@ -8,7 +8,6 @@ use hyper::body::Incoming;
 use super::connections::Service;
 use crate::decision;
 use crate::gateway::{self, AnswerBody, Destination};
-use crate::observe::Door;
 use crate::pipeline::{Pipeline, Refusal};
 use crate::wire::{self, ApiError, Ask, Voice};
 
@@ -31,11 +30,6 @@ impl DataService {
             request_id: &self.pipeline.request_id(),
             now: self.pipeline.store().now(),
         };
-        let door = match voice {
-            Voice::Dialect(_) => Door::Gateway,
-            Voice::Decision => Door::Decision,
-        };
-        self.pipeline.observer().refused(door, &refusal.error);
         wire::error(&refusal.error, &ask).map(AnswerBody::Whole)
     }
 }

@@ -13,6 +13,5 @@ mod observe;
 mod overshoot;
 mod reload;
 mod streams;
-mod telling;
 mod wire;
 mod world;

@@ -107,7 +107,12 @@ fn all_told() -> Observer {
     };
     answered(&observer, "gpt-4o", End::Status(200), Some(&usage));
     answered(&observer, "gpt-4o", End::Status(429), None);
-    answered(&observer, "gpt-4o", End::Failed("unreachable"), None);
+    answered(
+        &observer,
+        "gpt-4o",
+        End::Failed(&ApiError::Unreachable("openai".into())),
+        None,
+    );
     observer.sized(&Sizing {
         model: "gpt-4o",
         input: (100, Method::Framed),
@@ -120,7 +125,7 @@ fn all_told() -> Observer {
     observer
 }
 
-fn answered(observer: &Observer, model: &str, end: End, usage: Option<&Usage>) {
+fn answered(observer: &Observer, model: &str, end: End<'_>, usage: Option<&Usage>) {
     observer.answered(&Answered {
         endpoint: Endpoint::ChatCompletions,
         upstream: "openai",
