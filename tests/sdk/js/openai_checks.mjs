@@ -26,10 +26,16 @@ async function all(stream) {
 
 const whole = (path, body) => async (answer) => expectEqual(untimed(answer), await referenceJson(path, body), "answer");
 
+/** A gateway asks for usage that the caller did not; the provider then writes a null into every chunk. */
+function withoutNullUsage(event) {
+  const { usage, ...rest } = event;
+  return usage === null ? rest : event;
+}
+
 const streamed = (path, body) => async (events) => {
   const expected = await referenceEvents(path, body);
   expect(expected.length > 2, "the reference stream is empty");
-  expectEqual(untimed(events), expected, "events");
+  expectEqual(untimed(events).map(withoutNullUsage), expected.map(withoutNullUsage), "events");
 };
 
 async function compareFinal(final) {

@@ -45,11 +45,16 @@ def whole(path: str, body: dict[str, Any]) -> Any:
     return lambda answer: expect_equal(plain(answer), reference_json(path, body), "answer")
 
 
+def without_null_usage(event: Any) -> Any:
+    """A gateway asks for usage that the caller did not; the provider then writes a null into every chunk."""
+    return {name: value for name, value in event.items() if name != "usage" or value is not None}
+
+
 def streamed(path: str, body: dict[str, Any]) -> Any:
     def compare(events: list[Any]) -> None:
-        expected = reference_events(path, body)
+        expected = [without_null_usage(event) for event in reference_events(path, body)]
         expect(len(expected) > 2, "the reference stream is empty")
-        expect_equal([plain(event) for event in events], expected, "events")
+        expect_equal([without_null_usage(plain(event)) for event in events], expected, "events")
 
     return compare
 
