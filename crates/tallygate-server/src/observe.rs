@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use tallygate_core::{Admission, Amounts, Receipt, ReservationId, Standing};
+use tallygate_core::{Admission, Amounts, Receipt, Replay, ReservationId, Standing};
 use tallygate_store::{SettleError, StoreStats};
 use tallygate_tokens::{Endpoint, EstimateMethod, Method, Usage};
 
@@ -130,7 +130,10 @@ impl Observer {
     /// A demand was admitted.
     pub fn admitted(&self, door: Door, admission: &Admission) {
         self.limiter.decided(door, "admit", "room");
-        self.limiter.reserved(&admission.reserved);
+        // The answer to a repeated call holds nothing that was not counted before.
+        if admission.replay == Replay::Fresh {
+            self.limiter.reserved(&admission.reserved);
+        }
         self.limiter.waited("admit", admission.waited);
         for standing in &admission.standings {
             let shadowed = admission.shadowed.iter().any(|limit| {

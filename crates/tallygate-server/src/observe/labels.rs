@@ -25,7 +25,7 @@ pub enum Stage {
     Size,
     /// Asking the limits.
     Admit,
-    /// Preparing the request to the upstream and reading its answer.
+    /// Preparing the request to the upstream.
     Forward,
     /// Closing the account.
     Settle,

@@ -214,3 +214,17 @@ fn own_metrics_keep_their_names_over_a_reload() {
         "{text}"
     );
 }
+
+#[test]
+fn an_admission_told_again_reserves_nothing_new() {
+    let config = config();
+    let observer = Observer::new(&config);
+    let first = admission(&config);
+    let again = Admission {
+        replay: Replay::Open,
+        ..first.clone()
+    };
+    observer.admitted(Door::Decision, &first);
+    observer.admitted(Door::Decision, &again);
+    assert!(rendered(&observer).contains(r#"tallygate_reserved_total{metric="tokens"} 150"#));
+}
