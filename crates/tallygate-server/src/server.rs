@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tallygate_core::{Receipt, ReservationId};
+use tallygate_core::{Bounds, Receipt, ReservationId};
 use tallygate_store::{MemoryOptions, MemoryStore, SettleError, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -82,7 +82,15 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub fn new(config: Config) -> Result<Self, StartError> {
-        let store = MemoryStore::new(config.policy(), MemoryOptions::default());
+        let bounds = Bounds {
+            waiters: config.waiting().queue,
+            ..Bounds::default()
+        };
+        let options = MemoryOptions {
+            bounds,
+            ..MemoryOptions::default()
+        };
+        let store = MemoryStore::new(config.policy(), options);
         Self::with_store(config, store)
     }
 

@@ -2,10 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::Config;
 use super::fields::{Fields, Reading};
 use super::problem::{Kind, Problem};
 use super::tree::Node;
+use super::{Bounds, Config};
 use crate::identify::Keyring;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
@@ -34,6 +34,12 @@ pub enum Unreloadable {
     /// The user-defined metrics are not the old ones with new ones behind them; open reservations would change their meaning.
     #[error("`metrics` changed other than by new names at its end, which needs a restart")]
     Metrics,
+    /// The length of the waiting line, which the store has from its start.
+    #[error("`waiting.queue` changed, which needs a restart")]
+    Queue,
+    /// A bound that the data listener has from its start.
+    #[error("`bounds.{0}` changed, which needs a restart")]
+    Bound(&'static str),
     /// The keys are gone while the listener is open to other machines.
     #[error(transparent)]
     Exposed(#[from] Exposed),
@@ -64,7 +70,30 @@ pub(super) fn compare(running: &Config, next: &Config) -> Result<(), Unreloadabl
     {
         return Err(Unreloadable::Metrics);
     }
-    Ok(guard(next.listen, &next.keyring)?)
+    if running.waiting.queue != next.waiting.queue {
+        return Err(Unreloadable::Queue);
+    }
+    match fixed_bound(&running.bounds, &next.bounds) {
+        Some(name) => Err(Unreloadable::Bound(name)),
+        None => Ok(guard(next.listen, &next.keyring)?),
+    }
+}
+
+/// The bounds that the listener is made with; the others are looked up for each request.
+fn fixed_bound(running: &Bounds, next: &Bounds) -> Option<&'static str> {
+    let fixed = [
+        ("max_headers", running.max_headers != next.max_headers),
+        ("header_time", running.header_time != next.header_time),
+        ("drain_time", running.drain_time != next.drain_time),
+        (
+            "max_connections",
+            running.max_connections != next.max_connections,
+        ),
+    ];
+    fixed
+        .into_iter()
+        .find(|(_, changed)| *changed)
+        .map(|(name, _)| name)
 }
 
 /// The two addresses.

@@ -1,6 +1,7 @@
 //! Configurations: what good ones say, and what is told about bad ones.
 
 use std::fs;
+use std::path::Path;
 
 use tallygate_server::config::{CheckReport, Config, ConfigErrors, Kind};
 use tallygate_tokens::{Dialect, Endpoint, OutputEstimate};
@@ -323,6 +324,18 @@ fn a_reload_cannot_change_what_is_fixed() {
         refused("metrics: [a]\nlisten: 127.0.0.1:1").is_err_and(|said| said.contains("`listen`"))
     );
     assert!(refused("metrics: [a]\nadmin: none").is_err_and(|said| said.contains("`admin`")));
+    assert!(
+        refused("metrics: [a]\nwaiting: { queue: 5 }")
+            .is_err_and(|said| said.contains("`waiting.queue`"))
+    );
+    assert!(
+        refused("metrics: [a]\nbounds: { max_connections: 5 }")
+            .is_err_and(|said| said.contains("`bounds.max_connections`"))
+    );
+    assert_eq!(
+        refused("metrics: [a]\nbounds: { max_body: 5MiB }\nwaiting: { max_wait: 5s }"),
+        Ok(())
+    );
 }
 
 #[test]
@@ -341,4 +354,24 @@ fn the_fuzzers_corpus_and_prefixes_of_it_are_read_without_panic() {
         parse("a: &a [*a]").unwrap_err().problems()[0].kind(),
         Kind::Syntax
     );
+}
+
+#[test]
+fn the_examples_are_good() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let entries = fs::read_dir(examples).expect("the folder is checked in");
+    let mut read = 0;
+    for path in entries.map(|entry| entry.expect("readable").path()) {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
+            let text = fs::read_to_string(&path).expect("readable");
+            let set = |_: &str| Some("value".to_owned());
+            let config = Config::parse(&text, &path.display().to_string(), &set);
+            config.unwrap_or_else(|errors| panic!("{}", errors.render()));
+            read += 1;
+        }
+    }
+    assert!(read > 0, "there are examples");
 }
