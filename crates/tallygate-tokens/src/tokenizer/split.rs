@@ -1,19 +1,25 @@
 //! Where a text may be cut without changing its count.
 //!
-//! No split rule of the supported tokenizers lets a piece go on from a letter or digit over an
-//! ASCII space, so a cut before that space is exact for all of them. Where a vocabulary has a
-//! branch of its own for newlines, a cut after a newline and before a letter or digit is exact
-//! too. Any other place may lie inside a piece or change how blanks are grouped.
+//! In none of the supported split rules does a piece go on from anything else over a blank that
+//! is no newline, and none looks back: cutting before such a blank is exact for all of them. (A
+//! cut elsewhere may lie inside a piece, or change how blanks and newlines are grouped.) Only
+//! ASCII is looked at, so places between other characters are not found.
 
-/// Whether cutting `text` before the byte `at` leaves the sum of the counts as it was, for the
-/// rule all tokenizers share.
+/// Whether the space at `at` follows a sign, letter or digit.
 pub(crate) fn is_safe(text: &[u8], at: usize) -> bool {
-    at > 0 && text.get(at) == Some(&b' ') && text[at - 1].is_ascii_alphanumeric()
+    at > 0 && text.get(at) == Some(&b' ') && text[at - 1].is_ascii_graphic()
 }
 
-/// The last safe cut at or before `at`, looking back no further than `from`.
+/// The last safe cut after `from` and at or before `at`.
 pub(crate) fn last_safe(text: &[u8], from: usize, at: usize) -> Option<usize> {
-    (from + 1..=at.min(text.len()))
-        .rev()
-        .find(|&cut| is_safe(text, cut))
+    (from + 1..=at).rev().find(|&cut| is_safe(text, cut))
+}
+
+/// A text has at least one piece more than it has safe cuts.
+pub(super) fn least_pieces(text: &[u8]) -> u64 {
+    let cuts = text
+        .windows(2)
+        .filter(|pair| pair[1] == b' ' && pair[0].is_ascii_graphic())
+        .count();
+    cuts as u64 + u64::from(!text.is_empty())
 }
