@@ -114,7 +114,7 @@ impl Operation {
 }
 
 fn json(told: &Value) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::Whole(Bytes::from(told.to_string())));
+    let mut response = Response::new(AnswerBody::whole(Bytes::from(told.to_string())));
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

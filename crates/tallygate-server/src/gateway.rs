@@ -12,7 +12,8 @@ use tallygate_tokens::{Call, Dialect};
 
 use crate::config::Bounds;
 use crate::identify::Role;
-use crate::pipeline::{Account, AccountOf, Asked, Caller, Pipeline, Refusal, Terms, labels};
+use crate::observe::{Door, Stage};
+use crate::pipeline::{Account, Asked, Caller, Laps, Pipeline, Refusal, Terms, labels};
 use crate::wire::{self, ApiError, Voice};
 
 mod answer;
@@ -61,16 +62,19 @@ pub(crate) async fn call(
     asked: Asked,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Refusal> {
+    let mut laps = Laps::new(pipeline.observer());
     let caller = pipeline.identify(request.headers(), request.uri(), Role::Call)?;
     let (head, body) = request.into_parts();
     let max_wait = max_wait(&head.headers, caller.config().waiting().max_wait)?;
-    let body = collect(body, IntakeBounds::of(caller.config().bounds()))
-        .await
-        .map_err(ApiError::from)?;
+    laps.end(Stage::Identify);
+    let bounds = IntakeBounds::of(caller.config().bounds());
+    let body = collect(body, bounds).await.map_err(ApiError::from)?;
+    laps.skip();
     let (call, input) = pipeline.count(&asked, &body).await?;
     let route = caller.route(asked.endpoint, call.model())?;
     let class = caller.class(asked.endpoint, route.model);
     let output = pipeline.estimate(&call, input.tokens, &class, &route.output);
+    laps.end(Stage::Size);
     let subject = labels(
         caller.identity(),
         &[
@@ -82,6 +86,7 @@ pub(crate) async fn call(
     let terms = Terms {
         demand: Amounts::call(input.tokens, output.tokens),
         ttl: caller.config().bounds().total_time + TTL_SLACK,
+        door: Door::Gateway,
         max_wait,
         idempotency_key: None,
     };
@@ -89,9 +94,11 @@ pub(crate) async fn call(
         .admit(&subject, &terms)
         .await
         .map_err(|error| Refusal::of(error, call.model(), terms.demand))?;
-    let account_of = AccountOf::new(&class, route.provider.upstream(), input.tokens);
+    laps.end_after(Stage::Admit, admitted.admission.waited);
+    let account_of = route.account(&class, input, output);
     let account = Account::open(admitted.hold, account_of, Arc::clone(pipeline));
     let (request, manner) = outgoing(head, body, &call, &caller, route.provider);
+    laps.end(Stage::Forward);
     let mut answer = forward::forward(route.provider, request, account, manner).await?;
     finish_headers(
         pipeline,

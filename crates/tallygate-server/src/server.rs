@@ -18,6 +18,7 @@ use crate::pipeline::{Means, Pipeline, Settler, SettlerLog, Setup, settler};
 
 mod connections;
 mod data;
+mod patience;
 
 use data::DataService;
 

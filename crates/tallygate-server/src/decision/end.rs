@@ -72,11 +72,14 @@ impl Question<'_> {
             Ok(Extended::Granted {
                 expires_at,
                 reserved,
-            }) => Ok(json!({
-                "reservation": id.to_string(),
-                "expires_at": rfc3339(expires_at),
-                "reserved": told::amounts(&reserved, metrics),
-            })),
+            }) => {
+                self.pipeline.observer().extended(&more);
+                Ok(json!({
+                    "reservation": id.to_string(),
+                    "expires_at": rfc3339(expires_at),
+                    "reserved": told::amounts(&reserved, metrics),
+                }))
+            }
             Ok(Extended::Deny(denial)) => Err(Refusal::of(denial.into(), "", more)),
             Ok(Extended::Never(never)) => Err(Refusal::of(never.into(), "", more)),
             Err(error) => Err(self.failed(error).into()),
@@ -85,7 +88,10 @@ impl Question<'_> {
 
     fn ended(&self, ended: Result<Receipt, SettleError>) -> Result<Value, ApiError> {
         match ended {
-            Ok(receipt) => Ok(told::receipt(&receipt, self.caller.config().metrics())),
+            Ok(receipt) => {
+                self.pipeline.observer().ended(&receipt);
+                Ok(told::receipt(&receipt, self.caller.config().metrics()))
+            }
             Err(error) => Err(self.failed(error)),
         }
     }

@@ -10,6 +10,7 @@ use super::fields::{FieldError, Fields};
 use super::sizing::Form;
 use super::subject::Subject;
 use super::{Question, told};
+use crate::observe::Door;
 use crate::pipeline::{Refusal, Terms};
 use crate::wire::{ApiError, millis, rfc3339};
 
@@ -141,6 +142,7 @@ impl Wanted {
         Terms {
             demand,
             ttl: self.ttl,
+            door: Door::Decision,
             max_wait: self.max_wait,
             idempotency_key: self.idempotency_key.as_deref(),
         }

@@ -42,12 +42,21 @@ impl Farewell {
         }
     }
 
-    /// The event, in the form of the endpoint's own.
-    pub(super) fn event(&self, cut: Cut) -> Bytes {
-        let error = match cut {
+    /// Why the answer ends, as it is told.
+    pub(super) fn error(&self, cut: Cut) -> ApiError {
+        match cut {
             Cut::Overdue(_) => ApiError::TimedOut(self.upstream.name().to_owned()),
             Cut::Overrun => ApiError::CutOff,
-        };
+        }
+    }
+
+    /// Why an answer ends that the upstream broke off.
+    pub(super) fn broken_off(&self) -> ApiError {
+        ApiError::BrokenOff(self.upstream.name().to_owned())
+    }
+
+    /// The event for `error`, in the form of the endpoint's own.
+    pub(super) fn event(&self, error: &ApiError) -> Bytes {
         let ask = Ask {
             voice: Voice::Dialect(self.endpoint.dialect()),
             model: &self.model,
@@ -55,6 +64,6 @@ impl Farewell {
             request_id: &self.pipeline.request_id(),
             now: self.pipeline.store().now(),
         };
-        wire::stream_error(&error, &ask, self.endpoint)
+        wire::stream_error(error, &ask, self.endpoint)
     }
 }

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use http::{Request, Response, StatusCode};
 use tallygate_tokens::{Endpoint, StreamOptions, StreamReader};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::answer::{AnswerBody, AnswerError};
 use super::clock::{AnswerClock, AnswerTimes, Overdue};
@@ -37,26 +37,25 @@ pub(super) struct Manner {
 pub(super) async fn forward(
     provider: &Provider,
     request: Request<Payload>,
-    account: Account,
+    mut account: Account,
     manner: Manner,
 ) -> Result<Response<AnswerBody>, ApiError> {
-    let sent = Instant::now();
     let answer = match send(provider, request, manner.times).await {
         Ok(answer) => answer,
         Err(failure) => {
-            account.settle(failure.served()).await;
-            return Err(failure.told_of(provider));
+            let error = failure.told_of(provider.upstream().name());
+            account.settle_failed(failure.served(), &error).await;
+            return Err(error);
         }
     };
     let (mut head, body) = answer.into_parts();
-    let passing = Passing::new(body, AnswerClock::new(manner.times, sent));
+    let passing = Passing::new(body, AnswerClock::new(manner.times, account.sent()));
+    account.answered(head.status.as_u16());
     let body = match fate(head.status) {
-        Fate::Served => served(&mut head.headers, passing, account, manner)
-            .await
-            .map_err(|e| e.told_of(provider))?,
+        Fate::Served => served(&mut head.headers, passing, account, manner).await?,
         Fate::Ended(served) => {
             account.settle(served).await;
-            AnswerBody::Passing(passing)
+            AnswerBody::passing(passing)
         }
     };
     Ok(Response::from_parts(head, body))
@@ -85,8 +84,8 @@ impl Failure {
     }
 
     /// What the caller is told.
-    pub(super) fn told_of(&self, provider: &Provider) -> ApiError {
-        let name = provider.upstream().name().to_owned();
+    pub(super) fn told_of(&self, upstream: &str) -> ApiError {
+        let name = upstream.to_owned();
         match self {
             Self::Send(SendError::Broken(error)) => match PayloadError::behind(error) {
                 Some(PayloadError::TooLarge(bound)) => ApiError::TooLarge(*bound),
@@ -142,7 +141,7 @@ async fn served(
     passing: Passing,
     account: Account,
     manner: Manner,
-) -> Result<AnswerBody, Failure> {
+) -> Result<AnswerBody, ApiError> {
     if manner.pass_on == PassOn::WithoutUsage {
         headers.remove(CONTENT_LENGTH); // the usage chunk will be missing
     }
@@ -157,12 +156,7 @@ async fn served(
 }
 
 fn metered(passing: Passing, reader: Reader, account: Account, manner: Manner) -> AnswerBody {
-    AnswerBody::Metered(Box::new(Metered::new(
-        passing,
-        reader,
-        account,
-        manner.overrun,
-    )))
+    AnswerBody::metered(Metered::new(passing, reader, account, manner.overrun))
 }
 
 fn reader(headers: &HeaderMap, account: &Account, pass_on: PassOn) -> Reader {
@@ -207,11 +201,11 @@ async fn whole(
     account: Account,
     endpoint: Endpoint,
     manner: Manner,
-) -> Result<AnswerBody, Failure> {
+) -> Result<AnswerBody, ApiError> {
     match passing.gather(READ_WHOLE).await {
         Ok(Gathered::All(text)) => {
             Finding::Text(endpoint, text.clone()).settle(account).await;
-            Ok(AnswerBody::Whole(text))
+            Ok(AnswerBody::whole(text))
         }
         Ok(Gathered::Beginning) => {
             let reader = Reader::Text {
@@ -222,8 +216,9 @@ async fn whole(
         }
         Err(error) => {
             let failure = Failure::inside(error);
-            account.settle(failure.served()).await;
-            Err(failure)
+            let error = failure.told_of(account.of().upstream.name());
+            account.settle_failed(failure.served(), &error).await;
+            Err(error)
         }
     }
 }

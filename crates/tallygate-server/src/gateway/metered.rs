@@ -11,8 +11,9 @@ use super::clock::Overdue;
 use super::farewell::{Cut, Farewell};
 use super::growth::{Growth, Overrun};
 use super::passing::Passing;
-use super::reader::{Finding, Form, Reader};
+use super::reader::{Finished, Form, Reader};
 use crate::pipeline::Account;
+use crate::wire::ApiError;
 
 /// A provider's answer on its way to the caller.
 pub(crate) struct Metered {
@@ -84,20 +85,26 @@ impl Metered {
         }
         match ready!(self.body.poll_frame(cx)) {
             Some(Ok(frame)) => {
-                let data = frame.into_data().unwrap_or_default();
-                let data = self.reader.read(data);
+                let data = self.read(frame.into_data().unwrap_or_default());
                 if !self.body.is_end_stream() {
                     return Poll::Ready(data);
                 }
-                self.end(data, None);
+                self.end(data);
             }
             Some(Err(error)) => match error.downcast::<Overdue>() {
                 Ok(overdue) => self.cut(Cut::Overdue(*overdue)),
-                Err(error) => self.end(Bytes::new(), Some(error)),
+                Err(error) => self.break_off(error),
             },
-            None => self.end(Bytes::new(), None),
+            None => self.end(Bytes::new()),
         }
         Poll::Ready(Bytes::new())
+    }
+
+    fn read(&mut self, data: Bytes) -> Bytes {
+        if let (State::Passing(account), Form::Events) = (&mut self.state, self.reader.form()) {
+            account.streamed();
+        }
+        self.reader.read(data)
     }
 
     fn poll_growth(&mut self, cx: &mut Context<'_>) -> Option<Cut> {
@@ -108,55 +115,72 @@ impl Metered {
     }
 
     /// The provider's answer is over: `data` and what was kept back are the last to go out.
-    fn end(&mut self, data: Bytes, broken: Option<AnswerError>) {
-        let Some((account, rest, finding)) = self.close() else {
+    fn end(&mut self, data: Bytes) {
+        let Some((account, finished)) = self.close() else {
             return;
         };
-        let finding = match broken {
-            None => finding,
-            Some(_) => Finding::Known(finding.of_part()),
+        let data = match finished.rest.is_empty() {
+            true => data,
+            false => [data, finished.rest].concat().into(),
         };
-        let data = if rest.is_empty() {
-            data
-        } else {
-            [data, rest].concat().into()
-        };
-        let settling = Box::pin(finding.settle(account));
-        self.state = State::Settling(settling, Last { data, broken });
+        let settling = Box::pin(finished.finding.settle(account));
+        self.state = State::Settling(settling, Last { data, broken: None });
+    }
+
+    /// The provider broke off, and so does the answer.
+    fn break_off(&mut self, broken: AnswerError) {
+        let error = self.farewell.broken_off();
+        self.end_early(&error, |finished| Last {
+            data: finished.rest,
+            broken: Some(broken),
+        });
     }
 
     /// Ends the answer from here. A reader of events is told why in its dialect; any other sees the answer break off.
     fn cut(&mut self, cut: Cut) {
-        if self.reader.form() != Form::Events {
-            return self.end(Bytes::new(), Some(cut.into()));
-        }
-        let Some((account, rest, finding)) = self.close() else {
-            return;
+        let error = self.farewell.error(cut);
+        let event = match self.reader.form() {
+            Form::Events => Some(self.farewell.event(&error)),
+            Form::Other => None,
         };
-        // A blank line ends an event that was under way.
-        let data = [&rest[..], b"\n\n", &self.farewell.event(cut)].concat();
-        let settling = Box::pin(finding.settle(account));
-        let last = Last {
-            data: data.into(),
-            broken: None,
-        };
-        self.state = State::Settling(settling, last);
+        self.end_early(&error, |finished| match event {
+            // A blank line ends an event that was under way.
+            Some(event) => Last {
+                data: [&finished.rest[..], b"\n\n", &event].concat().into(),
+                broken: None,
+            },
+            None => Last {
+                data: finished.rest,
+                broken: Some(cut.into()),
+            },
+        });
     }
 
-    /// Takes the account, what was kept back, and what the answer used; once.
-    fn close(&mut self) -> Option<(Account, Bytes, Finding)> {
-        let State::Passing(account) = std::mem::replace(&mut self.state, State::Over(None)) else {
+    fn end_early(&mut self, error: &ApiError, last: impl FnOnce(Finished) -> Last) {
+        let Some((account, mut finished)) = self.close() else {
+            return;
+        };
+        let served = std::mem::take(&mut finished.finding).of_part();
+        let settling = Box::pin(account.settle_failed(served, error));
+        self.state = State::Settling(settling, last(finished));
+    }
+
+    /// Takes the account and what the reader has at the end; once.
+    fn close(&mut self) -> Option<(Account, Finished)> {
+        let State::Passing(mut account) = std::mem::replace(&mut self.state, State::Over(None))
+        else {
             return None;
         };
-        let (rest, finding) = std::mem::replace(&mut self.reader, Reader::Blind).finish();
-        Some((*account, rest, finding))
+        let mut finished = std::mem::replace(&mut self.reader, Reader::Blind).finish();
+        account.named(finished.model.take());
+        Some((*account, finished))
     }
 }
 
 impl Drop for Metered {
     fn drop(&mut self) {
-        if let Some((account, _, finding)) = self.close() {
-            account.abandon(finding.of_part());
+        if let Some((account, finished)) = self.close() {
+            account.abandon(finished.finding.of_part());
         }
     }
 }

@@ -17,6 +17,7 @@ use super::payload::Payload;
 use super::{AnswerBody, TTL_SLACK, address, finish_headers, forward};
 use crate::config::NoRoute;
 use crate::identify::Role;
+use crate::observe::Door;
 use crate::pipeline::{Ending, Pipeline, Refusal, Terms, labels};
 use crate::wire::ApiError;
 
@@ -48,6 +49,7 @@ pub(crate) async fn pass(
     let terms = Terms {
         demand: Amounts::ZERO.with(Metric::REQUESTS, 1),
         ttl: bounds.total_time + TTL_SLACK,
+        door: Door::Gateway,
         max_wait: Duration::ZERO,
         idempotency_key: None,
     };
@@ -67,12 +69,12 @@ pub(crate) async fn pass(
         Ok(answer) => answer,
         Err(failure) => {
             hold.end(Ending::Cancel).await;
-            return Err(failure.told_of(provider).into());
+            return Err(failure.told_of(provider.upstream().name()).into());
         }
     };
     hold.end(served).await;
     let mut answer =
-        answer.map(|body| AnswerBody::Passing(Passing::new(body, AnswerClock::new(times, sent))));
+        answer.map(|body| AnswerBody::passing(Passing::new(body, AnswerClock::new(times, sent))));
     finish_headers(pipeline, answer.headers_mut(), dialect, &admitted.admission);
     Ok(answer)
 }

@@ -91,25 +91,39 @@ impl Reader {
         }
     }
 
-    /// The answer is over, or breaks off: what is left to go on, and what it used.
-    pub(super) fn finish(self) -> (Bytes, Finding) {
-        match self {
+    /// The answer is over, or breaks off.
+    pub(super) fn finish(self) -> Finished {
+        let (rest, finding, model) = match self {
             Self::Stream {
                 stream, pass_on, ..
             } => {
                 let mut rest = Vec::new();
-                let served = of_stream(&stream.finish(&mut rest));
-                (pass_on.choose(Bytes::new(), rest), Finding::Known(served))
+                let seen = stream.finish(&mut rest);
+                let rest = pass_on.choose(Bytes::new(), rest);
+                (rest, Finding::Known(of_stream(&seen)), seen.response_model)
             }
             Self::Text {
                 endpoint,
                 kept: Some(text),
-            } => (Bytes::new(), Finding::Text(endpoint, text.freeze())),
-            Self::Text { kept: None, .. } | Self::Blind => {
-                (Bytes::new(), Finding::Known(Served::Unknown))
-            }
+            } => (Bytes::new(), Finding::Text(endpoint, text.freeze()), None),
+            Self::Text { kept: None, .. } | Self::Blind => (Bytes::new(), Finding::Unknown, None),
+        };
+        Finished {
+            rest,
+            finding,
+            model,
         }
     }
+}
+
+/// What the reader has at the end of an answer.
+pub(super) struct Finished {
+    /// What it had kept back, still to go on.
+    pub(super) rest: Bytes,
+    /// What the answer used.
+    pub(super) finding: Finding,
+    /// The model that says it answered.
+    pub(super) model: Option<String>,
 }
 
 impl PassOn {
@@ -122,7 +136,11 @@ impl PassOn {
 }
 
 /// What an answer used, or the text that tells.
+#[derive(Default)]
 pub(super) enum Finding {
+    /// Nobody can say.
+    #[default]
+    Unknown,
     /// It is known.
     Known(Served),
     /// It stands in this answer of the endpoint.
@@ -134,7 +152,7 @@ impl Finding {
     pub(super) fn of_part(self) -> Served {
         match self {
             Self::Known(served) => served,
-            Self::Text(..) => Served::Unknown,
+            Self::Text(..) | Self::Unknown => Served::Unknown,
         }
     }
 
@@ -142,6 +160,7 @@ impl Finding {
     pub(super) async fn settle(self, account: Account) {
         let served = match self {
             Self::Known(served) => served,
+            Self::Unknown => Served::Unknown,
             Self::Text(endpoint, text) if text.len() <= READ_IN_PLACE => {
                 of_text(endpoint, &text, account.counter(), account.model())
             }

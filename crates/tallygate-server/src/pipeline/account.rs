@@ -2,14 +2,18 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tallygate_core::{Amounts, Extended, Metric};
 use tallygate_store::{BoxFuture, SettleError, Settlement};
-use tallygate_tokens::{Counter, Endpoint, OutputClass, Usage};
+use tallygate_tokens::{Count, Counter, Endpoint, Estimate, OutputClass, Usage};
+use tokio::time::Instant;
 
 use super::Pipeline;
 use super::hold::{Ending, Hold};
 use crate::config::Upstream;
+use crate::observe::{Answered, End, Sizing, Stage};
+use crate::wire::ApiError;
 
 /// What is known of a call's use when it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +36,7 @@ pub(crate) enum Served {
     Not,
 }
 
-/// Who called what, as far as settling must know.
+/// Who called what, as far as settling and telling must know.
 #[derive(Debug, Clone)]
 pub(crate) struct AccountOf {
     /// The canonical model.
@@ -44,35 +48,55 @@ pub(crate) struct AccountOf {
     /// Who is to serve it.
     pub(crate) upstream: Arc<Upstream>,
     /// The input as it was sized before the call.
-    pub(crate) input: u64,
+    pub(crate) input: Count,
+    /// The output as it was estimated before the call.
+    pub(crate) output: Estimate,
+    /// Whether its output is to be learnt.
+    pub(crate) learning: Learning,
 }
 
-impl AccountOf {
-    /// A call of this class to `upstream` with so much input.
-    pub(crate) fn new(class: &OutputClass<'_>, upstream: &Arc<Upstream>, input: u64) -> Self {
-        Self {
-            model: Arc::from(class.model),
-            tenant: Arc::from(class.tenant),
-            endpoint: class.endpoint,
-            upstream: Arc::clone(upstream),
-            input,
-        }
-    }
+/// Whether calls of a model are learnt from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Learning {
+    /// The model's estimate is a learnt one.
+    On,
+    /// Nobody would ask.
+    Off,
 }
 
-/// A call that was let through: its hold, and what is needed to settle it.
+/// A call that was let through: its hold, and what is needed to settle it and to tell of it.
 pub(crate) struct Account {
     hold: Hold,
     of: AccountOf,
     pipeline: Arc<Pipeline>,
+    course: Course,
+}
+
+/// How the answer came.
+struct Course {
+    sent: Instant,
+    status: Option<u16>,
+    first_token: Option<Duration>,
+    response_model: Option<String>,
 }
 
 impl Account {
-    /// Opens the account of a call that is about to be forwarded. From now on its hold is kept as used if the call
-    /// vanishes: the provider may be at work on it.
+    /// Opens the account of a call that is sent on now. From now on its hold is kept as used if the call vanishes: the
+    /// provider may be at work on it.
     pub(crate) fn open(mut hold: Hold, of: AccountOf, pipeline: Arc<Pipeline>) -> Self {
-        hold.or_else(kept(of.input));
-        Self { hold, of, pipeline }
+        hold.or_else(kept(of.input.tokens));
+        let course = Course {
+            sent: Instant::now(),
+            status: None,
+            first_token: None,
+            response_model: None,
+        };
+        Self {
+            hold,
+            of,
+            pipeline,
+            course,
+        }
     }
 
     /// Who called what.
@@ -100,6 +124,29 @@ impl Account {
         &self.pipeline.counter
     }
 
+    /// When it was sent.
+    pub(crate) fn sent(&self) -> Instant {
+        self.course.sent
+    }
+
+    /// The head of the answer came, with this status.
+    pub(crate) fn answered(&mut self, status: u16) {
+        self.course.status = Some(status);
+    }
+
+    /// A piece of a streamed answer came: the first of them tells the time to the first token.
+    pub(crate) fn streamed(&mut self) {
+        let sent = self.course.sent;
+        self.course
+            .first_token
+            .get_or_insert_with(|| sent.elapsed());
+    }
+
+    /// The model that says it answered.
+    pub(crate) fn named(&mut self, model: Option<String>) {
+        self.course.response_model = model;
+    }
+
     /// How many output tokens are held.
     pub(crate) fn held_output(&self) -> u64 {
         self.hold.reserved().get(Metric::OUTPUT_TOKENS)
@@ -115,6 +162,8 @@ impl Account {
 
     /// Notes what is held since more was granted.
     pub(crate) fn grown_to(&mut self, reserved: Amounts) {
+        let more = reserved.zip(self.hold.reserved(), u64::saturating_sub);
+        self.pipeline.observer.extended(&more);
         self.hold.grown_to(reserved);
     }
 
@@ -123,41 +172,93 @@ impl Account {
     /// # Cancel safety
     /// Dropped half-way, the settling is finished in the background.
     pub(crate) fn settle(self, served: Served) -> impl Future<Output = ()> + Send + 'static {
-        let ending = self.close(served);
-        async move {
-            self.hold.end(ending).await;
-        }
+        self.close(served, None)
+    }
+
+    /// As [`Self::settle`], for a call whose answer failed with `error`.
+    pub(crate) fn settle_failed(
+        self,
+        served: Served,
+        error: &ApiError,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.close(served, Some(error))
     }
 
     /// Settles in the background: the caller has left.
     pub(crate) fn abandon(mut self, served: Served) {
-        let ending = self.close(served);
+        self.tell(served, None);
+        let ending = self.ending(served);
         self.hold.or_else(ending);
     }
 
-    /// Tells what was learnt of the call, and how its hold is to end.
-    fn close(&self, served: Served) -> Ending {
+    /// Tells of the call, then ends its hold.
+    fn close(
+        self,
+        served: Served,
+        failed: Option<&ApiError>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let began = Instant::now();
+        self.tell(served, failed);
+        let ending = self.ending(served);
+        async move {
+            self.hold.end(ending).await;
+            self.pipeline.observer.stage(Stage::Settle, began.elapsed());
+        }
+    }
+
+    /// How the hold is to end.
+    fn ending(&self, served: Served) -> Ending {
         let (input, output) = match served {
             Served::Reported(usage) => (usage.input_tokens, usage.output_tokens),
-            Served::Counted { input, output } => (input.unwrap_or(self.of.input), output),
-            Served::Unknown => return kept(self.of.input),
+            Served::Counted { input, output } => (input.unwrap_or(self.of.input.tokens), output),
+            Served::Unknown => return kept(self.of.input.tokens),
             Served::Refused => (0, 0),
             Served::Not => return Ending::Cancel,
         };
-        if let Served::Reported(usage) = served {
-            self.learn(usage);
-        }
         Ending::Settle(Settlement::Exact(Amounts::call(input, output)))
     }
 
-    fn learn(&self, usage: Usage) {
-        let class = OutputClass {
-            model: &self.of.model,
-            tenant: &self.of.tenant,
-            endpoint: self.of.endpoint,
+    /// Tells the observer how the call went, and the learner what it produced.
+    fn tell(&self, served: Served, failed: Option<&ApiError>) {
+        let usage = match &served {
+            Served::Reported(usage) => Some(usage),
+            _ => None,
         };
-        let mut learner = self.pipeline.learner.lock();
-        learner.observe(&class, usage.input_tokens, usage.output_tokens);
+        let status = self.course.status.map(End::Status);
+        if let Some(end) = failed.map(End::Failed).or(status) {
+            self.pipeline.observer.answered(&Answered {
+                endpoint: self.of.endpoint,
+                upstream: self.of.upstream.name(),
+                model: &self.of.model,
+                response_model: self.course.response_model.as_deref(),
+                end,
+                took: self.course.sent.elapsed(),
+                first_token: self.course.first_token,
+                usage,
+            });
+        }
+        if let Some(usage) = usage {
+            self.compare(usage);
+        }
+    }
+
+    /// Holds the sizes against what was used.
+    fn compare(&self, usage: &Usage) {
+        self.pipeline.observer.sized(&Sizing {
+            model: &self.of.model,
+            input: (self.of.input.tokens, self.of.input.method),
+            output: (self.of.output.tokens, self.of.output.method),
+            usage,
+        });
+        if self.of.learning == Learning::On {
+            let class = OutputClass {
+                model: &self.of.model,
+                tenant: &self.of.tenant,
+                endpoint: self.of.endpoint,
+            };
+            let mut learner = self.pipeline.learner.lock();
+            learner.observe(&class, usage.input_tokens, usage.output_tokens);
+        }
     }
 }
 

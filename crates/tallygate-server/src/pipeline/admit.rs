@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tallygate_core::{Admission, Amounts, Decision};
 use tallygate_store::Reserve;
+use tokio::time::Instant;
 
 use super::{Hold, Pipeline};
 use crate::identify::Identity;
+use crate::observe::Door;
 use crate::wire::ApiError;
 
 /// What is asked, and under which terms.
@@ -17,6 +19,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) demand: Amounts,
     /// How long the hold stands unsettled.
     pub(crate) ttl: Duration,
+    /// Where it is asked.
+    pub(crate) door: Door,
     /// How long the caller would wait in line.
     pub(crate) max_wait: Duration,
     /// The caller's name for this call, so that asking twice is asking once.
@@ -29,6 +33,31 @@ pub(crate) struct Admitted {
     pub(crate) hold: Hold,
     /// How it was decided.
     pub(crate) admission: Admission,
+}
+
+/// A caller that may wait in line. Dropped before it is let through, it gave up.
+struct Line<'a> {
+    pipeline: &'a Pipeline,
+    since: Option<Instant>,
+}
+
+impl<'a> Line<'a> {
+    fn enter(pipeline: &'a Pipeline, terms: &Terms<'_>) -> Self {
+        let since = (!terms.max_wait.is_zero()).then(Instant::now);
+        Self { pipeline, since }
+    }
+
+    fn leave(mut self) {
+        self.since = None;
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if let Some(since) = self.since {
+            self.pipeline.observer.gave_up(since.elapsed());
+        }
+    }
 }
 
 /// The labels of a call: the caller's own, and those the server knows.
@@ -66,7 +95,13 @@ impl Pipeline {
             max_wait: terms.max_wait,
             idempotency_key: terms.idempotency_key,
         };
-        Ok(self.store.reserve(ask).await?)
+        let line = Line::enter(self, terms);
+        let decision = self.store.reserve(ask).await?;
+        if let Decision::Admit(admission) = &decision {
+            line.leave();
+            self.observer.admitted(terms.door, admission);
+        }
+        Ok(decision)
     }
 
     /// Lets a call of the gateway through, or says why not.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Uri};
-use tallygate_tokens::{Endpoint, OutputClass, OutputPolicy};
+use tallygate_tokens::{Count, Endpoint, Estimate, OutputClass, OutputEstimate, OutputPolicy};
 
+use super::account::{AccountOf, Learning};
 use super::{Pipeline, Setup};
 use crate::config::Config;
 use crate::gateway::Provider;
@@ -26,6 +27,30 @@ pub(crate) struct Routed<'a> {
     pub(crate) provider: &'a Arc<Provider>,
     /// How its output is estimated.
     pub(crate) output: OutputPolicy,
+}
+
+impl Routed<'_> {
+    /// Who calls what here, for a call of this size.
+    pub(crate) fn account(
+        &self,
+        class: &OutputClass<'_>,
+        input: Count,
+        output: Estimate,
+    ) -> AccountOf {
+        let learning = match self.output.estimate {
+            OutputEstimate::Learned { .. } => Learning::On,
+            _ => Learning::Off,
+        };
+        AccountOf {
+            model: Arc::from(class.model),
+            tenant: Arc::from(class.tenant),
+            endpoint: class.endpoint,
+            upstream: Arc::clone(self.provider.upstream()),
+            input,
+            output,
+            learning,
+        }
+    }
 }
 
 impl Pipeline {

@@ -11,11 +11,12 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::patience::{IDLE_TIME, Patience, Watched};
 use crate::config::Bounds;
 use crate::gateway::AnswerBody;
 
@@ -53,12 +54,11 @@ pub(super) async fn serve<S: Service>(
         let Some((stream, slot)) = stream else {
             continue;
         };
-        let connection = connection(
-            stream,
-            protocol.clone(),
-            Arc::clone(&service),
-            watching.clone(),
-        );
+        let patience = Patience::new(bounds.header_time);
+        let mut protocol = protocol.clone();
+        protocol.timer(patience.clone());
+        let transport = transport(stream, &patience);
+        let connection = connection(transport, protocol, Arc::clone(&service), watching.clone());
         connections.spawn(async move {
             connection.await;
             drop(slot);
@@ -99,25 +99,30 @@ async fn refused(error: &io::Error) {
 fn protocol(bounds: &Bounds) -> http1::Builder {
     let mut protocol = http1::Builder::new();
     protocol
-        .timer(TokioTimer::new())
-        .header_read_timeout(bounds.header_time)
+        .header_read_timeout(IDLE_TIME)
         .max_header_size(bounds.max_headers);
     protocol
 }
 
+type Transport = TokioIo<Watched<TcpStream>>;
+
+fn transport(stream: TcpStream, patience: &Patience) -> Transport {
+    let _ = stream.set_nodelay(true); // fails only on a socket that is gone already
+    TokioIo::new(patience.watching(stream))
+}
+
 /// Serves one client until it leaves, or until its answer under way is out after `draining` was told.
 async fn connection<S: Service>(
-    stream: TcpStream,
+    transport: Transport,
     protocol: http1::Builder,
     service: Arc<S>,
     mut draining: watch::Receiver<()>,
 ) {
-    let _ = stream.set_nodelay(true); // fails only on a socket that is gone already
     let respond = service_fn(move |request| {
         let service = Arc::clone(&service);
         async move { Ok::<_, Infallible>(service.answer(request).await) }
     });
-    let mut served = pin!(protocol.serve_connection(TokioIo::new(stream), respond));
+    let mut served = pin!(protocol.serve_connection(transport, respond));
     tokio::select! {
         biased;
         ended = served.as_mut() => return log_end(ended),

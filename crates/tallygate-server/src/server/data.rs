@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use super::connections::Service;
 use crate::decision;
 use crate::gateway::{self, AnswerBody, Destination};
+use crate::observe::Door;
 use crate::pipeline::{Pipeline, Refusal};
 use crate::wire::{self, ApiError, Ask, Voice};
 
@@ -23,6 +24,11 @@ impl DataService {
     }
 
     fn refuse(&self, voice: Voice, refusal: &Refusal) -> Response<AnswerBody> {
+        let door = match voice {
+            Voice::Dialect(_) => Door::Gateway,
+            Voice::Decision => Door::Decision,
+        };
+        self.pipeline.observer().refused(door, &refusal.error);
         let ask = Ask {
             voice,
             model: &refusal.model,
@@ -30,7 +36,7 @@ impl DataService {
             request_id: &self.pipeline.request_id(),
             now: self.pipeline.store().now(),
         };
-        wire::error(&refusal.error, &ask).map(AnswerBody::Whole)
+        wire::error(&refusal.error, &ask).map(AnswerBody::whole)
     }
 }
 

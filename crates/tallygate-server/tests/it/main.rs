@@ -2,6 +2,7 @@
 //! strict mock provider.
 
 mod admin;
+mod bad_input;
 mod calls;
 mod config;
 mod decision;
@@ -13,5 +14,7 @@ mod observe;
 mod overshoot;
 mod reload;
 mod streams;
+mod told;
+mod waiting;
 mod wire;
 mod world;

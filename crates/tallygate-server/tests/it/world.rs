@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use tallygate_core::{Metric, Standing};
+use tallygate_core::{Amounts, Decision, Metric, ReservationId, Standing};
 use tallygate_server::{Config, Listeners, RunError, Server, ServerHandle};
 use tallygate_sim::{ApiCall, Client, Mock, MockOptions, Reply};
-use tallygate_store::Store;
+use tallygate_store::{Reserve, Store};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -141,6 +141,21 @@ impl World {
             .find(|standing| standing.limit.metric == metric)
             .expect("a world to test in")
             .used
+    }
+
+    /// Takes one slot of what `subject` may have at once.
+    pub(crate) async fn hold(&self, subject: &[(&str, &str)]) -> ReservationId {
+        let ask = Reserve {
+            subject,
+            demand: Amounts::call(0, 0),
+            ttl: Duration::from_secs(60),
+            max_wait: Duration::ZERO,
+            idempotency_key: None,
+        };
+        match self.server.store().reserve(ask).await {
+            Ok(Decision::Admit(admission)) => admission.id,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Waits until no reservation is open.

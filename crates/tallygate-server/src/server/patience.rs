@@ -1,0 +1,150 @@
+//! How long a connection may be silent, and how long a head may take to come.
+//!
+//! hyper has one time for both: it runs from the end of an answer to the end of the next head. A connection that is kept
+//! open between calls would have to come within the few seconds that a slow head is granted. So the transport here notes
+//! when a head begins to come, and the timer looks at that.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Sleep, Timer};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How long a connection is kept open between two calls, and how long it may take to begin with the first. Longer than
+/// clients keep theirs, so that they do not send into a connection that is being closed.
+pub(super) const IDLE_TIME: Duration = Duration::from_secs(75);
+
+/// One connection's times. As hyper's timer it is asked to ring [`IDLE_TIME`] after an answer; once a head has begun it
+/// rings when that takes too long.
+#[derive(Clone)]
+pub(super) struct Patience {
+    head_time: Duration,
+    watch: Arc<Mutex<Watch>>,
+}
+
+#[derive(Default)]
+struct Watch {
+    /// When the head that is awaited began to come.
+    begun: Option<Instant>,
+    /// One for all heads of the connection: moved when it rings, or when it would ring too late.
+    alarm: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Patience {
+    /// For a new connection whose heads may take `head_time`.
+    pub(super) fn new(head_time: Duration) -> Self {
+        Self {
+            head_time,
+            watch: Arc::default(),
+        }
+    }
+
+    /// Watches what comes over `transport`.
+    pub(super) fn watching<T>(&self, transport: T) -> Watched<T> {
+        Watched {
+            transport,
+            watch: Arc::clone(&self.watch),
+        }
+    }
+}
+
+impl Timer for Patience {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(Instant::now() + duration)
+    }
+
+    /// A head is awaited from now on.
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.watch.lock().begun = None;
+        Box::pin(HeadDue {
+            idle_end: deadline,
+            patience: self.clone(),
+        })
+    }
+}
+
+/// Ready when the awaited head is late.
+struct HeadDue {
+    idle_end: Instant,
+    patience: Patience,
+}
+
+impl Sleep for HeadDue {}
+
+impl Future for HeadDue {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut watch = self.patience.watch.lock();
+        let begun = watch.begun.map(|begun| begun + self.patience.head_time);
+        let due = begun.unwrap_or(self.idle_end);
+        let new = || Box::pin(tokio::time::sleep_until(due.into()));
+        let alarm = watch.alarm.get_or_insert_with(new);
+        if alarm.deadline() > due.into() {
+            alarm.as_mut().reset(due.into());
+        }
+        loop {
+            ready!(alarm.as_mut().poll(cx));
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(due.into());
+        }
+    }
+}
+
+/// A transport that notes when something comes.
+pub(super) struct Watched<T> {
+    transport: T,
+    watch: Arc<Mutex<Watch>>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.transport).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.watch.lock().begun.get_or_insert_with(Instant::now);
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.transport).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.transport.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.transport).poll_write_vectored(cx, pieces)
+    }
+}
