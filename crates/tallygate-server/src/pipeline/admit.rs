@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallygate_core::{Admission, Amounts, Decision};
-use tallygate_store::Reserve;
+use tallygate_core::{Admission, Amounts, Decision, FullError};
+use tallygate_store::{Reserve, StoreError};
 use tokio::time::Instant;
 
 use super::{Hold, Pipeline};
@@ -96,7 +96,17 @@ impl Pipeline {
             idempotency_key: terms.idempotency_key,
         };
         let line = Line::enter(self, terms);
-        let decision = self.store.reserve(ask).await?;
+        let decision = match self.store.reserve(ask).await {
+            // The line is full: the caller is denied at once, with its exact wait.
+            Err(StoreError::Full(FullError::Waiters(_))) => {
+                let at_once = Reserve {
+                    max_wait: Duration::ZERO,
+                    ..ask
+                };
+                self.store.reserve(at_once).await?
+            }
+            decided => decided?,
+        };
         if let Decision::Admit(admission) = &decision {
             line.leave();
             self.observer.admitted(terms.door, admission);

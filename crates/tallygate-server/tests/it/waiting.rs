@@ -89,3 +89,20 @@ async fn a_wait_that_is_too_long_is_denied_with_its_end() {
     );
     assert_eq!(denied.header("x-should-retry"), None);
 }
+
+#[tokio::test]
+async fn a_full_line_is_a_denial_at_once() {
+    let line = "limits: [{ name: slot, concurrency: 1 }]\nwaiting: { queue: 1, max_wait: 20s }";
+    let world = World::new(line).await;
+    let held = world.hold(&[]).await;
+    let call = quick();
+    let beyond = async {
+        world.until(|store| store.stats().waiters == 1).await;
+        let denied = world.call(&call).await;
+        world.server.store().cancel(held).await.unwrap();
+        denied
+    };
+    let (waited, denied) = tokio::join!(world.call(&call), beyond);
+    assert_eq!((waited.status, denied.status), (200, 429));
+    assert!(denied.header("retry-after").is_some());
+}
