@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::screen::Screen;
 use crate::settings::Settings;
 use ask::{Label, Question, Size};
@@ -36,16 +36,10 @@ pub(crate) struct ExplainArgs {
     output_tokens: Option<u64>,
 
     /// Explain a configuration, as it stands before any call
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        required_unless_present = "url",
-        conflicts_with = "url"
-    )]
+    #[arg(short, long, value_name = "FILE", required_unless_present = "url")]
     config: Option<PathBuf>,
 
-    /// Ask a running server where its counters stand, at its data listener
+    /// Ask a running server where its counters stand, at its data listener; with --config also what they promise
     #[arg(long)]
     url: Option<String>,
 
@@ -60,17 +54,18 @@ pub(crate) async fn run(args: &ExplainArgs, screen: &Screen) -> Result<(), Failu
         model: args.model.clone(),
         size: Size::of(args.input_tokens, args.output_tokens),
     };
-    let answer = match (&args.url, &args.config) {
-        (Some(url), _) => ask::server(url, args.key.as_deref(), &question).await?,
-        (None, Some(file)) => {
-            ask::configuration(&Settings::read(file)?.config()?, &question).await?
-        }
-        (None, None) => {
-            return Err(Failure::new(
-                crate::exit::Exit::Usage,
-                "name a --config or a --url",
-            ));
-        }
+    let written = match &args.config {
+        Some(file) => Some(ask::configuration(&Settings::read(file)?.config()?, &question).await?),
+        None => None,
+    };
+    let counted = match &args.url {
+        Some(url) => Some(ask::server(url, args.key.as_deref(), &question).await?),
+        None => None,
+    };
+    let answer = match (counted, written) {
+        (Some(counted), Some(written)) => counted.promising(&written),
+        (Some(answer), None) | (None, Some(answer)) => answer,
+        (None, None) => return Err(Failure::new(Exit::Usage, "name a --config or a --url")),
     };
     screen.answer(&answer.json(), &answer.text());
     Ok(())

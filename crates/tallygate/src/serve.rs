@@ -1,13 +1,14 @@
 //! `tallygate serve`: the gateway and the decision API, until told to stop.
 
 mod greeting;
-mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use tallygate_server::{Config, Listeners, Server};
+use tallygate_server::reload::Watcher;
+use tallygate_server::{Config, Listeners, Server, ServerHandle};
 use tokio::net::TcpListener;
 
 use crate::exit::{Exit, Failure};
@@ -57,14 +58,11 @@ pub(crate) async fn run(args: &ServeArgs, screen: &Screen) -> Result<(), Failure
     let server = Server::new(config).map_err(|error| Failure::new(Exit::Failed, error))?;
     let signals = Signals::new()?;
     greeting::greet(screen, &settings, &listeners)?;
-    let shutdown = watch::until_stopped(
-        watch::Watched {
-            file: args.config.clone(),
-            settings,
-        },
-        server.handle(),
-        signals,
-    );
+    tokio::spawn(watch(args.config.clone(), server.handle()));
+    let shutdown = async {
+        signals.stop().await;
+        tracing::info!("stopping: calls under way are finished, no others taken");
+    };
     server
         .run(listeners, shutdown)
         .await
@@ -80,6 +78,15 @@ fn settings(args: &ServeArgs) -> Result<Settings, Failure> {
             )
         }),
     }
+}
+
+/// Takes over what the file becomes. Standard input and the built-in configuration do not change.
+async fn watch(file: Option<PathBuf>, server: ServerHandle) {
+    let Some(path) = file.filter(|path| path.as_os_str() != "-") else {
+        return;
+    };
+    let env = Arc::new(|name: &str| std::env::var(name).ok());
+    Watcher::new(path, env, server).await.run().await;
 }
 
 async fn bind(args: &ServeArgs, config: &Config) -> Result<Listeners, Failure> {

@@ -6,77 +6,54 @@ use crate::exit::{Exit, Failure};
 
 /// Listens from its making on, so that no signal is lost between start and first wait.
 pub(crate) struct Signals {
-    heard: mpsc::UnboundedReceiver<Signal>,
-}
-
-/// What was asked for from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signal {
-    /// End in order: SIGTERM, or Ctrl-C.
-    Stop,
-    /// Read the configuration again: SIGHUP.
-    Reload,
+    heard: mpsc::UnboundedReceiver<()>,
 }
 
 impl Signals {
     /// Begins to listen. Must be called in a tokio runtime.
     pub(crate) fn new() -> Result<Self, Failure> {
         let (tell, heard) = mpsc::unbounded_channel();
-        hear(tell).map_err(|error| {
+        hear(&tell).map_err(|error| {
             Failure::new(Exit::Failed, format!("signals cannot be heard: {error}"))
         })?;
         Ok(Self { heard })
     }
 
-    /// The next signal.
-    ///
-    /// # Cancel safety
-    /// A dropped wait loses no signal.
-    pub(crate) async fn next(&mut self) -> Signal {
-        match self.heard.recv().await {
-            Some(signal) => signal,
-            // The hearing task lives as long as the runtime.
-            None => std::future::pending().await,
-        }
-    }
-
     /// Waits until an end is asked for. From then on a second such signal ends the process at once.
     pub(crate) async fn stop(mut self) {
-        while self.next().await != Signal::Stop {}
-        self.hasten();
-    }
-
-    /// From now on a further stop ends the process at once.
-    pub(crate) fn hasten(mut self) {
+        self.next().await;
         tokio::spawn(async move {
-            while self.next().await != Signal::Stop {}
+            self.next().await;
             std::process::exit(Exit::Failed.code().into());
         });
+    }
+
+    async fn next(&mut self) {
+        if self.heard.recv().await.is_none() {
+            // The hearing tasks live as long as the runtime.
+            std::future::pending().await
+        }
     }
 }
 
 #[cfg(unix)]
-fn hear(tell: mpsc::UnboundedSender<Signal>) -> std::io::Result<()> {
+fn hear(tell: &mpsc::UnboundedSender<()>) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let kinds = [
-        (SignalKind::interrupt(), Signal::Stop),
-        (SignalKind::terminate(), Signal::Stop),
-        (SignalKind::hangup(), Signal::Reload),
-    ];
-    for (kind, meaning) in kinds {
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         let mut stream = signal(kind)?;
         let tell = tell.clone();
-        tokio::spawn(async move {
-            while stream.recv().await.is_some() && tell.send(meaning).is_ok() {}
-        });
+        tokio::spawn(
+            async move { while stream.recv().await.is_some() && tell.send(()).is_ok() {} },
+        );
     }
     Ok(())
 }
 
 #[cfg(not(unix))]
-fn hear(tell: mpsc::UnboundedSender<Signal>) -> std::io::Result<()> {
-    tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() && tell.send(Signal::Stop).is_ok() {}
-    });
+fn hear(tell: &mpsc::UnboundedSender<()>) -> std::io::Result<()> {
+    let tell = tell.clone();
+    tokio::spawn(
+        async move { while tokio::signal::ctrl_c().await.is_ok() && tell.send(()).is_ok() {} },
+    );
     Ok(())
 }

@@ -89,13 +89,10 @@ export async function referenceEvents(path, body) {
   return data.filter((item) => item !== "[DONE]").map((item) => untimed(JSON.parse(item)));
 }
 
-/**
- * The value without what differs from call to call (when an answer was made) or is the SDK's own. A stream whose usage somebody
- * in between asked for says `usage: null` in each of its chunks; to SDKs that is no usage.
- */
+/** The value without what differs from call to call (when an answer was made) or is the SDK's own. */
 export function untimed(value) {
-  const dropped = (name, item) => ["created", "created_at", "output_text"].includes(name) || (name === "usage" && item === null);
-  return JSON.parse(JSON.stringify(value, (name, item) => (dropped(name, item) ? undefined : item)));
+  const dropped = ["created", "created_at", "output_text"];
+  return JSON.parse(JSON.stringify(value, (name, item) => (dropped.includes(name) ? undefined : item)));
 }
 
 function checkShortDenial(tape) {

@@ -132,13 +132,9 @@ def reference_events(path: str, body: dict[str, Any], headers: dict[str, str] | 
 
 
 def untimed(value: Any) -> Any:
-    """The value without what differs from call to call: when an answer was made.
-
-    A stream whose usage somebody in between asked for says `usage: null` in each of its chunks; to SDKs that is no usage.
-    """
+    """The value without what differs from call to call: when an answer was made."""
     if isinstance(value, dict):
-        kept = {key: item for key, item in value.items() if key not in ("created", "created_at")}
-        return {key: untimed(item) for key, item in kept.items() if (key, item) != ("usage", None)}
+        return {key: untimed(item) for key, item in value.items() if key not in ("created", "created_at")}
     return [untimed(item) for item in value] if isinstance(value, list) else value
 
 

@@ -39,11 +39,11 @@ const MODES: &[Mode] = &[
         denial: "limit",
         limit: "requests: 24, every: 60s, burst: 1",
     },
-    // The second of two calls is denied until tomorrow, and the SDK does not try again.
+    // The second of two calls is denied for a day, and the SDK does not try again.
     Mode {
         name: "long-denial",
         denial: "limit",
-        limit: "requests: 1, every: day",
+        limit: "requests: 1, every: 24h",
     },
     // The provider denies: its words pass through the gateway.
     Mode {

@@ -33,6 +33,18 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// The same with what `written` promises: a server tells where its counters stand, its configuration what they are for.
+    pub(super) fn promising(mut self, written: &Self) -> Self {
+        for row in &mut self.rows {
+            let same = |other: &&Row| other.name == row.name && other.metric == row.metric;
+            if let Some(known) = written.rows.iter().find(same) {
+                row.promise.clone_from(&known.promise);
+                row.burst = known.burst;
+            }
+        }
+        self
+    }
+
     pub(super) fn json(&self) -> Value {
         let subject: serde_json::Map<String, Value> = self
             .subject
@@ -129,13 +141,15 @@ impl Row {
         } else {
             format!("every {}", self.window)
         };
-        vec![
-            format!(
-                "\n{}: {} {} {per}, {} left{debt}",
-                self.name, self.limit, self.metric, self.remaining
-            ),
-            format!("  promises {}", self.promise),
-        ]
+        let head = format!(
+            "\n{}: {} {} {per}, {} left{debt}",
+            self.name, self.limit, self.metric, self.remaining
+        );
+        if self.promise.is_empty() {
+            vec![head]
+        } else {
+            vec![head, format!("  promises {}", self.promise)]
+        }
     }
 }
 

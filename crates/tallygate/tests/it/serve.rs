@@ -14,6 +14,7 @@ struct Pair {
     mock: Running,
     gateway: Running,
     url: String,
+    admin: String,
     folder: Folder,
     upstream: String,
 }
@@ -27,10 +28,12 @@ impl Pair {
         fs::write(&file, configuration(&upstream, limits)).expect("a file");
         let mut gateway = Running::start(tallygate(&["serve", "--config"]).arg(&file));
         let url = gateway.said("gateway listening on ");
+        let admin = gateway.said("admin listening on ");
         Self {
             mock,
             gateway,
             url,
+            admin,
             folder,
             upstream,
         }
@@ -98,7 +101,7 @@ async fn a_changed_file_is_taken_over_and_a_wrong_one_is_not() {
 
     pair.rewrite("{ name: hour, requests: 3, every: 1h }");
     pair.gateway.signal("HUP");
-    pair.gateway.logged("the changed configuration is in force");
+    pair.gateway.logged("a changed configuration is in force");
     assert_eq!(
         [pair.chat().await, pair.chat().await],
         [200, 429],
@@ -119,6 +122,57 @@ async fn a_stop_waits_for_the_answer_under_way() {
     let reply = opened.read().await.expect("the rest");
     assert!(!reply.broken && reply.body.ends_with(b"data: [DONE]\n\n"));
     assert_eq!(pair.gateway.ended().0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn health_and_metrics_are_on_the_admin_listener_alone() {
+    let pair = Pair::start("admin", TWO_AN_HOUR);
+    assert_eq!(
+        [pair.chat().await, pair.chat().await, pair.chat().await],
+        [200, 200, 429]
+    );
+    let (admin, data) = (Client::new(&pair.admin), Client::new(&pair.url));
+    for page in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(
+            admin.get(page).await.expect("an answer").status,
+            200,
+            "{page}"
+        );
+        assert_ne!(
+            data.get(page).await.expect("an answer").status,
+            200,
+            "{page}"
+        );
+    }
+    let metrics = admin.get("/metrics").await.expect("an answer").body;
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    let denied = metrics.lines().find(|line| {
+        line.starts_with("tallygate_limit_decisions_total{") && line.contains("\"deny\"")
+    });
+    assert!(denied.is_some_and(|line| line.ends_with(" 1")), "{metrics}");
+}
+
+#[tokio::test]
+async fn explain_asks_a_running_server() {
+    let pair = Pair::start("explain-url", TWO_AN_HOUR);
+    assert_eq!(pair.chat().await, 200);
+    let file = pair
+        .folder
+        .path()
+        .join("tallygate.yaml")
+        .display()
+        .to_string();
+    let bare = run(&["explain", "--url", &pair.url, "--model", "gpt-4o", "--json"]).json();
+    assert_eq!(bare["limits"][0]["remaining"], 1, "{bare:#}");
+    let both = run(&[
+        "explain", "--url", &pair.url, "--config", &file, "--model", "gpt-4o",
+    ])
+    .stdout;
+    assert!(both.contains("hour: 2 requests every 1h, 1 left"), "{both}");
+    assert!(
+        both.contains("promises never more than 2 requests at once"),
+        "{both}"
+    );
 }
 
 #[test]
