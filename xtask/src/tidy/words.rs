@@ -16,7 +16,7 @@ enum Place {
     Tests,
 }
 
-/// On the line of a wait in a test, says why it is not a synchronisation.
+/// On the line of a wait in a test or the one above, says why it is not a synchronisation.
 const SLEEP_WAIVER: &str = concat!("tidy: ", "sleeps because");
 
 const WORDS: &[Word] = &[
@@ -58,12 +58,12 @@ const WORDS: &[Word] = &[
     Word {
         text: concat!("thread::", "sleep("),
         place: Place::Tests,
-        mend: "wait for the event itself",
+        mend: "wait for the event itself, or say `// tidy: sleeps because …`",
     },
     Word {
         text: concat!("time::", "sleep("),
         place: Place::Tests,
-        mend: "use virtual time, or wait for the event itself",
+        mend: "use virtual time, wait for the event itself, or say `// tidy: sleeps because …`",
     },
 ];
 
@@ -79,27 +79,24 @@ fn check_source(source: &Source) -> Vec<Finding> {
     // In a test with paused time a sleep is the virtual clock's step.
     let paused = source.text.contains("start_paused");
     let mut findings = Vec::new();
+    let mut above = "";
     for (number, line) in source.lines() {
+        let excused = paused || [above, line].iter().any(|line| line.contains(SLEEP_WAIVER));
         for word in WORDS.iter().filter(|word| line.contains(word.text)) {
             let counts = match word.place {
                 Place::Anywhere => true,
                 Place::Rust => source.is_rust(),
-                Place::Tests => {
-                    source.is_rust()
-                        && source.in_tests(number)
-                        && !paused
-                        && !line.contains(SLEEP_WAIVER)
-                }
+                Place::Tests => source.is_rust() && source.in_tests(number) && !excused,
             };
             if counts {
-                let place = format!("{}:{number}", source.path);
                 findings.push(Finding {
-                    place,
+                    place: format!("{}:{number}", source.path),
                     what: format!("`{}`", word.text),
                     mend: word.mend,
                 });
             }
         }
+        above = line;
     }
     findings
 }
