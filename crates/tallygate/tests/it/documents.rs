@@ -4,7 +4,8 @@ use std::fs;
 
 use crate::command::run;
 
-fn document(path: &str) -> String {
+/// The text of a document, by its path from the root.
+pub(crate) fn document(path: &str) -> String {
     fs::read_to_string(format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"))).expect("a document")
 }
 

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use tallygate_sim::{ApiCall, Client};
 
 use crate::command::{run, run_with, tallygate};
+use crate::documents::document;
 use crate::folder::Folder;
 use crate::running::Running;
 
@@ -150,6 +151,16 @@ async fn health_and_metrics_are_on_the_admin_listener_alone() {
         line.starts_with("tallygate_limit_decisions_total{") && line.contains("\"deny\"")
     });
     assert!(denied.is_some_and(|line| line.ends_with(" 1")), "{metrics}");
+    let page = document("docs/metrics.md");
+    for name in metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split_whitespace().next())
+    {
+        assert!(
+            page.contains(&format!("`{name}")),
+            "{name} is not in docs/metrics.md"
+        );
+    }
 }
 
 #[tokio::test]
