@@ -2,15 +2,21 @@
 
 use serde::Serialize;
 
+use crate::answer;
 use crate::call::Call;
-use crate::dialect::Method;
+use crate::dialect::{Endpoint, Method};
 use crate::encoding::{Encoding, encoding_of};
+use crate::memory::Memory;
 use crate::output::per_mille_of;
-use crate::tokenizer;
+use crate::plan::Group;
+use crate::tokenizer::{self, Tokenizer};
 
-/// Counts texts and requests. Share one in an `Arc`.
+/// Counts texts and requests. Cheap to share (`Arc<Counter>`); vocabularies are loaded when they
+/// are first needed, which takes up to a tenth of a second each.
 #[derive(Debug)]
-pub struct Counter {}
+pub struct Counter {
+    memory: Memory,
+}
 
 /// A number of tokens and how it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,10 +28,13 @@ pub struct Count {
 }
 
 impl Counter {
-    /// A counter that remembers up to `cache_entries` messages (0: none) under a hash keyed by
-    /// `seed`, which should be random so that nobody can choose colliding messages.
-    pub fn new(_seed: [u64; 2], _cache_entries: usize) -> Self {
-        Self {}
+    /// A counter that remembers the counts of up to `cache_entries` messages (0: none; about 100
+    /// bytes each) under a hash keyed by `seed`, which should be random so that nobody can choose
+    /// messages that are taken for each other.
+    pub fn new(seed: [u64; 2], cache_entries: usize) -> Self {
+        Self {
+            memory: Memory::new(seed, cache_entries),
+        }
     }
 
     /// The tokens of a plain text.
@@ -53,15 +62,19 @@ impl Counter {
         let encoding = encoding_of(call.model());
         let tokenizer = tokenizer::of(encoding.name);
         let plan = call.plan();
-        let texts = plan.groups.iter().flat_map(|group| &group.texts);
-        let tokens = texts.map(|text| tokenizer.count(text)).sum();
+        let groups = plan.groups.iter().map(|group| {
+            self.memory
+                .count(encoding, group, || count_group(tokenizer, group))
+        });
+        let texts = groups.fold(0, u64::saturating_add);
         Count {
-            tokens: plan.fixed.saturating_add(scaled(encoding, tokens)),
+            tokens: plan.fixed.saturating_add(scaled(encoding, texts)),
             method: plan.method.and(encoding.method),
         }
     }
 
-    /// A lower and an upper bound of [`Self::input`], found without counting.
+    /// A lower and an upper bound of [`Self::input`], found without counting: `remaining ≥ upper`
+    /// admits and `remaining < lower` denies without a count.
     pub fn bounds(&self, call: &Call) -> (u64, u64) {
         let encoding = encoding_of(call.model());
         let tokenizer = tokenizer::of(encoding.name);
@@ -80,6 +93,19 @@ impl Counter {
     pub fn output(&self, model: &str, text: &str) -> u64 {
         self.text(model, text).tokens
     }
+
+    /// Our own count of a whole answer, for one that tells no usage: its texts, reasoning and tool
+    /// calls. `None` where the body is no JSON.
+    pub fn output_of_body(&self, endpoint: Endpoint, model: &str, body: &[u8]) -> Option<u64> {
+        let encoding = encoding_of(model);
+        let texts = answer::texts(endpoint, body)?;
+        let tokens = count_group(tokenizer::of(encoding.name), &texts);
+        Some(scaled(encoding, tokens))
+    }
+}
+
+fn count_group(tokenizer: &dyn Tokenizer, group: &Group) -> u64 {
+    group.texts.iter().map(|text| tokenizer.count(text)).sum()
 }
 
 fn scaled(encoding: Encoding, tokens: u64) -> u64 {

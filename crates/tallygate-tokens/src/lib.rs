@@ -17,6 +17,7 @@
 //! # Ok::<(), tallygate_tokens::CallError>(())
 //! ```
 
+mod answer;
 mod call;
 mod counter;
 mod dialect;
@@ -25,6 +26,7 @@ mod framing;
 mod image;
 mod json;
 mod learner;
+mod memory;
 mod model;
 mod output;
 mod plan;

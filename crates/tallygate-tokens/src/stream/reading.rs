@@ -4,6 +4,7 @@ use super::Seen;
 use super::anthropic::{self, Told};
 use super::running::{Part, Running};
 use super::{gemini, openai};
+use crate::answer;
 use crate::dialect::Endpoint;
 use crate::json::Json;
 use crate::sse::{MAX_EVENT, SseEvent};
@@ -71,6 +72,9 @@ impl Reading {
         self.seen.complete = true;
         self.seen.usage = usage_of_body(endpoint, body);
         self.name_model(json.text("model").or(json.text("modelVersion")));
+        for text in answer::texts(endpoint, body).unwrap_or_default().texts {
+            self.text((0, 0), Some(&text));
+        }
         if let Some(error) = json.get("error") {
             self.fail(error.text("type").or(error.text("status")));
         }

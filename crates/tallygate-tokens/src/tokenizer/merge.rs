@@ -29,10 +29,10 @@ pub(super) struct Merger {
 }
 
 /// Bytes of a long piece merged at once.
-const WINDOW: usize = 512;
+const WINDOW: usize = 768;
 
 /// Tokens merged again with the next window.
-const CARRY: usize = 4;
+const CARRY: usize = 2;
 
 /// Pieces up to this length are merged by looking through all neighbours each time.
 const SHORT: usize = 24;

@@ -1,7 +1,9 @@
 //! The crate's tests from outside.
 
 mod call;
+mod counting;
 mod framing;
+mod output;
 mod sse;
 mod streams;
 mod usage;
