@@ -38,7 +38,7 @@ mod tree;
 mod upstream;
 mod window;
 
-pub use bounds::{Bounds, Waiting};
+pub use bounds::{Bounds, Overrun, Waiting};
 pub use listeners::{Exposed, Unreloadable};
 pub use problem::{CheckReport, ConfigErrors, Kind, Problem, Severity};
 pub use routes::{NoRoute, Route};

@@ -41,7 +41,6 @@ use payload::Payload;
 use reader::PassOn;
 
 pub(crate) use answer::AnswerBody;
-pub(crate) use growth::Overrun;
 pub(crate) use intake::{IntakeBounds, collect};
 pub(crate) use pass::pass;
 pub(crate) use path::{Destination, destination};
@@ -140,7 +139,7 @@ fn outgoing(
     let manner = Manner {
         times: AnswerTimes::of(caller.config().bounds()),
         pass_on,
-        overrun: Overrun::default(),
+        overrun: caller.config().bounds().overrun,
     };
     (Request::from_parts(head, Payload::Whole(body)), manner)
 }
@@ -176,6 +175,7 @@ fn finish_headers(
 impl AnswerTimes {
     fn of(bounds: &Bounds) -> Self {
         Self {
+            head: bounds.answer_time.min(bounds.total_time),
             idle: bounds.idle_time,
             total: bounds.total_time,
         }

@@ -18,6 +18,9 @@ pub struct Bounds {
     pub header_time: Duration,
     /// `body_time`: from the end of the head to the end of the request body. Default 60 s.
     pub body_time: Duration,
+    /// `answer_time`: from the sending of a call to the head of its answer, which for an answer that is not streamed comes
+    /// with all of it. Default 600 s.
+    pub answer_time: Duration,
     /// `idle_time`: silence of the upstream inside an answer before it counts as broken off. Default 300 s.
     pub idle_time: Duration,
     /// `total_time`: from the request's end to the answer's end, waiting in line apart. Default 3600 s.
@@ -28,7 +31,22 @@ pub struct Bounds {
     pub drain_time: Duration,
     /// `max_connections`: clients connected at once; more wait in the listener's backlog. Default 10,000.
     pub max_connections: usize,
+    /// `overrun`: what becomes of a streamed answer that outgrows its hold when no more can be had. Default `run`.
+    pub overrun: Overrun,
 }
+
+/// What becomes of a streamed answer that outgrows its hold when no more can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Overrun {
+    /// It runs on; what it uses above its hold becomes debt.
+    #[default]
+    Run,
+    /// It is cut, and the caller is told by the dialect's error event.
+    Cut,
+}
+
+/// The words of `overrun`.
+const OVERRUN: [(&str, Overrun); 2] = [("run", Overrun::Run), ("cut", Overrun::Cut)];
 
 impl Default for Bounds {
     fn default() -> Self {
@@ -37,11 +55,13 @@ impl Default for Bounds {
             max_headers: 64 << 10,
             header_time: Duration::from_secs(10),
             body_time: Duration::from_secs(60),
+            answer_time: Duration::from_secs(600),
             idle_time: Duration::from_secs(300),
             total_time: Duration::from_secs(3600),
             connect_time: Duration::from_secs(10),
             drain_time: Duration::from_secs(30),
             max_connections: 10_000,
+            overrun: Overrun::default(),
         }
     }
 }
@@ -72,11 +92,13 @@ const BOUNDS: Known<'static> = Known {
         "max_headers",
         "header_time",
         "body_time",
+        "answer_time",
         "idle_time",
         "total_time",
         "connect_time",
         "drain_time",
         "max_connections",
+        "overrun",
     ],
     later: &[],
 };
@@ -129,11 +151,16 @@ pub(super) fn read(top: &Fields<'_>, reading: &mut Reading<'_>) -> Bounds {
     set.to("max_headers", &BYTES, &mut bounds.max_headers);
     set.to("header_time", &TIME, &mut bounds.header_time);
     set.to("body_time", &TIME, &mut bounds.body_time);
+    set.to("answer_time", &TIME, &mut bounds.answer_time);
     set.to("idle_time", &TIME, &mut bounds.idle_time);
     set.to("total_time", &TIME, &mut bounds.total_time);
     set.to("connect_time", &TIME, &mut bounds.connect_time);
     set.to("drain_time", &TIME, &mut bounds.drain_time);
     set.to("max_connections", &COUNT, &mut bounds.max_connections);
+    let overrun = fields.get("overrun");
+    if let Some(word) = overrun.and_then(|node| reading.word(node, "`overrun`", &OVERRUN)) {
+        bounds.overrun = word;
+    }
     bounds
 }
 

@@ -10,6 +10,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Which bound an answer ran over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Overdue {
+    /// No head came for so long.
+    #[error("the answer did not begin within {0:?}")]
+    Head(Duration),
     /// Nothing came for so long.
     #[error("the upstream was silent for {0:?}")]
     Silent(Duration),
@@ -21,6 +24,8 @@ pub(crate) enum Overdue {
 /// The bounds of one answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AnswerTimes {
+    /// From the sending of the call to the head of the answer.
+    pub(crate) head: Duration,
     /// Silence inside an answer.
     pub(crate) idle: Duration,
     /// From the sending of the call to the end of the answer.

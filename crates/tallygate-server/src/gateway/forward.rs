@@ -8,13 +8,13 @@ use tokio::time::timeout;
 
 use super::answer::{AnswerBody, AnswerError};
 use super::clock::{AnswerClock, AnswerTimes, Overdue};
-use super::growth::Overrun;
 use super::link::LinkBody;
 use super::metered::Metered;
 use super::passing::{Gathered, Passing};
 use super::payload::{Payload, PayloadError};
 use super::provider::{Provider, SendError};
 use super::reader::{Finding, Form, PassOn, Reader};
+use crate::config::Overrun;
 use crate::pipeline::{Account, Served};
 use crate::wire::ApiError;
 
@@ -112,9 +112,9 @@ pub(super) async fn send(
     request: Request<Payload>,
     times: AnswerTimes,
 ) -> Result<Response<LinkBody>, Failure> {
-    match timeout(times.total, provider.send(request)).await {
+    match timeout(times.head, provider.send(request)).await {
         Ok(sent) => Ok(sent?),
-        Err(_) => Err(Overdue::Total(times.total).into()),
+        Err(_) => Err(Overdue::Head(times.head).into()),
     }
 }
 

@@ -9,9 +9,10 @@ use tallygate_store::BoxFuture;
 use super::answer::AnswerError;
 use super::clock::Overdue;
 use super::farewell::{Cut, Farewell};
-use super::growth::{Growth, Overrun};
+use super::growth::Growth;
 use super::passing::Passing;
 use super::reader::{Finished, Form, Reader};
+use crate::config::Overrun;
 use crate::pipeline::Account;
 use crate::wire::ApiError;
 

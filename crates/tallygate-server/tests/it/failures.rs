@@ -78,6 +78,19 @@ async fn a_provider_that_cannot_be_reached_is_502_and_costs_nothing() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_speaks_no_tls_where_it_should_is_502() {
+    let world = World::new(LIMITS).await;
+    let upstreams = format!(
+        "upstreams: {{ a: {{ dialect: openai, base_url: \"https://{}\" }} }}",
+        world.mock.addr()
+    );
+    let limits = "limits: [{ name: all, requests: 10, tokens: 10_000, every: 8000h }]";
+    let secured = World::with_config(config(&upstreams, limits)).await;
+    assert_eq!(secured.call(&chat()).await.status, 502);
+    assert_eq!(charged(&secured).await, (0, 0));
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_in_its_middle_is_502_and_keeps_what_was_held() {
     let world = World::new(LIMITS).await;
     let reply = world.call(&chat().header("x-mock-cut-after", "3")).await;
@@ -87,12 +100,14 @@ async fn an_answer_that_breaks_off_in_its_middle_is_502_and_keeps_what_was_held(
 
 #[tokio::test]
 async fn a_provider_that_falls_silent_is_504() {
-    let world = World::new(&format!("{LIMITS}\nbounds: {{ total_time: 200ms }}")).await;
-    let reply = world
-        .call(&chat().header("x-mock-first-token-ms", "60000"))
-        .await;
-    assert_eq!(reply.status, 504);
-    assert_eq!(charged(&world).await, (1, 9 + 100));
+    for bound in ["total_time", "answer_time"] {
+        let world = World::new(&format!("{LIMITS}\nbounds: {{ {bound}: 200ms }}")).await;
+        let reply = world
+            .call(&chat().header("x-mock-first-token-ms", "60000"))
+            .await;
+        assert_eq!(reply.status, 504);
+        assert_eq!(charged(&world).await, (1, 9 + 100));
+    }
 }
 
 #[tokio::test]

@@ -126,3 +126,45 @@ async fn a_stream_that_outgrows_its_hold_runs_on_and_is_charged_in_full() {
     let refused = world.call(&call).await;
     assert_eq!(refused.status, 429);
 }
+
+#[tokio::test]
+async fn a_stream_that_outgrows_its_hold_is_held_for_as_it_grows() {
+    let world = World::new("limits: [{ name: all, tokens: 100_000, every: 8000h }]").await;
+    let call = ApiCall::chat("gpt-4o", "Hello world")
+        .output(3_000)
+        .streamed();
+    let mut opened = within(
+        world
+            .client
+            .open(&call.header("x-mock-stall-after", "2000")),
+    )
+    .await
+    .unwrap();
+    let mut seen = Vec::new();
+    while events(&seen).len() < 2_001 {
+        seen.extend(within(opened.chunk()).await.unwrap().unwrap());
+    }
+    let standing = &world.standings(&[]).await[0];
+    assert!(
+        (9 + 2_000..9 + 2_600).contains(&standing.used),
+        "{}",
+        standing.used
+    );
+    drop(opened);
+    assert_eq!(tokens(&world).await, 9 + 2_000);
+}
+
+#[tokio::test]
+async fn a_stream_that_outgrows_its_limit_is_cut_there_if_told_to() {
+    let limits = "limits: [{ name: all, tokens: 1_000, every: 8000h }]\nbounds: { overrun: cut }";
+    let world = World::new(limits).await;
+    let call = ApiCall::chat("gpt-4o", "Hello world")
+        .output(3_000)
+        .streamed();
+    let reply = world.call(&call).await;
+    let answer = reply.answer();
+    assert!(!reply.broken && !answer.complete);
+    assert!(answer.error.unwrap().contains("no room for the rest"));
+    let used = tokens(&world).await;
+    assert!((900..=1_010).contains(&used), "{used}");
+}
