@@ -13,7 +13,7 @@ use tallygate_tokens::{Call, Dialect};
 use crate::config::Bounds;
 use crate::identify::Role;
 use crate::observe::{Door, Stage};
-use crate::pipeline::{Account, Asked, Caller, Laps, Pipeline, Refusal, Terms, labels};
+use crate::pipeline::{Account, Asked, Caller, Estimating, Laps, Pipeline, Refusal, Terms, labels};
 use crate::wire::{self, ApiError, Voice};
 
 mod answer;
@@ -69,11 +69,9 @@ pub(crate) async fn call(
     let bounds = IntakeBounds::of(caller.config().bounds());
     let body = collect(body, bounds).await.map_err(ApiError::from)?;
     laps.skip();
-    let (call, input) = pipeline.count(&asked, &body).await?;
-    let route = caller.route(asked.endpoint, call.model())?;
-    let class = caller.class(asked.endpoint, route.model);
-    let output = pipeline.estimate(&call, input.tokens, &class, &route.output);
-    laps.end(Stage::Size);
+    let call = pipeline.read(&asked, &body).await?;
+    let model = call.model().to_owned();
+    let route = caller.route(asked.endpoint, &model)?;
     let subject = labels(
         caller.identity(),
         &[
@@ -82,8 +80,14 @@ pub(crate) async fn call(
             ("endpoint", asked.endpoint.name()),
         ],
     );
+    let class = caller.class(asked.endpoint, route.model);
+    let policy = &route.output;
+    let (call, size) = pipeline
+        .size(call, &subject, Estimating { class, policy })
+        .await?;
+    laps.end(Stage::Size);
     let terms = Terms {
-        demand: Amounts::call(input.tokens, output.tokens),
+        demand: Amounts::call(size.input.tokens, size.output.tokens),
         ttl: caller.config().bounds().total_time + TTL_SLACK,
         door: Door::Gateway,
         max_wait,
@@ -92,11 +96,11 @@ pub(crate) async fn call(
     let admitted = pipeline
         .admit(&subject, &terms)
         .await
-        .map_err(|error| Refusal::of(error, call.model(), terms.demand))?;
+        .map_err(|error| Refusal::of(error, &model, terms.demand))?;
     laps.end_after(Stage::Admit, admitted.admission.waited);
-    let account_of = route.account(&class, input, output);
-    let account = Account::open(admitted.hold, account_of, Arc::clone(pipeline));
     let (request, manner) = outgoing(head, body, &call, &caller, route.provider);
+    let account_of = route.account(class, call, size);
+    let account = Account::open(admitted.hold, account_of, Arc::clone(pipeline));
     laps.end(Stage::Forward);
     let mut answer = forward::forward(route.provider, request, account, manner).await?;
     finish_headers(

@@ -36,7 +36,7 @@ pub(crate) use refusal::Refusal;
 use request_id::RequestIds;
 pub(crate) use settler::{Settler, SettlerHandle, SettlerLog, settler};
 pub(crate) use setup::Setup;
-pub(crate) use size::Asked;
+pub(crate) use size::{Asked, Estimating};
 
 /// Messages whose counts are remembered.
 const REMEMBERED_MESSAGES: usize = 100_000;

@@ -69,7 +69,7 @@ impl Question<'_> {
                     Call::parse(Endpoint::ChatCompletions, None, chat.to_string().as_bytes());
                 let input = self.count_text(model, text).await?;
                 let call = call.map_err(ApiError::from)?;
-                Ok((input, self.estimate_of(&call, input.tokens, &subject)))
+                Ok((input, self.estimate_of(&call, input, &subject)))
             }
         }
     }

@@ -5,7 +5,7 @@ use tallygate_tokens::{Call, Count, Dialect, Endpoint, Estimate, OutputClass, Ou
 
 use super::fields::{FieldError, Fields};
 use super::{Question, subject::Subject};
-use crate::pipeline::Asked;
+use crate::pipeline::{Asked, Estimating};
 use crate::wire::ApiError;
 
 /// A call and its size.
@@ -33,9 +33,9 @@ impl Question<'_> {
             endpoint,
             path_model: form.model.map(Box::from),
         };
-        let (call, input) = self
+        let call = self
             .pipeline
-            .count(&asked, &body)
+            .read(&asked, &body)
             .await
             .map_err(within_request)?;
         if form.model.is_some_and(|model| model != call.model()) {
@@ -46,7 +46,8 @@ impl Question<'_> {
             }
             .into());
         }
-        let output = self.estimate_of(&call, input.tokens, subject);
+        let (call, input) = self.pipeline.count(call).await?;
+        let output = self.estimate_of(&call, input, subject);
         Ok(Measured {
             call,
             endpoint,
@@ -56,7 +57,7 @@ impl Question<'_> {
     }
 
     /// What would be held for the output of `call`.
-    pub(super) fn estimate_of(&self, call: &Call, input: u64, subject: &Subject<'_>) -> Estimate {
+    pub(super) fn estimate_of(&self, call: &Call, input: Count, subject: &Subject<'_>) -> Estimate {
         let config = self.caller.config();
         let route = config.route(call.endpoint(), call.model()).ok();
         let policy = route.as_ref().map_or_else(
@@ -68,7 +69,10 @@ impl Question<'_> {
             tenant: subject.get("tenant").unwrap_or_default(),
             endpoint: call.endpoint(),
         };
-        self.pipeline.estimate(call, input, &class, &policy)
+        let policy = &policy;
+        self.pipeline
+            .sized(call, input, Estimating { class, policy })
+            .output
     }
 }
 

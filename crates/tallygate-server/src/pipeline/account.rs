@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tallygate_core::{Amounts, Extended, Metric};
 use tallygate_store::{BoxFuture, SettleError, Settlement};
-use tallygate_tokens::{Count, Counter, Endpoint, Estimate, OutputClass, Usage};
+use tallygate_tokens::{Call, Counter, Endpoint, OutputClass, OutputPolicy, Usage};
 use tokio::time::Instant;
 
 use super::Pipeline;
 use super::hold::{Ending, Hold};
+use super::size::{Estimating, Size};
 use crate::config::Upstream;
 use crate::observe::{Answered, End, Sizing, Stage};
 use crate::wire::ApiError;
@@ -37,7 +38,7 @@ pub(crate) enum Served {
 }
 
 /// Who called what, as far as settling and telling must know.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct AccountOf {
     /// The canonical model.
     pub(crate) model: Arc<str>,
@@ -47,12 +48,19 @@ pub(crate) struct AccountOf {
     pub(crate) endpoint: Endpoint,
     /// Who is to serve it.
     pub(crate) upstream: Arc<Upstream>,
-    /// The input as it was sized before the call.
-    pub(crate) input: Count,
-    /// The output as it was estimated before the call.
-    pub(crate) output: Estimate,
+    /// How large it was taken to be before the call.
+    pub(crate) size: Size,
     /// Whether its output is to be learnt.
     pub(crate) learning: Learning,
+    /// What is still to be counted, should the provider not tell.
+    pub(crate) uncounted: Option<Box<Uncounted>>,
+}
+
+/// A call that was let through on a bound of its size.
+#[derive(Debug)]
+pub(crate) struct Uncounted {
+    pub(crate) call: Call,
+    pub(crate) policy: OutputPolicy,
 }
 
 /// Whether calls of a model are learnt from.
@@ -65,8 +73,11 @@ pub(crate) enum Learning {
 }
 
 /// A call that was let through: its hold, and what is needed to settle it and to tell of it.
+///
+/// Dropped, it settles in the background as [`Served::Unknown`]: the provider may be at work on the call.
 pub(crate) struct Account {
-    hold: Hold,
+    /// `None` once the call is told of and its hold is ending.
+    hold: Option<Hold>,
     of: AccountOf,
     pipeline: Arc<Pipeline>,
     course: Course,
@@ -81,10 +92,8 @@ struct Course {
 }
 
 impl Account {
-    /// Opens the account of a call that is sent on now. From now on its hold is kept as used if the call vanishes: the
-    /// provider may be at work on it.
-    pub(crate) fn open(mut hold: Hold, of: AccountOf, pipeline: Arc<Pipeline>) -> Self {
-        hold.or_else(kept(of.input.tokens));
+    /// Opens the account of a call that is sent on now.
+    pub(crate) fn open(hold: Hold, of: AccountOf, pipeline: Arc<Pipeline>) -> Self {
         let course = Course {
             sent: Instant::now(),
             status: None,
@@ -92,7 +101,7 @@ impl Account {
             response_model: None,
         };
         Self {
-            hold,
+            hold: Some(hold),
             of,
             pipeline,
             course,
@@ -149,22 +158,33 @@ impl Account {
 
     /// How many output tokens are held.
     pub(crate) fn held_output(&self) -> u64 {
-        self.hold.reserved().get(Metric::OUTPUT_TOKENS)
+        self.held().get(Metric::OUTPUT_TOKENS)
+    }
+
+    fn held(&self) -> Amounts {
+        self.hold
+            .as_ref()
+            .map_or(Amounts::ZERO, |hold| *hold.reserved())
     }
 
     /// Asks to hold `more` output tokens.
     pub(crate) fn ask_more(&self, more: u64) -> BoxFuture<'static, Result<Extended, SettleError>> {
         let store = Arc::clone(&self.pipeline.store);
-        let id = self.hold.id();
+        let id = self.hold.as_ref().map(Hold::id);
         let more = Amounts::ZERO.with_tokens(0, more);
-        Box::pin(async move { store.extend(id, more, None).await })
+        Box::pin(async move {
+            let id = id.ok_or(SettleError::Unknown)?;
+            store.extend(id, more, None).await
+        })
     }
 
     /// Notes what is held since more was granted.
     pub(crate) fn grown_to(&mut self, reserved: Amounts) {
-        let more = reserved.zip(self.hold.reserved(), u64::saturating_sub);
+        let more = reserved.zip(&self.held(), u64::saturating_sub);
         self.pipeline.observer.extended(&more);
-        self.hold.grown_to(reserved);
+        if let Some(hold) = &mut self.hold {
+            hold.grown_to(reserved);
+        }
     }
 
     /// Settles by what the call used.
@@ -186,23 +206,35 @@ impl Account {
 
     /// Settles in the background: the caller has left.
     pub(crate) fn abandon(mut self, served: Served) {
-        self.tell(served, None);
-        let ending = self.ending(served);
-        self.hold.or_else(ending);
+        self.leave(served);
     }
 
     /// Tells of the call, then ends its hold.
     fn close(
-        self,
+        mut self,
         served: Served,
         failed: Option<&ApiError>,
     ) -> impl Future<Output = ()> + Send + 'static {
         let began = Instant::now();
         self.tell(served, failed);
         let ending = self.ending(served);
+        let hold = self.hold.take();
         async move {
-            self.hold.end(ending).await;
+            if let Some(hold) = hold {
+                hold.end(ending).await;
+            }
             self.pipeline.observer.stage(Stage::Settle, began.elapsed());
+        }
+    }
+
+    fn leave(&mut self, served: Served) {
+        if self.hold.is_none() {
+            return;
+        }
+        self.tell(served, None);
+        let ending = self.ending(served);
+        if let Some(mut hold) = self.hold.take() {
+            hold.or_else(ending);
         }
     }
 
@@ -210,12 +242,40 @@ impl Account {
     fn ending(&self, served: Served) -> Ending {
         let (input, output) = match served {
             Served::Reported(usage) => (usage.input_tokens, usage.output_tokens),
-            Served::Counted { input, output } => (input.unwrap_or(self.of.input.tokens), output),
-            Served::Unknown => return kept(self.of.input.tokens),
+            Served::Counted { input, output } => {
+                (input.unwrap_or_else(|| self.size().input.tokens), output)
+            }
+            Served::Unknown => return self.kept(),
             Served::Refused => (0, 0),
             Served::Not => return Ending::Cancel,
         };
         Ending::Settle(Settlement::Exact(Amounts::call(input, output)))
+    }
+
+    /// All that is held stays charged, and more if the input alone was more. Of a hold that was only a bound, what
+    /// would have been held had the input been counted.
+    fn kept(&self) -> Ending {
+        let size = self.size();
+        let settlement = match &self.of.uncounted {
+            None => Settlement::AtLeast(Amounts::call(size.input.tokens, 0)),
+            Some(_) => Settlement::Exact(Amounts::call(size.input.tokens, size.output.tokens)),
+        };
+        Ending::Settle(settlement)
+    }
+
+    /// How large the call is; counted now, if that was put off.
+    fn size(&self) -> Size {
+        match &self.of.uncounted {
+            None => self.of.size,
+            Some(uncounted) => {
+                let input = self.pipeline.count_now(&uncounted.call);
+                let estimating = Estimating {
+                    class: self.of.class(),
+                    policy: &uncounted.policy,
+                };
+                self.pipeline.sized(&uncounted.call, input, estimating)
+            }
+        }
     }
 
     /// Tells the observer how the call went, and the learner what it produced.
@@ -242,27 +302,36 @@ impl Account {
         }
     }
 
-    /// Holds the sizes against what was used.
+    /// Holds the size against what was used.
     fn compare(&self, usage: &Usage) {
-        self.pipeline.observer.sized(&Sizing {
-            model: &self.of.model,
-            input: (self.of.input.tokens, self.of.input.method),
-            output: (self.of.output.tokens, self.of.output.method),
-            usage,
-        });
-        if self.of.learning == Learning::On {
-            let class = OutputClass {
+        let size = &self.of.size;
+        if self.of.uncounted.is_none() {
+            self.pipeline.observer.sized(&Sizing {
                 model: &self.of.model,
-                tenant: &self.of.tenant,
-                endpoint: self.of.endpoint,
-            };
+                input: (size.input.tokens, size.input.method),
+                output: (size.output.tokens, size.output.method),
+                usage,
+            });
+        }
+        if self.of.learning == Learning::On {
             let mut learner = self.pipeline.learner.lock();
-            learner.observe(&class, usage.input_tokens, usage.output_tokens);
+            learner.observe(&self.of.class(), usage.input_tokens, usage.output_tokens);
         }
     }
 }
 
-/// All that is held stays charged, and more if the input alone was more.
-fn kept(input: u64) -> Ending {
-    Ending::Settle(Settlement::AtLeast(Amounts::call(input, 0)))
+impl AccountOf {
+    fn class(&self) -> OutputClass<'_> {
+        OutputClass {
+            model: &self.model,
+            tenant: &self.tenant,
+            endpoint: self.endpoint,
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.leave(Served::Unknown);
+    }
 }

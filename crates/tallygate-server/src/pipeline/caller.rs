@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Uri};
-use tallygate_tokens::{Count, Endpoint, Estimate, OutputClass, OutputEstimate, OutputPolicy};
+use tallygate_tokens::{Call, Endpoint, OutputClass, OutputEstimate, OutputPolicy};
 
-use super::account::{AccountOf, Learning};
+use super::account::{AccountOf, Learning, Uncounted};
+use super::size::{Certainty, Size};
 use super::{Pipeline, Setup};
 use crate::config::Config;
 use crate::gateway::Provider;
@@ -30,25 +31,27 @@ pub(crate) struct Routed<'a> {
 }
 
 impl Routed<'_> {
-    /// Who calls what here, for a call of this size.
-    pub(crate) fn account(
-        &self,
-        class: &OutputClass<'_>,
-        input: Count,
-        output: Estimate,
-    ) -> AccountOf {
+    /// Who calls what here, for a `call` of this size.
+    pub(crate) fn account(&self, class: OutputClass<'_>, call: Call, size: Size) -> AccountOf {
         let learning = match self.output.estimate {
             OutputEstimate::Learned { .. } => Learning::On,
             _ => Learning::Off,
+        };
+        let uncounted = match size.certainty {
+            Certainty::Counted => None,
+            Certainty::Bounded => Some(Box::new(Uncounted {
+                call,
+                policy: self.output,
+            })),
         };
         AccountOf {
             model: Arc::from(class.model),
             tenant: Arc::from(class.tenant),
             endpoint: class.endpoint,
             upstream: Arc::clone(self.provider.upstream()),
-            input,
-            output,
+            size,
             learning,
+            uncounted,
         }
     }
 }

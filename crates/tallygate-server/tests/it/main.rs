@@ -14,6 +14,7 @@ mod observe;
 mod overshoot;
 mod quiet;
 mod reload;
+mod sizing;
 mod streams;
 mod telling;
 mod told;
