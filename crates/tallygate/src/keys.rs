@@ -20,8 +20,19 @@ pub(crate) enum Keys {
 #[derive(Debug, Args)]
 pub(crate) struct NewKey {
     /// The key's id in the line for the configuration
-    #[arg(long, default_value = "alice")]
+    #[arg(long, default_value = "alice", value_parser = plain_id)]
     id: String,
+}
+
+/// An id that needs no quotes in YAML, so that the line can be pasted as it is.
+fn plain_id(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+    let fits = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(plain);
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("letters, digits and - _ . @ make an id".to_owned())
+    }
 }
 
 pub(crate) fn run(keys: &Keys, screen: &Screen) -> Result<(), Failure> {

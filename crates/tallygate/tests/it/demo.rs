@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::command::run;
+use crate::command::{run, tallygate};
+use crate::running::Running;
 
 #[test]
 fn no_limit_is_exceeded_and_every_user_is_served() {
@@ -45,4 +46,14 @@ fn a_person_is_told_what_to_try() {
         !ran.stdout.contains('\u{1b}'),
         "nothing is redrawn where nobody watches"
     );
+}
+
+#[test]
+fn ctrl_c_ends_it_with_the_summary() {
+    let mut demo = Running::start(&mut tallygate(&["demo"]));
+    demo.said("in line ");
+    demo.signal("INT");
+    let (status, rest) = demo.ended();
+    assert_eq!(status.code(), Some(0), "{rest}");
+    assert!(rest.contains("Over a limit: 0 tokens."), "{rest}");
 }

@@ -31,3 +31,12 @@ fn nothing_to_hash_is_an_input_failure_that_says_how() {
     assert_eq!(ran.code, 4);
     assert!(ran.stderr.contains("tallygate keys hash"), "{}", ran.stderr);
 }
+
+#[test]
+fn the_line_for_the_configuration_is_accepted_as_it_is() {
+    let made = run(&["keys", "new", "--id", "bob-2"]).stdout;
+    let (_, line) = made.split_once("goes:\n").unwrap();
+    let checked = run_with(&["check", "-"], &format!("keys:\n{line}"));
+    assert_eq!(checked.code, 0, "{}{}", checked.stdout, checked.stderr);
+    assert_eq!(run(&["keys", "new", "--id", "a: b"]).code, 2);
+}

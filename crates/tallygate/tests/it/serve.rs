@@ -126,6 +126,21 @@ async fn a_stop_waits_for_the_answer_under_way() {
 }
 
 #[tokio::test]
+async fn a_second_stop_does_not_wait() {
+    let mut pair = Pair::start("second", "{ name: hour, requests: 100, every: 1h }");
+    let call = ApiCall::chat("gpt-4o", "Hello world")
+        .streamed()
+        .output(1000);
+    let call = call.header("x-mock-token-us", "1000000");
+    let mut opened = Client::new(&pair.url).open(&call).await.expect("an answer");
+    assert!(opened.chunk().await.expect("a chunk").is_some());
+    pair.gateway.signal("TERM");
+    pair.gateway.logged("stopping");
+    pair.gateway.signal("TERM");
+    assert_eq!(pair.gateway.ended().0.code(), Some(1));
+}
+
+#[tokio::test]
 async fn health_and_metrics_are_on_the_admin_listener_alone() {
     let pair = Pair::start("admin", TWO_AN_HOUR);
     assert_eq!(
