@@ -2,7 +2,11 @@
 
 use std::fs;
 
-use crate::command::run;
+use tallygate_sim::{ApiCall, Client};
+
+use crate::command::{run, tallygate};
+use crate::folder::Folder;
+use crate::running::Running;
 
 /// The text of a document, by its path from the root.
 pub(crate) fn document(path: &str) -> String {
@@ -51,4 +55,95 @@ fn a_wrong_command_line_is_a_usage_failure() {
     assert_eq!(run(&["nonsense"]).code, 2);
     assert_eq!(run(&[]).code, 2);
     assert_eq!(run(&["--help"]).code, 0);
+}
+
+/// The fenced blocks of a language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    text.split(&fence)
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_configuration_shown_in_the_documents_is_accepted() {
+    let folder = Folder::new("shown");
+    let mut seen = 0;
+    for page in [
+        "README.md",
+        "docs/configuration.md",
+        "docs/limits.md",
+        "docs/gateway.md",
+        "docs/operating.md",
+    ] {
+        for block in blocks(&document(page), "yaml") {
+            seen += 1;
+            let file = folder.path().join(format!("{seen}.yaml"));
+            let hash = format!("sha256:{seen:064}");
+            fs::write(&file, block.replace("sha256:…", &hash)).unwrap();
+            let checked = tallygate(&["check"])
+                .arg(&file)
+                .env("OPENAI_API_KEY", "key")
+                .output()
+                .unwrap();
+            assert!(
+                checked.status.success(),
+                "{page}: {}\n{block}",
+                String::from_utf8_lossy(&checked.stderr)
+            );
+        }
+    }
+    assert!(seen >= 4, "{seen} blocks");
+}
+
+#[tokio::test]
+async fn the_readmes_quick_start_works_in_an_empty_folder() {
+    let folder = Folder::new("quick-start");
+    let made = run(&["keys", "new", "--id", "alice", "--json"]).json();
+    let (key, hash) = (
+        made["key"].as_str().unwrap(),
+        made["hash"].as_str().unwrap(),
+    );
+    let mut mock = Running::start(&mut tallygate(&["mock", "--listen", "127.0.0.1:0"]));
+    let upstream = mock.said("mock listening on ");
+
+    let readme = document("README.md");
+    let shown = blocks(&readme, "yaml").remove(0);
+    let config = shown
+        .replace("sha256:…", hash)
+        .replace("https://api.openai.com", &upstream)
+        .replace("127.0.0.1:8787", "127.0.0.1:0")
+        .replace("127.0.0.1:8788", "127.0.0.1:0");
+    fs::write(folder.path().join("tallygate.yaml"), config).unwrap();
+    let here = |arguments: &[&str]| {
+        let mut command = tallygate(arguments);
+        command
+            .current_dir(folder.path())
+            .env("OPENAI_API_KEY", "sk-of-the-mock");
+        command
+    };
+    // The commands are those of the page.
+    assert!(readme.contains("$ tallygate check tallygate.yaml\n"));
+    assert!(readme.contains("$ tallygate serve --config tallygate.yaml\n"));
+    assert!(
+        here(&["check", "tallygate.yaml"])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut gateway = Running::start(&mut here(&["serve", "--config", "tallygate.yaml"]));
+    let url = gateway.said("gateway listening on ");
+
+    let call = ApiCall::chat("gpt-4o", "Hello world");
+    let served = Client::new(&url).with_key(key).call(&call).await.unwrap();
+    assert_eq!(served.status, 200);
+    assert_eq!(served.header("x-ratelimit-limit-requests"), Some("60"));
+    let stranger = Client::new(&url)
+        .with_key("tg-unknown")
+        .call(&call)
+        .await
+        .unwrap();
+    assert_eq!(stranger.status, 401);
 }
