@@ -29,7 +29,7 @@ mod size;
 
 pub(crate) use account::{Account, Served};
 pub(crate) use admit::{Terms, labels};
-pub(crate) use caller::Caller;
+pub(crate) use caller::{Caller, check_name};
 pub(crate) use hold::{Ending, Hold};
 pub(crate) use laps::Laps;
 pub(crate) use refusal::Refusal;

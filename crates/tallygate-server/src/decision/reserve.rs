@@ -11,7 +11,7 @@ use super::sizing::Form;
 use super::subject::Subject;
 use super::{Question, told};
 use crate::observe::Door;
-use crate::pipeline::{Refusal, Terms};
+use crate::pipeline::{Refusal, Terms, check_name};
 use crate::wire::{ApiError, millis, rfc3339};
 
 /// How long a reservation stands unless it says so.
@@ -38,6 +38,7 @@ impl Question<'_> {
         fields.end()?;
         let config = self.caller.config();
         let model = sized.model.or(asked);
+        check_name(model.as_deref().unwrap_or_default())?;
         let (label, upstream) = config.model_label(model.as_deref().unwrap_or_default());
         if model.is_some() {
             config

@@ -10,7 +10,7 @@ use super::size::{Certainty, Size};
 use super::{Pipeline, Setup};
 use crate::config::Config;
 use crate::gateway::Provider;
-use crate::identify::{Identity, Role};
+use crate::identify::{Identity, MAX_LABEL_VALUE, Role};
 use crate::wire::ApiError;
 
 /// Who sent a request, and the configuration it is served by to its end, whatever is reloaded meanwhile.
@@ -76,6 +76,20 @@ impl Pipeline {
     }
 }
 
+/// A model's name becomes a label's value, and each makes counters: it has the bound of every such value.
+///
+/// # Errors
+/// When it is longer.
+pub(crate) fn check_name(model: &str) -> Result<(), ApiError> {
+    match model.len() <= MAX_LABEL_VALUE {
+        true => Ok(()),
+        false => Err(ApiError::invalid(
+            "the model's name is longer than 256 bytes",
+            Some("model"),
+        )),
+    }
+}
+
 impl Caller {
     /// The configuration.
     pub(crate) fn config(&self) -> &Config {
@@ -101,6 +115,7 @@ impl Caller {
         endpoint: Endpoint,
         asked: &'a str,
     ) -> Result<Routed<'a>, ApiError> {
+        check_name(asked)?;
         let route = self.config().route(endpoint, asked)?;
         self.config().permits(&self.identity, route.model)?;
         let provider = self

@@ -97,6 +97,11 @@ async fn malformed_json_is_told_with_line_and_column() {
         (reply.status, reply.json()["error"]["param"].as_str()),
         (400, Some("model"))
     );
+    let reply = world.call(&ApiCall::chat(&"m".repeat(257), "Hi")).await;
+    assert_eq!(
+        (reply.status, reply.json()["error"]["param"].as_str()),
+        (400, Some("model"))
+    );
     assert_eq!(world.used(Metric::REQUESTS, &[]).await, 0);
     assert_eq!(world.mock.books().totals().received, 0);
 }
@@ -207,7 +212,8 @@ async fn an_idle_connection_outlives_the_time_for_a_head() {
     let world = World::new(&format!("{LIMITS}\nbounds: {{ header_time: 100ms }}")).await;
     let addr = world.base.trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(addr).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await; // the passing of time is what is tested
+    // tidy: sleeps because the passing of time is what is tested
+    tokio::time::sleep(Duration::from_millis(300)).await;
     for last in ["", "connection: close\r\n"] {
         let request = format!("GET /v1/models HTTP/1.1\r\nhost: t\r\n{last}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -215,6 +221,7 @@ async fn an_idle_connection_outlives_the_time_for_a_head() {
             let mut start = [0; 12];
             within(stream.read_exact(&mut start)).await.unwrap();
             assert_eq!(&start, b"HTTP/1.1 200");
+            // tidy: sleeps because the passing of time is what is tested
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     }

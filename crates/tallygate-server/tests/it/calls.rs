@@ -1,10 +1,20 @@
 //! Calls that go well, in every dialect.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use http::header::CONTENT_TYPE;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tallygate_core::Metric;
 use tallygate_sim::ApiCall;
 use tallygate_tokens::Endpoint;
+use tokio::net::TcpListener;
 
-use crate::world::{LIMITS, World};
+use crate::world::{LIMITS, World, config};
 
 const SIZED: [(Endpoint, &str); 7] = [
     (Endpoint::ChatCompletions, "gpt-4o"),
@@ -115,6 +125,43 @@ async fn what_has_no_size_passes_as_one_request() {
     assert_eq!(world.used(Metric::TOKENS, &[]).await, 0);
     let sent = world.mock.received();
     assert_eq!(sent.last().unwrap().path, "/v1/models?limit=3");
+}
+
+/// Sends every request's body back.
+async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let addr = listener.local_addr().expect("an address");
+    let service = service_fn(|request: Request<Incoming>| async {
+        let encoding = request.headers().get("content-type").cloned();
+        let mut response = Response::new(request.into_body());
+        response
+            .headers_mut()
+            .extend(encoding.map(|kind| (CONTENT_TYPE, kind)));
+        Ok::<_, Infallible>(response)
+    });
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn uploads_and_binary_answers_pass_as_they_come() {
+    let upstreams = format!(
+        "upstreams: {{ a: {{ dialect: openai, base_url: \"http://{}/v1\" }} }}",
+        echo().await
+    );
+    let world = World::with_config(config(&upstreams, "bounds: { max_body: 8MiB }")).await;
+    let bytes: Vec<u8> = (0..5_000_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    for _ in 0..2 {
+        let reply = world.post("/v1/files", bytes.clone()).await;
+        assert_eq!(reply.status, 200);
+        assert!(reply.body == bytes, "{} bytes came back", reply.body.len());
+    }
 }
 
 #[tokio::test]

@@ -353,6 +353,8 @@ async fn unknown_reservations_paths_methods_and_models() {
     );
     let body = json!({ "subject": { "tier": "free" }, "model": "o3", "demand": {} });
     assert_eq!(ask(&world, "reserve", body).await.0, 403);
+    let long = json!({ "model": "m".repeat(257), "demand": {} });
+    assert_eq!(ask(&world, "reserve", long).await.0, 400);
 }
 
 #[tokio::test]

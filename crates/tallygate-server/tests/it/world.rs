@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use tallygate_core::{Amounts, Decision, Metric, ReservationId, Standing};
 use tallygate_server::{Config, Listeners, RunError, Server, ServerHandle};
@@ -108,8 +109,8 @@ impl World {
             .expect("a world to test in")
     }
 
-    /// Sends a JSON body.
-    pub(crate) async fn post(&self, path: &str, body: String) -> Reply {
+    /// Sends a body.
+    pub(crate) async fn post(&self, path: &str, body: impl Into<Bytes>) -> Reply {
         let request = self
             .client
             .request(Method::POST, path, body.into())
