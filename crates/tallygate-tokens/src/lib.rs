@@ -23,6 +23,8 @@ mod counter;
 mod dialect;
 mod encoding;
 mod framing;
+#[doc(hidden)]
+pub mod fuzz;
 mod image;
 mod json;
 mod learner;

@@ -3,6 +3,7 @@
 mod call;
 mod counting;
 mod framing;
+mod fuzz;
 mod output;
 mod sse;
 mod streams;

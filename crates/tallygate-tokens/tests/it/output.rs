@@ -38,143 +38,79 @@ fn max_tokens() -> OutputPolicy {
     }
 }
 
+/// Fields of a chat, its input, and the output to be held for it.
+type Row = (&'static str, u64, u64, EstimateMethod);
+
+fn check(policy: OutputPolicy, quantile: Option<u64>, rows: &[Row]) {
+    for &(fields, input, tokens, method) in rows {
+        let fields = serde_json::from_str(fields).expect("valid JSON");
+        let call = call(Endpoint::ChatCompletions, fields);
+        let estimate = output_estimate(&call, input, &policy, quantile);
+        assert_eq!(estimate, Estimate { tokens, method }, "{call:?} {input}");
+    }
+}
+
 #[test]
-fn estimates_are_kept_in_bounds_and_multiplied_by_choices() {
-    use EstimateMethod::{Learned, MaxTokens, Multiplier, None as Nothing};
-    let chat = Endpoint::ChatCompletions;
-    for (policy, endpoint, fields, input, quantile, tokens, method) in [
-        (POLICY, chat, json!({}), 1_000, None, 1_200, Multiplier),
-        (POLICY, chat, json!({}), 1_001, None, 1_202, Multiplier),
-        (POLICY, chat, json!({}), 3, None, 50, Multiplier),
-        (POLICY, chat, json!({}), 1_000_000, None, 4_000, Multiplier),
+fn a_multiple_of_the_input_is_kept_in_bounds() {
+    use EstimateMethod::{MaxTokens, Multiplier};
+    let rows = [
+        ("{}", 1_000, 1_200, Multiplier),
+        ("{}", 1_001, 1_202, Multiplier),
+        ("{}", 3, 50, Multiplier),
+        ("{}", 1_000_000, 4_000, Multiplier),
+        (r#"{"max_tokens": 100}"#, 1_000, 100, MaxTokens),
+        (r#"{"max_tokens": 10}"#, 3, 10, MaxTokens),
+        (r#"{"max_tokens": 0}"#, 1_000, 0, MaxTokens),
+        (r#"{"max_tokens": 9000, "n": 2}"#, 1_000, 2_400, Multiplier),
         (
-            POLICY,
-            chat,
-            json!({"max_tokens": 100}),
+            r#"{"n": 18446744073709551615}"#,
             1_000,
-            None,
-            100,
-            MaxTokens,
-        ),
-        (
-            POLICY,
-            chat,
-            json!({"max_tokens": 10}),
-            3,
-            None,
-            10,
-            MaxTokens,
-        ),
-        (
-            POLICY,
-            chat,
-            json!({"max_tokens": 9_000, "n": 2}),
-            1_000,
-            None,
-            2_400,
-            Multiplier,
-        ),
-        (
-            POLICY,
-            chat,
-            json!({"max_tokens": 0}),
-            1_000,
-            None,
-            0,
-            MaxTokens,
-        ),
-        (POLICY, chat, json!({}), 1_000, Some(7), 1_200, Multiplier),
-        (
-            learned(),
-            chat,
-            json!({"n": 3}),
-            1_000,
-            Some(300),
-            900,
-            Learned,
-        ),
-        (
-            learned(),
-            chat,
-            json!({"max_tokens": 200}),
-            1_000,
-            Some(300),
-            200,
-            MaxTokens,
-        ),
-        (learned(), chat, json!({}), 1_000, None, 2_000, Multiplier),
-        (
-            max_tokens(),
-            chat,
-            json!({"max_tokens": 700}),
-            10,
-            None,
-            700,
-            MaxTokens,
-        ),
-        (
-            max_tokens(),
-            chat,
-            json!({"max_tokens": 9_000}),
-            10,
-            None,
-            4_000,
-            MaxTokens,
-        ),
-        (max_tokens(), chat, json!({}), 10, None, 1_000, MaxTokens),
-        (
-            POLICY,
-            Endpoint::Completions,
-            json!({}),
-            1_000,
-            None,
-            16,
-            MaxTokens,
-        ),
-        (
-            POLICY,
-            Endpoint::Completions,
-            json!({"prompt": ["a", "b"]}),
-            1_000,
-            None,
-            32,
-            MaxTokens,
-        ),
-        (
-            POLICY,
-            Endpoint::Embeddings,
-            json!({}),
-            1_000,
-            Some(9),
-            0,
-            Nothing,
-        ),
-        (
-            POLICY,
-            Endpoint::CountTokens,
-            json!({"max_tokens": 5}),
-            1_000,
-            None,
-            0,
-            Nothing,
-        ),
-        (
-            POLICY,
-            chat,
-            json!({"n": u64::MAX}),
-            1_000,
-            None,
             u64::MAX,
             Multiplier,
         ),
+    ];
+    check(POLICY, None, &rows);
+    check(POLICY, Some(7), &rows);
+}
+
+#[test]
+fn a_learned_quantile_is_used_once_it_is_known() {
+    use EstimateMethod::{Learned, MaxTokens, Multiplier};
+    let known = [
+        (r#"{"n": 3}"#, 1_000, 900, Learned),
+        (r#"{"max_tokens": 200}"#, 1_000, 200, MaxTokens),
+    ];
+    check(learned(), Some(300), &known);
+    check(learned(), None, &[("{}", 1_000, 2_000, Multiplier)]);
+}
+
+#[test]
+fn the_callers_own_maximum_is_held_if_the_policy_says_so() {
+    use EstimateMethod::MaxTokens;
+    let rows = [
+        (r#"{"max_tokens": 700}"#, 10, 700, MaxTokens),
+        (r#"{"max_tokens": 9000}"#, 10, 4_000, MaxTokens),
+        ("{}", 10, 1_000, MaxTokens),
+    ];
+    check(max_tokens(), Some(9), &rows);
+}
+
+#[test]
+fn endpoints_have_their_own_outputs() {
+    use EstimateMethod::{MaxTokens, None as Nothing};
+    for (endpoint, fields, tokens, method) in [
+        (Endpoint::Completions, json!({}), 16, MaxTokens),
+        (
+            Endpoint::Completions,
+            json!({"prompt": ["a", "b"]}),
+            32,
+            MaxTokens,
+        ),
+        (Endpoint::Embeddings, json!({}), 0, Nothing),
+        (Endpoint::CountTokens, json!({"max_tokens": 5}), 0, Nothing),
     ] {
-        let call = call(endpoint, fields.clone());
-        let estimate = output_estimate(&call, input, &policy, quantile);
-        assert_eq!(
-            estimate,
-            Estimate { tokens, method },
-            "{endpoint:?} {fields} {input}"
-        );
+        let estimate = output_estimate(&call(endpoint, fields), 1_000, &POLICY, Some(9));
+        assert_eq!(estimate, Estimate { tokens, method }, "{endpoint:?}");
     }
 }
 
@@ -326,7 +262,7 @@ fn quantiles_learned_from_a_real_trace_hold() {
         ("code", 950, 75, 3_500),
     ] {
         let (under, held) = replay(&trace(name), per_mille);
-        println!("{name} p{per_mille}: {under} per mille under, {held} per mille held");
+        eprintln!("{name} p{per_mille}: {under} per mille under, {held} per mille held");
         assert!(
             under <= most_under,
             "{name} p{per_mille}: {under} per mille under"
