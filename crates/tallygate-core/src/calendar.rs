@@ -6,17 +6,37 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
 
-/// One calendar window, in wall time.
+/// One calendar window, on the ledger's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
     /// Counts the windows up.
     pub(crate) number: i64,
     pub(crate) start: Time,
     pub(crate) end: Time,
+    /// How far the wall clock is ahead of the ledger's, in nanoseconds.
+    pub(crate) lead: i64,
 }
 
-/// The window that the wall-clock instant `wall` is in.
-pub(crate) fn window_at(calendar: Calendar, timezone: &TimeZone, wall: Time) -> Window {
+/// The window that `now` is in by a wall clock that is `lead` nanoseconds ahead.
+pub(crate) fn window_at(calendar: Calendar, timezone: &TimeZone, now: Time, lead: i64) -> Window {
+    let by_wall = window_by(calendar, timezone, shifted(now, lead));
+    let back = lead.saturating_neg();
+    Window {
+        start: shifted(by_wall.start, back),
+        end: shifted(by_wall.end, back),
+        lead,
+        ..by_wall
+    }
+}
+
+impl Window {
+    /// The end of the window that comes after this one.
+    pub(crate) fn next_end(&self, calendar: Calendar, timezone: &TimeZone) -> Time {
+        window_at(calendar, timezone, self.end, self.lead).end
+    }
+}
+
+fn window_by(calendar: Calendar, timezone: &TimeZone, wall: Time) -> Window {
     match calendar {
         Calendar::Second => clock(1, timezone, wall),
         Calendar::Minute => clock(60, timezone, wall),
@@ -38,13 +58,14 @@ fn clock(length: i64, timezone: &TimeZone, wall: Time) -> Window {
         number,
         start: instant(start),
         end: instant(start.saturating_add(length)),
+        lead: 0,
     }
 }
 
 /// Days, weeks and months begin at midnight of the time zone, which a clock change may move.
 fn dated(calendar: Calendar, timezone: &TimeZone, wall: Time) -> Option<Window> {
     let stamp = Timestamp::from_second(seconds(wall)).ok()?;
-    let today = Zoned::new(stamp, timezone.clone()).date();
+    let today = today(stamp, timezone)?;
     let (first, next) = match calendar {
         Calendar::Week => {
             let back = i64::from(today.weekday().to_monday_zero_offset());
@@ -61,7 +82,16 @@ fn dated(calendar: Calendar, timezone: &TimeZone, wall: Time) -> Option<Window> 
         number: day_number(first)?,
         start: midnight(first, timezone)?,
         end: midnight(next, timezone)?,
+        lead: 0,
     })
+}
+
+/// The date, once its midnight has passed: a clock set back over midnight does not return to the day before.
+fn today(stamp: Timestamp, timezone: &TimeZone) -> Option<Date> {
+    let date = Zoned::new(stamp, timezone.clone()).date();
+    let tomorrow = date.tomorrow().ok()?;
+    let begun = instant(stamp.as_second()) >= midnight(tomorrow, timezone)?;
+    Some(if begun { tomorrow } else { date })
 }
 
 fn day_number(date: Date) -> Option<i64> {
@@ -77,6 +107,10 @@ fn midnight(date: Date, timezone: &TimeZone) -> Option<Time> {
 fn seconds(wall: Time) -> i64 {
     let whole = wall.as_nanos().checked_div(1_000_000_000).unwrap_or(0);
     i64::try_from(whole).unwrap_or(i64::MAX)
+}
+
+fn shifted(time: Time, lead: i64) -> Time {
+    Time::from_nanos(time.as_nanos().saturating_add_signed(lead))
 }
 
 fn instant(seconds: i64) -> Time {

@@ -14,8 +14,8 @@ pub(crate) enum State {
     Bucket { frac: u32, nanos: u64 },
     /// What was taken lately; none: nothing.
     Sliding(Option<Box<Ring>>),
-    /// The window last charged and its sum.
-    Fixed { window: i32, sum: u64 },
+    /// The low half of the number of the window last charged, and its sum.
+    Fixed { window: u32, sum: u64 },
     /// How much is in flight.
     Gauge(u64),
 }
@@ -55,10 +55,7 @@ impl State {
         match meter {
             Meter::Bucket(_) => Self::Bucket { frac: 0, nanos: 0 },
             Meter::Sliding { .. } => Self::Sliding(None),
-            Meter::Fixed { .. } => Self::Fixed {
-                window: i32::MIN,
-                sum: 0,
-            },
+            Meter::Fixed { .. } => Self::Fixed { window: 0, sum: 0 },
             Meter::Gauge { .. } => Self::Gauge(0),
         }
     }
@@ -71,6 +68,13 @@ impl State {
                 frac: *frac,
             },
             _ => Point::default(),
+        }
+    }
+
+    fn ring(&self) -> Option<&Ring> {
+        match self {
+            Self::Sliding(ring) => ring.as_deref(),
+            _ => None,
         }
     }
 
@@ -132,7 +136,7 @@ impl Gate<'_> {
         }
     }
 
-    /// Whether `amount` would fit now if all that is held on the counter were given back.
+    /// The earliest instant at which `amount` could fit if all that is held on the counter were given back.
     pub(crate) fn may_fit_by(&self, state: &State, track: Option<&Track>, amount: u64) -> Time {
         let held = track.map_or(0, |track| track.held);
         match self.meter {
@@ -142,6 +146,14 @@ impl Gate<'_> {
                     .saturating_sub(rate.units_of(held));
                 let after = rate.after(rate.level(level), rate.cost(amount), self.now);
                 rate.fits_at(after).max(self.now)
+            }
+            Meter::Sliding {
+                amount: limit,
+                every,
+            } => {
+                let keep = limit.saturating_sub(amount).saturating_add(held);
+                let ring = state.ring();
+                ring.map_or(self.now, |ring| ring.falls_to(keep, *every, self.now))
             }
             other
                 if self.used(state).saturating_sub(held).saturating_add(amount)
@@ -191,11 +203,12 @@ impl Gate<'_> {
         }
     }
 
-    /// Takes `amount` that nobody will settle.
+    /// Takes `amount` that nobody will settle. A gauge keeps nothing: what is over at once occupies no slot.
     #[inline]
     pub(crate) fn spend(&self, state: &mut State, amount: u64) {
         match self.meter {
             Meter::Bucket(rate) => state.take(rate, amount, self.now),
+            Meter::Gauge { .. } => {}
             _ if amount > 0 => self.add(state, amount),
             _ => {}
         }
@@ -287,10 +300,11 @@ impl Gate<'_> {
         track.ends.sort_unstable();
     }
 
-    /// Whether the number of a stored window is the current one's.
-    fn is_current(&self, number: i32) -> bool {
+    /// Whether the number of a stored window is the current one's. Half of it tells: the other windows of
+    /// that number are 136 years away at least.
+    fn is_current(&self, number: u32) -> bool {
         self.window
-            .is_some_and(|window| window.number == i64::from(number))
+            .is_some_and(|window| num::wrapped32(window.number) == number)
     }
 
     fn add(&self, state: &mut State, amount: u64) {
@@ -302,7 +316,7 @@ impl Gate<'_> {
             (Meter::Fixed { .. }, State::Fixed { window, sum }) => {
                 let number = self.window.map_or(0, |current| current.number);
                 let before = if self.is_current(*window) { *sum } else { 0 };
-                *window = i32::try_from(number).unwrap_or(i32::MAX);
+                *window = num::wrapped32(number);
                 *sum = before.saturating_add(amount);
             }
             (Meter::Gauge { .. }, State::Gauge(count)) => *count = count.saturating_add(amount),
@@ -330,8 +344,7 @@ impl Gate<'_> {
                 break;
             }
             left = left.saturating_sub(*amount);
-            let next = crate::calendar::window_at(*window, timezone, current.end);
-            current.end = next.end;
+            current.end = current.next_end(*window, timezone);
         }
         current.end
     }
@@ -370,14 +383,8 @@ pub(crate) fn rescale(
     let (old, new) = rates;
     let scale = |level: i128| {
         let backlog = level.saturating_sub(old.units(Point::at(now)));
-        let tokens = num::positive(backlog.saturating_abs());
-        let scaled = num::signed(new.convert(tokens, old));
-        let signed = if backlog < 0 {
-            scaled.saturating_neg()
-        } else {
-            scaled
-        };
-        new.units(Point::at(now)).saturating_add(signed)
+        new.units(Point::at(now))
+            .saturating_add(new.convert(backlog, old))
     };
     let level = scale(old.units(state.level()));
     state.set_level(new.level(level.max(0)));

@@ -22,6 +22,8 @@ use receipts::Receipts;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use slab::Slab;
 use smallvec::SmallVec;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::hash::Hasher;
 use timers::Timers;
 
@@ -85,8 +87,8 @@ pub struct Ledger {
     timers: Timers,
     receipts: Receipts,
     answers: Vec<(Ticket, Decision)>,
-    /// The lines to be served before the operation ends.
-    agenda: Vec<(Key, usize)>,
+    /// The lines to be served before the operation ends, that of the oldest caller first.
+    agenda: BinaryHeap<Reverse<(u64, Key, usize)>>,
     counters: usize,
     swept: usize,
     /// Whether any rule in force is a shadow.
@@ -111,7 +113,7 @@ impl Ledger {
             timers: Timers::default(),
             receipts: Receipts::default(),
             answers: Vec::new(),
-            agenda: Vec::new(),
+            agenda: BinaryHeap::new(),
             counters: 0,
             swept: 0,
             shadows: false,
@@ -152,17 +154,21 @@ impl Ledger {
 
     /// Where every limit of these counters stands. Changes nothing that can be seen.
     pub fn peek(&mut self, keys: &Keys, now: Time) -> Vec<Standing> {
-        let now = self.advance(now);
+        self.advance(now);
+        self.standings(keys)
+    }
+
+    fn standings(&mut self, keys: &Keys) -> Vec<Standing> {
+        self.refresh(keys);
         let mut standings = Vec::new();
         for key in &keys.0 {
-            let Some(Some(slot)) = self.slots.get_mut(crate::num::index(key.slot)) else {
+            let Some(slot) = self.slot(key.slot) else {
                 continue;
             };
-            slot.refresh(now, self.offset);
             let account = slot.accounts.lookup(*key);
             let motion = account.and_then(|account| self.motions.get(account.motion()?));
             for (at, limit) in slot.rule.limits.iter().enumerate() {
-                let gate = slot.gate(limit, at, now);
+                let gate = slot.gate(limit, at, self.now);
                 let state = slot.state(account, at);
                 let track = motion.and_then(|motion| motion.tracks.get(at));
                 standings.push(standing(
@@ -205,10 +211,14 @@ impl Ledger {
     /// Sets the wall clock's lead over the ledger's clock, in nanoseconds: calendar windows follow it,
     /// but never back.
     pub fn set_wall_offset(&mut self, nanos: i64) {
-        if self.offset != nanos {
-            self.offset = nanos;
-            self.slots.iter_mut().flatten().for_each(Slot::turn);
+        if self.offset == nanos {
+            return;
         }
+        self.offset = nanos;
+        // A nanosecond apart, what was charged before the step can be told from what comes after it.
+        self.now = self.now.plus(Span::from_nanos(1));
+        self.slots.iter_mut().flatten().for_each(Slot::turn);
+        self.ask_all_again();
     }
 
     /// Drops some accounts that are as good as fresh; answers how many. Called now and then, it finds all.

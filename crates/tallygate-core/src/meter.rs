@@ -44,6 +44,14 @@ impl Meter {
         }
     }
 
+    /// How long a bucket takes from empty to full.
+    pub(crate) fn refill(&self) -> Span {
+        match self {
+            Self::Bucket(rate) => rate.refill(),
+            _ => Span::ZERO,
+        }
+    }
+
     /// The most that can be taken at once.
     pub(crate) fn largest(&self) -> u64 {
         match self {

@@ -56,6 +56,11 @@ pub(crate) const fn low32(n: u64) -> u32 {
     (n & 0xFFFF_FFFF) as u32
 }
 
+/// The low 32 bits of a signed number.
+pub(crate) const fn wrapped32(n: i64) -> u32 {
+    (n & 0xFFFF_FFFF) as u32
+}
+
 /// The upper half of a 128-bit number.
 pub(crate) const fn high64(n: u128) -> u64 {
     (n >> 64) as u64

@@ -124,6 +124,10 @@ pub const MAX_RULES: usize = 10_000;
 /// The longest window of a bucket or sliding limit: 366 days.
 pub const MAX_WINDOW: Span = Span::from_secs(366 * 86_400);
 
+/// The longest time in which a bucket may refill from empty: 100 years. [`crate::Time`] ends in 2554, and a
+/// level beyond it could not be told from a full one.
+pub const MAX_REFILL: Span = Span::from_secs(36_525 * 86_400);
+
 /// Why a rule cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -311,6 +315,9 @@ fn check_burst(rule: &Rule, amount: u64, shape: &Shape) -> Result<(), PolicyErro
         _ if burst == 0 || burst > MAX_AMOUNT => refuse("1 to 9007199254740992 is possible"),
         Shape::Bucket { strict: true, .. } if burst >= amount => {
             refuse("a strict bucket needs a burst smaller than its amount")
+        }
+        Shape::Bucket { .. } if Meter::new(amount, burst, shape).refill() > MAX_REFILL => {
+            refuse("it must refill within 100 years")
         }
         _ => Ok(()),
     }

@@ -90,6 +90,11 @@ impl Rate {
         from.saturating_add(amount.saturating_mul(self.step))
     }
 
+    /// How long it takes from empty to full.
+    pub(crate) const fn refill(&self) -> Span {
+        Span::from_nanos(self.burst_point.nanos)
+    }
+
     /// How long `amount` takes to refill.
     #[inline]
     pub(crate) fn cost(&self, amount: u64) -> Point {
@@ -142,12 +147,19 @@ impl Rate {
     }
 
     /// Units of `other`'s bucket as units of this one: the same amount of the metric, rounded up.
-    pub(crate) fn convert(&self, units: u128, other: &Self) -> u128 {
+    pub(crate) fn convert(&self, units: i128, other: &Self) -> i128 {
         let (step, other) = (num::wide(self.step), num::wide(other.step));
-        match units.checked_mul(step) {
-            Some(product) => product.div_ceil(other),
-            None => units.div_ceil(other).saturating_mul(step),
+        let size = units.unsigned_abs();
+        if units < 0 {
+            let down = size
+                .checked_mul(step)
+                .and_then(|product| product.checked_div(other));
+            return num::signed(down.unwrap_or(0)).saturating_neg();
         }
+        num::signed(match size.checked_mul(step) {
+            Some(product) => product.div_ceil(other),
+            None => size.div_ceil(other).saturating_mul(step),
+        })
     }
 
     /// An amount in units.

@@ -81,9 +81,8 @@ impl Slot {
                 window, timezone, ..
             } = &limit.meter
             {
-                let fresh = window_at(*window, timezone, shifted(now, offset));
-                let fresh = on_ledger_clock(fresh, offset);
-                let current = never_back(*cached, fresh);
+                let fresh = window_at(*window, timezone, now, offset);
+                let current = follow(*cached, fresh, now);
                 self.turns = self.turns.min(current.end);
                 *cached = Some(current);
             }
@@ -173,27 +172,19 @@ pub(crate) fn standing(limit: &CompiledLimit, used: u64, reset: Span) -> Standin
     }
 }
 
-/// A clock that was set back re-opens no window: the later one stays until the wall reaches its end.
-fn never_back(before: Option<Window>, fresh: Window) -> Window {
+/// The window after `before`. A clock that was set back re-opens none: the later one stays until the wall reaches
+/// its end. One that was set forward opens the next only now: what was charged before belongs to earlier ones.
+fn follow(before: Option<Window>, fresh: Window, now: Time) -> Window {
     match before {
-        Some(before) if fresh.number < before.number => Window {
+        None => fresh,
+        Some(before) if fresh.number > before.number => Window {
+            start: fresh.start.max(now),
+            ..fresh
+        },
+        Some(before) => Window {
             number: before.number,
             start: before.start,
-            end: fresh.end,
+            ..fresh
         },
-        _ => fresh,
     }
-}
-
-fn on_ledger_clock(window: Window, offset: i64) -> Window {
-    let back = offset.saturating_neg();
-    Window {
-        start: shifted(window.start, back),
-        end: shifted(window.end, back),
-        ..window
-    }
-}
-
-fn shifted(time: Time, offset: i64) -> Time {
-    Time::from_nanos(time.as_nanos().saturating_add_signed(offset))
 }

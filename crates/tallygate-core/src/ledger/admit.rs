@@ -31,11 +31,12 @@ impl Ledger {
         };
         match self.places(claim) {
             Some(places) => self.hold(ask, &places, Span::ZERO).map(Decision::Admit),
-            None => Ok(self.refusal(self.verdict(claim))),
+            None => Ok(self.refuse(claim)),
         }
     }
 
     /// Decides at once and charges what is admitted for good; answers the refusal, if it is one.
+    /// A concurrency limit must have room, but nothing stays in flight.
     ///
     /// # Errors
     /// When a bound of the ledger is reached.
@@ -52,7 +53,7 @@ impl Ledger {
             order: NEWCOMER,
         };
         let Some(places) = self.places(claim) else {
-            return Ok(Some(self.refusal(self.verdict(claim))));
+            return Ok(Some(self.refuse(claim)));
         };
         self.room_for(&places)?;
         for (key, place) in keys.0.iter().zip(places) {
@@ -76,7 +77,7 @@ impl Ledger {
             id,
             expires_at,
             reserved,
-            standings: self.peek(ask.keys, self.now),
+            standings: self.standings(ask.keys),
             shadowed: Vec::new(),
             waited: Duration::ZERO,
             replay,

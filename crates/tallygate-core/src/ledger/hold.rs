@@ -10,6 +10,7 @@ use crate::metric::{Amounts, Metric};
 use crate::num;
 use crate::time::{Span, Time};
 use siphasher::sip::SipHasher13;
+use std::cmp::Reverse;
 use std::hash::Hasher;
 
 /// How many times a reservation may be extended by amounts.
@@ -104,7 +105,9 @@ impl Ledger {
             Ok(at) => at,
             Err(receipt) => return Ok(receipt),
         };
-        Ok(self.end(at, Outcome::Settled, used))
+        let receipt = self.end(at, Outcome::Settled, used);
+        self.serve_agenda();
+        Ok(receipt)
     }
 
     /// Gives all back. A repeat answers the first receipt.
@@ -116,7 +119,9 @@ impl Ledger {
             Ok(at) => at,
             Err(receipt) => return Ok(receipt),
         };
-        Ok(self.end(at, Outcome::Cancelled, Used::Exactly(Amounts::ZERO)))
+        let receipt = self.end(at, Outcome::Cancelled, Used::Exactly(Amounts::ZERO));
+        self.serve_agenda();
+        Ok(receipt)
     }
 
     /// Adds `more` to the hold if it fits all limits, and moves the deadline to `ttl` from now if one is given.
@@ -204,6 +209,7 @@ impl Ledger {
         }
     }
 
+    /// Ends a hold; the lines it makes room in are on the agenda then.
     fn end(&mut self, at: usize, outcome: Outcome, used: Used) -> Receipt {
         let id = self.id_of(at).unwrap_or(ReservationId::from_bits(0));
         let hold = self.holds.remove(at);
@@ -213,7 +219,6 @@ impl Ledger {
         }
         self.receipts.keep(id, receipt, hold.name, self.now);
         self.receipts.trim(&self.bounds, self.now);
-        self.serve_agenda();
         self.drop_overtaken();
         receipt
     }
@@ -242,8 +247,8 @@ impl Ledger {
             }
             let over = gate.used(state).saturating_sub(limit.meter.largest());
             debt.set(limit.metric, debt.get(limit.metric).max(over));
-            if !line.waiters.is_empty() {
-                self.agenda.push((key, at));
+            if let Some((first, _)) = line.waiters.first_key_value() {
+                self.agenda.push(Reverse((*first, key, at)));
             }
         }
         self.motions.rest(account);
@@ -263,7 +268,7 @@ impl Ledger {
             order: 0,
         };
         let Some(places) = self.places(claim) else {
-            return Ok(Some(match self.refusal(self.verdict(claim)) {
+            return Ok(Some(match self.refuse(claim) {
                 Decision::Never(never) => Extended::Never(never),
                 Decision::Deny(denial) => Extended::Deny(denial),
                 Decision::Admit(_) => return Ok(None),
@@ -308,8 +313,10 @@ impl Ledger {
         };
         hold.deadline = deadline;
         let moments: Vec<Moment> = hold.parts().map(|(moment, _)| moment).collect();
-        self.timers.push(deadline, Event::Deadline(at, hold.seq));
-        for key in &hold.keys.0 {
+        let (keys, seq) = (hold.keys.clone(), hold.seq);
+        self.timers.push(deadline, Event::Deadline(at, seq));
+        self.drop_overtaken();
+        for key in &keys.0 {
             let Some(Some(slot)) = self.slots.get(num::index(key.slot)) else {
                 continue;
             };

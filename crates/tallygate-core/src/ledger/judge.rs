@@ -89,7 +89,8 @@ impl Ledger {
     }
 
     /// Why a demand that has no [`Self::places`] does not fit.
-    pub(crate) fn verdict(&self, claim: Claim<'_>) -> Verdict {
+    pub(crate) fn verdict(&mut self, claim: Claim<'_>) -> Verdict {
+        self.refresh(claim.keys);
         let mut blockers = Vec::new();
         let mut never = Never {
             blocked_by: Vec::new(),
@@ -110,6 +111,12 @@ impl Ledger {
         }
     }
 
+    /// The verdict as an answer, of a demand that has no [`Self::places`].
+    pub(crate) fn refuse(&mut self, claim: Claim<'_>) -> Decision {
+        let verdict = self.verdict(claim);
+        self.refusal(verdict)
+    }
+
     /// The verdict as an answer.
     pub(crate) fn refusal(&self, verdict: Verdict) -> Decision {
         match verdict {
@@ -125,6 +132,15 @@ impl Ledger {
                         .map(|blocker| blocker.standing)
                         .collect(),
                 })
+            }
+        }
+    }
+
+    /// Brings the calendar windows of these counters to the present.
+    pub(crate) fn refresh(&mut self, keys: &Keys) {
+        for key in &keys.0 {
+            if let Some(Some(slot)) = self.slots.get_mut(num::index(key.slot)) {
+                slot.refresh(self.now, self.offset);
             }
         }
     }

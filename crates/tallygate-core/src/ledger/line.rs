@@ -13,6 +13,7 @@ use crate::decision::{Decision, FullError};
 use crate::metric::Amounts;
 use crate::num;
 use crate::time::{Span, Time};
+use std::cmp::Reverse;
 
 /// A caller's place in line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,16 +44,15 @@ pub(crate) struct Waiter {
     stands: (Key, usize),
 }
 
-impl Waiter {
-    fn ask(&self) -> Ask<'_> {
-        Ask {
-            keys: &self.keys,
-            demand: &self.demand,
-            ttl: self.ttl,
-            idempotency: self.idempotency,
-        }
-    }
+/// What comes of asking a caller in line again.
+enum Hearing {
+    /// It is to be told so, and leaves its line.
+    Answer(Decision),
+    /// It is still held up by these counters.
+    Blocked(Vec<Blocker>),
+}
 
+impl Waiter {
     /// The counters it would be charged to.
     pub(crate) fn keys_mut(&mut self) -> &mut Keys {
         &mut self.keys
@@ -90,7 +90,7 @@ impl Ledger {
             {
                 self.enqueue(ask, &blockers, until).map(Entry::Waiting)
             }
-            verdict => Ok(Entry::Decided(self.refusal(verdict))),
+            refused => Ok(Entry::Decided(self.refusal(refused))),
         }
     }
 
@@ -103,8 +103,9 @@ impl Ledger {
         }
     }
 
-    /// Asks every caller in line again: a limit was changed.
+    /// Asks every caller in line again: a limit or the calendar was changed.
     pub(crate) fn ask_all_again(&mut self) {
+        self.dismiss_hopeless();
         let mut lines: Vec<(Key, usize)> = self
             .waiters
             .iter()
@@ -112,49 +113,70 @@ impl Ledger {
             .collect();
         lines.sort_unstable();
         lines.dedup();
-        self.agenda.extend(lines);
+        lines.into_iter().for_each(|line| self.put_on_agenda(line));
         self.serve_agenda();
     }
 
-    /// Answers, as admitted without limit, those who stand in the line of a rule that has gone.
-    pub(crate) fn rehome(&mut self, at: u32) {
-        let (order, keys, demand) = match self.waiters.get(num::index(at)) {
-            Some(waiter) => (waiter.order, waiter.keys.clone(), waiter.demand),
-            None => return,
-        };
-        let claim = Claim {
-            keys: &keys,
-            demand: &demand,
-            order,
-        };
-        match self.places(claim) {
-            Some(_) => self.admit_waiter(at),
-            None => match self.verdict(claim) {
-                Verdict::Blocked(blockers) => self.stand(at, &blockers),
-                never @ Verdict::Never(_) => {
-                    let refusal = self.refusal(never);
-                    self.answer(at, refusal);
-                }
-            },
+    /// Finds callers whose line has gone with its rule another one, or their answer, by arrival.
+    pub(crate) fn rehome(&mut self, mut homeless: Vec<u32>) {
+        homeless.sort_unstable_by_key(|at| self.order_of(*at));
+        for at in homeless {
+            match self.ask_again(at) {
+                Some(Hearing::Answer(decision)) => self.answer(at, decision),
+                Some(Hearing::Blocked(blockers)) => self.stand(at, &blockers),
+                None => {}
+            }
+        }
+        self.serve_agenda();
+    }
+
+    /// Answers every caller in line whose demand has become larger than a limit.
+    fn dismiss_hopeless(&mut self) {
+        let mut all: Vec<u32> = self
+            .waiters
+            .iter()
+            .map(|(at, _)| num::index32(at))
+            .collect();
+        all.sort_unstable_by_key(|at| self.order_of(*at));
+        for at in all {
+            let Some((keys, demand, order)) = self.claim_of(at) else {
+                continue;
+            };
+            let claim = Claim {
+                keys: &keys,
+                demand: &demand,
+                order,
+            };
+            if let never @ Verdict::Never(_) = self.verdict(claim) {
+                let refusal = self.refusal(never);
+                self.answer(at, refusal);
+            }
         }
     }
 
-    /// Serves every line on the agenda.
+    /// Serves every line on the agenda. Whoever came first is asked first, in whichever line: room that comes up
+    /// at one instant goes by arrival.
     pub(crate) fn serve_agenda(&mut self) {
-        while let Some((key, at)) = self.agenda.pop() {
-            while self.serve_first(key, at) {}
+        while let Some(Reverse((order, key, counter))) = self.agenda.pop() {
+            let Some((first, at)) = self.first_of(key, counter) else {
+                continue;
+            };
+            match first == order {
+                true => self.serve(at, (key, counter)),
+                false => self.put_on_agenda((key, counter)),
+            }
         }
     }
 
     pub(crate) fn run_timers(&mut self) {
-        while let Some((at, event)) = self.timers.first() {
-            if at > self.now {
-                break;
+        while self.timers.due(self.now) {
+            while let Some((at, event)) = self.timers.first().filter(|(at, _)| *at <= self.now) {
+                self.timers.pop();
+                if self.is_live(at, event) {
+                    self.happen(event);
+                }
             }
-            self.timers.pop();
-            if self.is_live(at, event) {
-                self.happen(event);
-            }
+            self.serve_agenda();
         }
     }
 
@@ -185,72 +207,98 @@ impl Ledger {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Deadline(place, _) => self.expire(place),
-            Event::Turn(key, counter) => {
-                self.agenda.push((key, counter));
+            Event::Turn(key, counter) => self.put_on_agenda((key, counter)),
+            Event::Patience(at, _) => {
+                // Whose turn comes at the same instant has not lost it.
                 self.serve_agenda();
+                self.lose_patience(at);
             }
-            Event::Patience(at, _) => self.lose_patience(at),
         }
     }
 
     fn lose_patience(&mut self, at: u32) {
-        let Some(waiter) = self.waiters.get(num::index(at)) else {
-            return;
+        let decision = match self.ask_again(at) {
+            Some(Hearing::Answer(decision)) => decision,
+            Some(Hearing::Blocked(blockers)) => self.refusal(Verdict::Blocked(blockers)),
+            None => return,
         };
-        let claim = Claim {
-            keys: &waiter.keys,
-            demand: &waiter.demand,
-            order: waiter.order,
-        };
-        let refusal = self.refusal(self.verdict(claim));
-        self.answer(at, refusal);
-        self.serve_agenda();
+        self.answer(at, decision);
     }
 
-    /// Asks the first of a line; whether the next one is to be asked as well.
-    fn serve_first(&mut self, key: Key, counter: usize) -> bool {
-        let Some(at) = self
-            .line(key, counter)
-            .and_then(|line| line.waiters.first_key_value())
-            .map(|(_, at)| *at)
-        else {
-            return false;
+    /// Asks the first of a line; if it leaves, the line is on the agenda again.
+    fn serve(&mut self, at: u32, here: (Key, usize)) {
+        match self.ask_again(at) {
+            Some(Hearing::Answer(decision)) => self.answer(at, decision),
+            Some(Hearing::Blocked(blockers)) => self.keep_or_move(at, here, &blockers),
+            None => {}
+        }
+    }
+
+    fn first_of(&self, key: Key, counter: usize) -> Option<(u64, u32)> {
+        let (order, at) = self.line(key, counter)?.waiters.first_key_value()?;
+        Some((*order, *at))
+    }
+
+    fn put_on_agenda(&mut self, (key, counter): (Key, usize)) {
+        if let Some((order, _)) = self.first_of(key, counter) {
+            self.agenda.push(Reverse((order, key, counter)));
+        }
+    }
+
+    /// Asks a caller in line again; what is admitted is held.
+    fn ask_again(&mut self, at: u32) -> Option<Hearing> {
+        let (keys, demand, order) = self.claim_of(at)?;
+        let waiter = self.waiters.get(num::index(at))?;
+        let waited = self.now.since(waiter.since);
+        let ask = Ask {
+            keys: &keys,
+            demand: &demand,
+            ttl: waiter.ttl,
+            idempotency: waiter.idempotency,
         };
-        let Some(waiter) = self.waiters.get(num::index(at)) else {
-            return false;
-        };
-        let (keys, demand, order) = (waiter.keys.clone(), waiter.demand, waiter.order);
+        if let Some(replay) = self.replay(&ask) {
+            return Some(Hearing::Answer(replay));
+        }
         let claim = Claim {
             keys: &keys,
             demand: &demand,
             order,
         };
-        if self.places(claim).is_some() {
-            self.admit_waiter(at);
-            return true;
-        }
-        match self.verdict(claim) {
-            never @ Verdict::Never(_) => {
-                let refusal = self.refusal(never);
-                self.answer(at, refusal);
-                true
-            }
-            Verdict::Blocked(blockers) => self.keep_or_move(at, (key, counter), &blockers),
-        }
+        let Some(places) = self.places(claim) else {
+            return Some(match self.verdict(claim) {
+                Verdict::Blocked(blockers) => Hearing::Blocked(blockers),
+                never @ Verdict::Never(_) => Hearing::Answer(self.refusal(never)),
+            });
+        };
+        let decision = match self.hold(&ask, &places, waited) {
+            Ok(admission) => Decision::Admit(admission),
+            Err(_) => self.refusal(Verdict::Blocked(Vec::new())),
+        };
+        Some(Hearing::Answer(decision))
     }
 
-    /// Whether the blocked first of a line left it for another's.
-    fn keep_or_move(&mut self, at: u32, here: (Key, usize), blockers: &[Blocker]) -> bool {
+    fn claim_of(&self, at: u32) -> Option<(Keys, Amounts, u64)> {
+        let waiter = self.waiters.get(num::index(at))?;
+        Some((waiter.keys.clone(), waiter.demand, waiter.order))
+    }
+
+    fn order_of(&self, at: u32) -> u64 {
+        self.waiters
+            .get(num::index(at))
+            .map_or(NEWCOMER, |waiter| waiter.order)
+    }
+
+    /// Leaves the blocked first of a line where it is, or moves it to another counter's.
+    fn keep_or_move(&mut self, at: u32, here: (Key, usize), blockers: &[Blocker]) {
         let Some(last) = latest(blockers) else {
-            return false;
+            return;
         };
         if (last.key, last.at) == here {
-            self.wake_at(here, last.instant);
-            return false;
+            return self.wake_at(here, last.instant);
         }
         self.unline(at);
         self.stand(at, blockers);
-        true
+        self.put_on_agenda(here);
     }
 
     /// Puts a caller in the line of the counter that will have room last.
@@ -279,7 +327,7 @@ impl Ledger {
             .first_key_value()
             .is_some_and(|(first, _)| *first == order)
         {
-            self.agenda.push(there);
+            self.put_on_agenda(there);
         }
     }
 
@@ -326,37 +374,6 @@ impl Ledger {
         Ok(Ticket { at, order })
     }
 
-    fn admit_waiter(&mut self, at: u32) {
-        let Some(waiter) = self.waiters.get(num::index(at)) else {
-            return;
-        };
-        let (keys, demand) = (waiter.keys.clone(), waiter.demand);
-        let ask = Ask {
-            keys: &keys,
-            demand: &demand,
-            ..waiter.ask()
-        };
-        let waited = self.now.since(waiter.since);
-        let order = waiter.order;
-        let replay = self.replay(&ask);
-        let decision = match (
-            replay,
-            self.places(Claim {
-                keys: &keys,
-                demand: &demand,
-                order,
-            }),
-        ) {
-            (Some(replay), _) => replay,
-            (None, Some(places)) => match self.hold(&ask, &places, waited) {
-                Ok(admission) => Decision::Admit(admission),
-                Err(_) => self.refusal(Verdict::Blocked(Vec::new())),
-            },
-            (None, None) => return,
-        };
-        self.answer(at, decision);
-    }
-
     fn answer(&mut self, at: u32, decision: Decision) {
         if let Some(waiter) = self.waiters.get(num::index(at)) {
             let ticket = Ticket {
@@ -372,7 +389,9 @@ impl Ledger {
     fn remove(&mut self, at: u32) {
         let here = self.unline(at);
         self.waiters.try_remove(num::index(at));
-        self.agenda.extend(here);
+        if let Some(here) = here {
+            self.put_on_agenda(here);
+        }
     }
 
     /// Takes a caller out of its line.

@@ -7,7 +7,7 @@ use crate::policy::{CompiledRule, Policy};
 use crate::shape::Mode;
 use crate::slot::Slot;
 use crate::time::Time;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Ledger {
@@ -16,7 +16,7 @@ impl Ledger {
     /// are asked again under the new rules.
     pub fn replace_policy(&mut self, policy: &Policy, now: Time) {
         let now = self.advance(now);
-        let mut known: HashMap<String, u32> = HashMap::new();
+        let mut known: BTreeMap<String, u32> = BTreeMap::new();
         for at in &self.active {
             if let Some(slot) = self.slot(*at) {
                 known.insert(slot.rule.tag.clone(), *at);
@@ -30,9 +30,9 @@ impl Ledger {
             };
             self.active.push(at);
         }
-        for gone in known.into_values() {
-            self.drop_rule(gone);
-        }
+        let gone = known.into_values();
+        let homeless = gone.flat_map(|rule| self.drop_rule(rule)).collect();
+        self.rehome(homeless);
         let shadow = |at: &u32| {
             self.slot(*at)
                 .is_some_and(|slot| slot.rule.mode == Mode::Shadow)
@@ -70,12 +70,12 @@ impl Ledger {
         at
     }
 
-    fn drop_rule(&mut self, at: u32) {
-        let Some(slot) = self.slots.get_mut(num::index(at)).and_then(Option::take) else {
-            return;
+    /// Drops a rule with its counters; answers who stood in their lines.
+    fn drop_rule(&mut self, at: u32) -> Vec<u32> {
+        let Some(mut slot) = self.slots.get_mut(num::index(at)).and_then(Option::take) else {
+            return Vec::new();
         };
         self.counters = self.counters.saturating_sub(slot.accounts.len());
-        let mut slot = slot;
         for place in slot
             .accounts
             .iter_mut()
@@ -94,7 +94,6 @@ impl Ledger {
                 homeless.push(num::index32(place));
             }
         }
-        homeless.into_iter().for_each(|waiter| self.rehome(waiter));
-        self.serve_agenda();
+        homeless
     }
 }
