@@ -6,6 +6,7 @@ mod admit;
 mod hold;
 mod judge;
 mod line;
+mod namesakes;
 mod receipts;
 mod reload;
 mod timers;
@@ -17,7 +18,8 @@ use crate::policy::Policy;
 use crate::slot::{Slot, standing};
 use crate::time::{Span, Time};
 use hold::Hold;
-use line::Waiter;
+use line::{Answer, Waiter};
+use namesakes::Namesakes;
 use receipts::Receipts;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use slab::Slab;
@@ -86,7 +88,8 @@ pub struct Ledger {
     waiters: Slab<Waiter>,
     timers: Timers,
     receipts: Receipts,
-    answers: Vec<(Ticket, Decision)>,
+    namesakes: Namesakes,
+    answers: Vec<(Ticket, Answer)>,
     /// The lines to be served before the operation ends, that of the oldest caller first.
     agenda: BinaryHeap<Reverse<(u64, Key, usize)>>,
     counters: usize,
@@ -112,6 +115,7 @@ impl Ledger {
             waiters: Slab::new(),
             timers: Timers::default(),
             receipts: Receipts::default(),
+            namesakes: Namesakes::default(),
             answers: Vec::new(),
             agenda: BinaryHeap::new(),
             counters: 0,
@@ -203,8 +207,9 @@ impl Ledger {
         None
     }
 
-    /// Takes the answers to callers in line that have become known.
-    pub fn take_answers(&mut self) -> Vec<(Ticket, Decision)> {
+    /// Takes the answers to callers in line that have become known; an error when a caller's turn came while a
+    /// bound of the ledger was reached.
+    pub fn take_answers(&mut self) -> Vec<(Ticket, Result<Decision, FullError>)> {
         std::mem::take(&mut self.answers)
     }
 

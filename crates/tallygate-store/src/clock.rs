@@ -1,6 +1,6 @@
 //! What time it is.
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 use tallygate_core::{Span, Time};
 
@@ -14,8 +14,15 @@ pub enum Clock {
         /// When it was made, by the wall clock.
         wall: Time,
     },
-    /// A clock that stands until it is moved.
-    Manual(Arc<AtomicU64>),
+    /// A clock that stands until it is moved, shared by its clones.
+    Manual(Arc<Hands>),
+}
+
+/// What a manual clock shows.
+#[derive(Debug)]
+pub struct Hands {
+    nanos: AtomicU64,
+    lead: AtomicI64,
 }
 
 impl Clock {
@@ -31,7 +38,10 @@ impl Clock {
     /// A clock that stands at `start` until [`Self::pass`].
     #[must_use]
     pub fn manual(start: Time) -> Self {
-        Self::Manual(Arc::new(AtomicU64::new(start.as_nanos())))
+        Self::Manual(Arc::new(Hands {
+            nanos: AtomicU64::new(start.as_nanos()),
+            lead: AtomicI64::new(0),
+        }))
     }
 
     /// The time.
@@ -39,21 +49,30 @@ impl Clock {
     pub fn now(&self) -> Time {
         match self {
             Self::System { started, wall } => wall.plus(Span::from(started.elapsed())),
-            Self::Manual(nanos) => Time::from_nanos(nanos.load(Ordering::SeqCst)),
+            Self::Manual(hands) => Time::from_nanos(hands.nanos.load(Ordering::SeqCst)),
         }
     }
 
     /// Moves a manual clock; the system's passes by itself.
     pub fn pass(&self, length: Duration) {
-        if let Self::Manual(nanos) = self {
-            nanos.fetch_add(Span::from(length).as_nanos(), Ordering::SeqCst);
+        if let Self::Manual(hands) = self {
+            let nanos = Span::from(length).as_nanos();
+            hands.nanos.fetch_add(nanos, Ordering::SeqCst);
+        }
+    }
+
+    /// Steps the wall clock beside a manual clock by so many nanoseconds, as an administrator would; the
+    /// clock itself goes on as before.
+    pub fn step_wall(&self, nanos: i64) {
+        if let Self::Manual(hands) = self {
+            hands.lead.fetch_add(nanos, Ordering::SeqCst);
         }
     }
 
     /// How far the wall clock is ahead of this one, in nanoseconds: not zero once it was stepped.
     pub(crate) fn wall_offset(&self) -> i64 {
         match self {
-            Self::Manual(_) => 0,
+            Self::Manual(hands) => hands.lead.load(Ordering::SeqCst),
             Self::System { .. } => {
                 let (wall, own) = (wall(), self.now());
                 let ahead = i64::try_from(wall.since(own).as_nanos()).unwrap_or(i64::MAX);

@@ -5,6 +5,6 @@ mod memory;
 mod store;
 mod sync;
 
-pub use clock::Clock;
+pub use clock::{Clock, Hands};
 pub use memory::{MemoryOptions, MemoryStore};
 pub use store::{BoxFuture, Reserve, SettleError, Settlement, Store, StoreError, StoreStats};

@@ -11,10 +11,11 @@ use alarm::Alarm;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tallygate_core::{
-    Amounts, Ask, Bounds, Decision, EndError, Entry, ExtendError, Extended, Ledger, Policy,
-    Receipt, Replay, ReservationId, Span, Standing, Ticket, Time, Used,
+    Amounts, Ask, Bounds, Decision, EndError, Entry, ExtendError, Extended, FullError, Ledger,
+    Policy, Receipt, Replay, ReservationId, Span, Standing, Ticket, Time, Used,
 };
 
 /// Counters in this process: nothing to install, nothing outlives it.
@@ -52,8 +53,11 @@ struct Shared {
 #[derive(Debug)]
 struct Books {
     ledger: Ledger,
-    callers: HashMap<Ticket, Sender<Decision>>,
+    callers: HashMap<Ticket, Sender<Answer>>,
 }
+
+/// What a caller in line is told.
+type Answer = Result<Decision, FullError>;
 
 impl MemoryStore {
     /// A store with fresh counters. Its thread ends with it.
@@ -62,6 +66,11 @@ impl MemoryStore {
     /// When the machine has no source of randomness or can start no thread.
     #[must_use]
     pub fn new(policy: &Policy, options: MemoryOptions) -> Arc<Self> {
+        Self::start(policy, options).0
+    }
+
+    /// The store and its thread.
+    fn start(policy: &Policy, options: MemoryOptions) -> (Arc<Self>, Option<JoinHandle<()>>) {
         let ledger = Ledger::new(policy, options.bounds, [random(), random()]);
         let books = Books {
             ledger,
@@ -72,10 +81,9 @@ impl MemoryStore {
             clock: options.clock,
             alarm: Alarm::default(),
         });
-        if matches!(shared.clock, Clock::System { .. }) {
-            alarm::keep(&shared);
-        }
-        Arc::new(Self { shared })
+        let real = matches!(shared.clock, Clock::System { .. });
+        let thread = real.then(|| alarm::keep(&shared));
+        (Arc::new(Self { shared }), thread)
     }
 
     /// Decides at once: [`Store::reserve`] without waiting.
@@ -83,11 +91,9 @@ impl MemoryStore {
     /// # Errors
     /// When a bound of the store is reached.
     pub fn try_reserve(&self, ask: &Reserve<'_>) -> Result<Decision, StoreError> {
-        let mut books = self.shared.books.lock();
-        let now = self.shared.clock.now();
-        let decision = books.with_ask(ask, |ledger, ask| ledger.reserve(ask, now))?;
-        self.shared.close(books);
-        Ok(decision)
+        let reserve =
+            |books: &mut Books, now| books.with_ask(ask, |ledger, ask| ledger.reserve(ask, now));
+        Ok(self.shared.operate(reserve)?)
     }
 
     /// Decides at once and charges for good: for calls that nobody settles. Answers the refusal, if it is one.
@@ -99,12 +105,11 @@ impl MemoryStore {
         subject: &[(&str, &str)],
         demand: &Amounts,
     ) -> Result<Option<Decision>, StoreError> {
-        let mut books = self.shared.books.lock();
-        let now = self.shared.clock.now();
-        let keys = books.ledger.resolve(subject);
-        let refusal = books.ledger.spend(&keys, demand, now)?;
-        self.shared.close(books);
-        Ok(refusal)
+        let refusal = self.shared.operate(|books, now| {
+            let keys = books.ledger.resolve(subject);
+            books.ledger.spend(&keys, demand, now)
+        });
+        Ok(refusal?)
     }
 
     /// [`Store::settle`] without a future.
@@ -116,11 +121,8 @@ impl MemoryStore {
             Settlement::Exact(amounts) => Used::Exactly(amounts),
             Settlement::AtLeast(amounts) => Used::AtLeast(amounts),
         };
-        let mut books = self.shared.books.lock();
-        let now = self.shared.clock.now();
-        let receipt = books.ledger.settle(id, used, now);
-        self.shared.close(books);
-        Ok(receipt?)
+        let settle = |books: &mut Books, now| books.ledger.settle(id, used, now);
+        Ok(self.shared.operate(settle)?)
     }
 
     /// [`Store::cancel`] without a future.
@@ -128,11 +130,8 @@ impl MemoryStore {
     /// # Errors
     /// When the reservation is unknown or ended otherwise.
     pub fn cancel_now(&self, id: ReservationId) -> Result<Receipt, SettleError> {
-        let mut books = self.shared.books.lock();
-        let now = self.shared.clock.now();
-        let receipt = books.ledger.cancel(id, now);
-        self.shared.close(books);
-        Ok(receipt?)
+        let cancel = |books: &mut Books, now| books.ledger.cancel(id, now);
+        Ok(self.shared.operate(cancel)?)
     }
 
     /// [`Store::extend`] without a future.
@@ -145,15 +144,23 @@ impl MemoryStore {
         more: &Amounts,
         ttl: Option<Duration>,
     ) -> Result<Extended, SettleError> {
-        let mut books = self.shared.books.lock();
-        let now = self.shared.clock.now();
-        let extended = books.ledger.extend(id, more, ttl.map(Span::from), now);
-        self.shared.close(books);
-        extended.map_err(SettleError::from)
+        let ttl = ttl.map(Span::from);
+        let extend = |books: &mut Books, now| books.ledger.extend(id, more, ttl, now);
+        Ok(self.shared.operate(extend)?)
     }
 
-    /// Lets what is due by the clock take effect.
+    /// [`Store::peek`] without a future.
+    #[must_use]
+    pub fn peek_now(&self, subject: &[(&str, &str)]) -> Vec<Standing> {
+        self.shared.operate(|books, now| {
+            let keys = books.ledger.resolve(subject);
+            books.ledger.peek(&keys, now)
+        })
+    }
+
+    /// Lets what is due by the clock take effect, a step of the wall clock included.
     pub fn tick(&self) {
+        self.shared.follow_wall();
         self.shared.tick();
     }
 
@@ -165,35 +172,32 @@ impl MemoryStore {
 
     /// Drops accounts that are as good as fresh, one table of one rule a call; answers how many.
     pub fn sweep(&self) -> usize {
-        let now = self.shared.clock.now();
-        self.shared.books.lock().ledger.sweep(now)
+        self.shared.operate(|books, now| books.ledger.sweep(now))
     }
 
     async fn wait(&self, ask: Reserve<'_>) -> Result<Decision, StoreError> {
-        let entry = {
-            let mut books = self.shared.books.lock();
-            let now = self.shared.clock.now();
+        let entry = self.shared.operate(|books, now| {
             let until = now.plus(Span::from(ask.max_wait));
             let entry = books.with_ask(&ask, |ledger, ask| ledger.wait(ask, until, now))?;
-            let place = match entry {
+            Ok::<_, FullError>(match entry {
                 Entry::Decided(decision) => Ok(decision),
-                Entry::Waiting(ticket) => {
-                    let (sender, receiver) = mailbox();
-                    books.callers.insert(ticket, sender);
-                    Err(Place {
-                        shared: &self.shared,
-                        ticket,
-                        receiver,
-                        done: false,
-                    })
-                }
-            };
-            self.shared.close(books);
-            place
-        };
-        match entry {
+                Entry::Waiting(ticket) => Err(self.place(books, ticket)),
+            })
+        });
+        match entry? {
             Ok(decision) => Ok(decision),
-            Err(place) => Ok(place.answer().await),
+            Err(place) => Ok(place.answer().await?),
+        }
+    }
+
+    fn place(&self, books: &mut Books, ticket: Ticket) -> Place<'_> {
+        let (sender, receiver) = mailbox();
+        books.callers.insert(ticket, sender);
+        Place {
+            shared: &self.shared,
+            ticket,
+            receiver,
+            done: false,
         }
     }
 }
@@ -207,8 +211,7 @@ impl Drop for MemoryStore {
 impl Store for MemoryStore {
     fn reserve<'a>(&'a self, ask: Reserve<'a>) -> BoxFuture<'a, Result<Decision, StoreError>> {
         if ask.max_wait.is_zero() {
-            let decision = self.try_reserve(&ask);
-            return Box::pin(std::future::ready(decision));
+            return Box::pin(async move { self.try_reserve(&ask) });
         }
         Box::pin(self.wait(ask))
     }
@@ -218,11 +221,11 @@ impl Store for MemoryStore {
         id: ReservationId,
         usage: Settlement,
     ) -> BoxFuture<'a, Result<Receipt, SettleError>> {
-        Box::pin(std::future::ready(self.settle_now(id, usage)))
+        Box::pin(async move { self.settle_now(id, usage) })
     }
 
     fn cancel<'a>(&'a self, id: ReservationId) -> BoxFuture<'a, Result<Receipt, SettleError>> {
-        Box::pin(std::future::ready(self.cancel_now(id)))
+        Box::pin(async move { self.cancel_now(id) })
     }
 
     fn extend<'a>(
@@ -231,26 +234,19 @@ impl Store for MemoryStore {
         more: Amounts,
         ttl: Option<Duration>,
     ) -> BoxFuture<'a, Result<Extended, SettleError>> {
-        Box::pin(std::future::ready(self.extend_now(id, &more, ttl)))
+        Box::pin(async move { self.extend_now(id, &more, ttl) })
     }
 
     fn peek<'a>(
         &'a self,
         subject: &'a [(&'a str, &'a str)],
     ) -> BoxFuture<'a, Result<Vec<Standing>, StoreError>> {
-        let mut books = self.shared.books.lock();
-        let now = self.shared.clock.now();
-        let keys = books.ledger.resolve(subject);
-        let standings = books.ledger.peek(&keys, now);
-        self.shared.close(books);
-        Box::pin(std::future::ready(Ok(standings)))
+        Box::pin(async move { Ok(self.peek_now(subject)) })
     }
 
     fn replace_policy(&self, policy: Arc<Policy>) -> Result<(), StoreError> {
-        let mut books = self.shared.books.lock();
-        let now = self.shared.clock.now();
-        books.ledger.replace_policy(&policy, now);
-        self.shared.close(books);
+        self.shared
+            .operate(|books, now| books.ledger.replace_policy(&policy, now));
         Ok(())
     }
 
@@ -269,6 +265,15 @@ impl Store for MemoryStore {
 }
 
 impl Shared {
+    /// Runs an operation on the books and ends it, whatever came of it.
+    fn operate<T>(&self, work: impl FnOnce(&mut Books, Time) -> T) -> T {
+        let mut books = self.books.lock();
+        let now = self.clock.now();
+        let out = work(&mut books, now);
+        self.close(books);
+        out
+    }
+
     /// Ends an operation: answers the callers whose turn has come, and moves the alarm.
     fn close(&self, mut books: MutexGuard<'_, Books>) {
         let answers = books.take_answers();
@@ -276,32 +281,37 @@ impl Shared {
             self.alarm.set(next);
         }
         drop(books);
-        for (sender, decision) in answers {
-            if let Some(refused) = sender.send(decision) {
+        for (sender, answer) in answers {
+            if let Some(Ok(refused)) = sender.send(answer) {
                 self.give_back(&refused);
             }
         }
     }
 
     fn tick(&self) {
-        let mut books = self.books.lock();
-        books.ledger.advance(self.clock.now());
-        self.close(books);
+        self.operate(|books, now| books.ledger.advance(now));
     }
 
-    /// Cancels what was admitted for a caller that has left.
+    /// Lets calendar windows follow a wall clock that was stepped, by whole milliseconds.
+    fn follow_wall(&self) {
+        let lead = self.clock.wall_offset();
+        self.operate(|books, now| {
+            books.ledger.advance(now);
+            books.ledger.set_wall_offset(lead - lead % MILLISECOND);
+        });
+    }
+
+    /// Takes back what was admitted for a caller that has left.
     fn give_back(&self, decision: &Decision) {
         if let Decision::Admit(admission) = decision
             && admission.replay == Replay::Fresh
         {
-            let mut books = self.books.lock();
-            let now = self.clock.now();
-            // It can have expired by now, which is as good.
-            let _ = books.ledger.cancel(admission.id, now);
-            self.close(books);
+            self.operate(|books, now| books.ledger.withdraw(admission.id, now));
         }
     }
 }
+
+const MILLISECOND: i64 = 1_000_000;
 
 impl Books {
     /// Resolves an ask and hands it to the ledger.
@@ -319,10 +329,10 @@ impl Books {
         f(&mut self.ledger, &ask)
     }
 
-    fn take_answers(&mut self) -> Vec<(Sender<Decision>, Decision)> {
+    fn take_answers(&mut self) -> Vec<(Sender<Answer>, Answer)> {
         let answers = self.ledger.take_answers().into_iter();
         answers
-            .filter_map(|(ticket, decision)| Some((self.callers.remove(&ticket)?, decision)))
+            .filter_map(|(ticket, answer)| Some((self.callers.remove(&ticket)?, answer)))
             .collect()
     }
 }
@@ -331,15 +341,15 @@ impl Books {
 struct Place<'a> {
     shared: &'a Shared,
     ticket: Ticket,
-    receiver: Receiver<Decision>,
+    receiver: Receiver<Answer>,
     done: bool,
 }
 
 impl Place<'_> {
-    async fn answer(mut self) -> Decision {
-        let decision = (&mut self.receiver).await;
+    async fn answer(mut self) -> Answer {
+        let answer = (&mut self.receiver).await;
         self.done = true;
-        decision
+        answer
     }
 }
 
@@ -349,14 +359,12 @@ impl Drop for Place<'_> {
             return;
         }
         match self.receiver.leave() {
-            Some(decision) => self.shared.give_back(&decision),
-            None => {
-                let mut books = self.shared.books.lock();
+            Some(Ok(decision)) => self.shared.give_back(&decision),
+            Some(Err(_)) => {}
+            None => self.shared.operate(|books, now| {
                 books.callers.remove(&self.ticket);
-                let now = self.shared.clock.now();
                 books.ledger.leave(self.ticket, now);
-                self.shared.close(books);
-            }
+            }),
         }
     }
 }

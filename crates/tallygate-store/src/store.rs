@@ -25,8 +25,8 @@ pub struct Reserve<'a> {
     pub idempotency_key: Option<&'a str>,
 }
 
-/// What a call really used. Amounts of metrics that the call does not change (requests, the user's own)
-/// are those of the reservation; concurrency is freed whatever is said here.
+/// What a call really used. Metrics that the answer does not change (requests, the user's own) are to be
+/// named as they were reserved: what is not named was not used. Concurrency is freed whatever is said here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
     /// Exactly this.
@@ -35,7 +35,8 @@ pub enum Settlement {
     AtLeast(Amounts),
 }
 
-/// Where counters live. Every operation takes effect once, whatever is repeated or raced.
+/// Where counters live. Every operation takes effect once, whatever is repeated or raced, and none before its
+/// future is polled.
 pub trait Store: Send + Sync {
     /// Decides, and holds what is admitted; waits in line up to `max_wait`.
     ///

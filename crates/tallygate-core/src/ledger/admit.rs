@@ -21,7 +21,7 @@ impl Ledger {
     /// When a bound of the ledger is reached.
     pub fn reserve(&mut self, ask: &Ask<'_>, now: Time) -> Result<Decision, FullError> {
         self.advance(now);
-        if let Some(replay) = self.replay(ask) {
+        if let Some(replay) = self.replay(ask.idempotency, ask.keys) {
             return Ok(replay);
         }
         let claim = Claim {
@@ -30,9 +30,19 @@ impl Ledger {
             order: NEWCOMER,
         };
         match self.places(claim) {
-            Some(places) => self.hold(ask, &places, Span::ZERO).map(Decision::Admit),
+            Some(places) => self.admit(ask, &places),
             None => Ok(self.refuse(claim)),
         }
+    }
+
+    /// Holds the demand of a newcomer that fits at `places`.
+    pub(crate) fn admit(&mut self, ask: &Ask<'_>, places: &Places) -> Result<Decision, FullError> {
+        let admission = self.hold(ask, places, Span::ZERO)?;
+        if let Some(name) = ask.idempotency {
+            self.tell_namesakes(name);
+            self.serve_agenda();
+        }
+        Ok(Decision::Admit(admission))
     }
 
     /// Decides at once and charges what is admitted for good; answers the refusal, if it is one.
@@ -63,10 +73,13 @@ impl Ledger {
     }
 
     /// The answer to an ask that was admitted before under the same idempotency key.
-    pub(crate) fn replay(&mut self, ask: &Ask<'_>) -> Option<Decision> {
-        let id = self.receipts.named(ask.idempotency?)?;
+    pub(crate) fn replay(&mut self, name: Option<u128>, keys: &Keys) -> Option<Decision> {
+        let id = self.receipts.named(name?)?;
         let (replay, reserved, expires_at) = match self.open_hold(id) {
-            Some(hold) => (Replay::Open, hold.total(), hold.deadline),
+            Some(hold) => {
+                hold.replayed = true;
+                (Replay::Open, hold.total(), hold.deadline)
+            }
             None => {
                 let receipt = self.receipts.find(id)?;
                 let reserved = receipt.charged.zip(&receipt.returned, u64::saturating_add);
@@ -77,7 +90,7 @@ impl Ledger {
             id,
             expires_at,
             reserved,
-            standings: self.standings(ask.keys),
+            standings: self.standings(keys),
             shadowed: Vec::new(),
             waited: Duration::ZERO,
             replay,

@@ -35,6 +35,8 @@ pub(crate) struct Hold {
     demand: Amounts,
     keys: Keys,
     name: Option<u128>,
+    /// Whether another caller with the same idempotency key was told of it.
+    pub(crate) replayed: bool,
     extensions: Vec<Extension>,
 }
 
@@ -57,6 +59,7 @@ impl Hold {
             demand: *ask.demand,
             keys: ask.keys.clone(),
             name: ask.idempotency,
+            replayed: false,
             extensions: Vec::new(),
         }
     }
@@ -155,9 +158,25 @@ impl Ledger {
         })
     }
 
+    /// Cancels a reservation whose caller left before it was told of it: its idempotency key is as good
+    /// as new. It stands if another caller was told of it.
+    pub fn withdraw(&mut self, id: ReservationId, now: Time) {
+        self.advance(now);
+        let Some(hold) = self.open_hold(id).filter(|hold| !hold.replayed) else {
+            return;
+        };
+        if let Some(name) = hold.name.take() {
+            self.receipts.unname(name);
+        }
+        if let Some(at) = self.find(id) {
+            self.end(at, Outcome::Cancelled, Used::Exactly(Amounts::ZERO));
+            self.serve_agenda();
+        }
+    }
+
     /// The open hold of this name.
-    pub(crate) fn open_hold(&self, id: ReservationId) -> Option<&Hold> {
-        self.holds.get(self.find(id)?)
+    pub(crate) fn open_hold(&mut self, id: ReservationId) -> Option<&mut Hold> {
+        self.holds.get_mut(self.find(id)?)
     }
 
     pub(crate) fn id_of(&self, at: usize) -> Option<ReservationId> {

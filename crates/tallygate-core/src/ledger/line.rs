@@ -9,7 +9,7 @@ use super::judge::{Blocker, Claim, NEWCOMER, Verdict};
 use super::timers::Event;
 use super::{Ask, Keys, Ledger};
 use crate::account::{Key, Line};
-use crate::decision::{Decision, FullError};
+use crate::decision::{Decision, FullError, Replay};
 use crate::metric::Amounts;
 use crate::num;
 use crate::time::{Span, Time};
@@ -44,10 +44,13 @@ pub(crate) struct Waiter {
     stands: (Key, usize),
 }
 
+/// What a caller in line is told.
+pub(crate) type Answer = Result<Decision, FullError>;
+
 /// What comes of asking a caller in line again.
 enum Hearing {
     /// It is to be told so, and leaves its line.
-    Answer(Decision),
+    Answer(Answer),
     /// It is still held up by these counters.
     Blocked(Vec<Blocker>),
 }
@@ -72,7 +75,7 @@ impl Ledger {
     /// When a bound of the ledger is reached.
     pub fn wait(&mut self, ask: &Ask<'_>, until: Time, now: Time) -> Result<Entry, FullError> {
         self.advance(now);
-        if let Some(replay) = self.replay(ask) {
+        if let Some(replay) = self.replay(ask.idempotency, ask.keys) {
             return Ok(Entry::Decided(replay));
         }
         let claim = Claim {
@@ -81,8 +84,7 @@ impl Ledger {
             order: NEWCOMER,
         };
         if let Some(places) = self.places(claim) {
-            let admission = self.hold(ask, &places, Span::ZERO)?;
-            return Ok(Entry::Decided(Decision::Admit(admission)));
+            return self.admit(ask, &places).map(Entry::Decided);
         }
         match self.verdict(claim) {
             Verdict::Blocked(blockers)
@@ -122,7 +124,7 @@ impl Ledger {
         homeless.sort_unstable_by_key(|at| self.order_of(*at));
         for at in homeless {
             match self.ask_again(at) {
-                Some(Hearing::Answer(decision)) => self.answer(at, decision),
+                Some(Hearing::Answer(answer)) => self.answer(at, answer),
                 Some(Hearing::Blocked(blockers)) => self.stand(at, &blockers),
                 None => {}
             }
@@ -149,7 +151,7 @@ impl Ledger {
             };
             if let never @ Verdict::Never(_) = self.verdict(claim) {
                 let refusal = self.refusal(never);
-                self.answer(at, refusal);
+                self.answer(at, Ok(refusal));
             }
         }
     }
@@ -217,18 +219,31 @@ impl Ledger {
     }
 
     fn lose_patience(&mut self, at: u32) {
-        let decision = match self.ask_again(at) {
-            Some(Hearing::Answer(decision)) => decision,
-            Some(Hearing::Blocked(blockers)) => self.refusal(Verdict::Blocked(blockers)),
-            None => return,
+        match self.ask_again(at) {
+            Some(Hearing::Answer(answer)) => self.answer(at, answer),
+            Some(Hearing::Blocked(_)) => self.send_away(at),
+            None => {}
+        }
+    }
+
+    /// Refuses a caller in line, with the wait of one who came anew: it is not behind itself.
+    fn send_away(&mut self, at: u32) {
+        let Some((keys, demand, _)) = self.claim_of(at) else {
+            return;
         };
-        self.answer(at, decision);
+        self.unline(at);
+        let refusal = self.refuse(Claim {
+            keys: &keys,
+            demand: &demand,
+            order: NEWCOMER,
+        });
+        self.answer(at, Ok(refusal));
     }
 
     /// Asks the first of a line; if it leaves, the line is on the agenda again.
     fn serve(&mut self, at: u32, here: (Key, usize)) {
         match self.ask_again(at) {
-            Some(Hearing::Answer(decision)) => self.answer(at, decision),
+            Some(Hearing::Answer(answer)) => self.answer(at, answer),
             Some(Hearing::Blocked(blockers)) => self.keep_or_move(at, here, &blockers),
             None => {}
         }
@@ -256,8 +271,8 @@ impl Ledger {
             ttl: waiter.ttl,
             idempotency: waiter.idempotency,
         };
-        if let Some(replay) = self.replay(&ask) {
-            return Some(Hearing::Answer(replay));
+        if let Some(replay) = self.replay(ask.idempotency, &keys) {
+            return Some(Hearing::Answer(Ok(replay)));
         }
         let claim = Claim {
             keys: &keys,
@@ -267,14 +282,11 @@ impl Ledger {
         let Some(places) = self.places(claim) else {
             return Some(match self.verdict(claim) {
                 Verdict::Blocked(blockers) => Hearing::Blocked(blockers),
-                never @ Verdict::Never(_) => Hearing::Answer(self.refusal(never)),
+                never @ Verdict::Never(_) => Hearing::Answer(Ok(self.refusal(never))),
             });
         };
-        let decision = match self.hold(&ask, &places, waited) {
-            Ok(admission) => Decision::Admit(admission),
-            Err(_) => self.refusal(Verdict::Blocked(Vec::new())),
-        };
-        Some(Hearing::Answer(decision))
+        let admission = self.hold(&ask, &places, waited);
+        Some(Hearing::Answer(admission.map(Decision::Admit)))
     }
 
     fn claim_of(&self, at: u32) -> Option<(Keys, Amounts, u64)> {
@@ -368,27 +380,46 @@ impl Ledger {
             ),
         });
         let at = num::index32(place);
+        if let Some(name) = ask.idempotency {
+            self.namesakes.add(name, at);
+        }
         self.timers.push(until, Event::Patience(at, order));
         self.stand(at, blockers);
         self.serve_agenda();
         Ok(Ticket { at, order })
     }
 
-    fn answer(&mut self, at: u32, decision: Decision) {
-        if let Some(waiter) = self.waiters.get(num::index(at)) {
-            let ticket = Ticket {
-                at,
-                order: waiter.order,
-            };
-            self.remove(at);
-            self.answers.push((ticket, decision));
+    fn answer(&mut self, at: u32, answer: Answer) {
+        let Some(waiter) = self.waiters.get(num::index(at)) else {
+            return;
+        };
+        let (order, name) = (waiter.order, waiter.idempotency);
+        let fresh = matches!(&answer, Ok(Decision::Admit(new)) if new.replay == Replay::Fresh);
+        self.remove(at);
+        self.answers.push((Ticket { at, order }, answer));
+        if let Some(name) = name.filter(|_| fresh) {
+            self.tell_namesakes(name);
+        }
+    }
+
+    /// Answers the callers in line with the reservation that was made under their idempotency key.
+    pub(crate) fn tell_namesakes(&mut self, name: u128) {
+        for at in self.namesakes.of(name) {
+            let keys = self.claim_of(at).map(|(keys, ..)| keys);
+            let replay = keys.and_then(|keys| self.replay(Some(name), &keys));
+            if let Some(replay) = replay {
+                self.answer(at, Ok(replay));
+            }
         }
     }
 
     /// Takes a caller out of its line and forgets it; the line is to be served.
     fn remove(&mut self, at: u32) {
         let here = self.unline(at);
-        self.waiters.try_remove(num::index(at));
+        let gone = self.waiters.try_remove(num::index(at));
+        if let Some(name) = gone.and_then(|waiter| waiter.idempotency) {
+            self.namesakes.remove(name, at);
+        }
         if let Some(here) = here {
             self.put_on_agenda(here);
         }

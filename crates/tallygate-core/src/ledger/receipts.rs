@@ -54,6 +54,14 @@ impl Receipts {
         self.named.insert_unique(num::low64(name), (name, id), hash);
     }
 
+    /// Forgets an idempotency key.
+    pub(crate) fn unname(&mut self, name: u128) {
+        let is = |(known, _): &(u128, ReservationId)| *known == name;
+        if let Ok(entry) = self.named.find_entry(num::low64(name), is) {
+            entry.remove();
+        }
+    }
+
     /// Keeps the receipt of a reservation that was made under `name`.
     pub(crate) fn keep(
         &mut self,
@@ -99,12 +107,8 @@ impl Receipts {
         if let Ok(entry) = self.index.find_entry(tag, |entry| *entry == (tag, number)) {
             entry.remove();
         }
-        let Some(name) = gone.name else { return };
-        let named = self
-            .named
-            .find_entry(num::low64(name), |(known, _)| *known == name);
-        if let Ok(entry) = named {
-            entry.remove();
+        if let Some(name) = gone.name {
+            self.unname(name);
         }
     }
 }

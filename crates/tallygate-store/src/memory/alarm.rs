@@ -3,11 +3,15 @@
 //! A timed wait on a condition variable ends within tens of microseconds of its instant; an async
 //! runtime's timer rounds to a millisecond.
 use super::Shared;
-use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex};
 use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tallygate_core::Time;
+
+#[cfg(all(test, tallygate_loom))]
+mod loom_tests;
 
 /// When the thread is to wake.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ impl Default for Alarm {
         Self {
             next: AtomicU64::new(NEVER),
             stopped: Mutex::new(false),
-            changed: Condvar::new(),
+            changed: Condvar::default(),
         }
     }
 }
@@ -49,6 +53,20 @@ impl Alarm {
         self.changed.notify_one();
     }
 
+    /// Sleeps until `left` of the instant that is set answers that it is time, and forgets the instant; whether
+    /// the store is still there.
+    fn sleep(&self, left: impl Fn(Option<Time>) -> Option<Instant>) -> bool {
+        let mut stopped = self.stopped.lock();
+        while !*stopped {
+            let Some(until) = left(self.next()) else {
+                self.next.store(NEVER, Ordering::SeqCst);
+                return true;
+            };
+            stopped = self.changed.wait_until(stopped, until);
+        }
+        false
+    }
+
     fn next(&self) -> Option<Time> {
         let nanos = self.next.load(Ordering::SeqCst);
         (nanos != NEVER).then(|| Time::from_nanos(nanos))
@@ -56,57 +74,34 @@ impl Alarm {
 }
 
 /// Starts the thread; it ends with the store.
-pub(super) fn keep(shared: &Arc<Shared>) {
+pub(super) fn keep(shared: &Arc<Shared>) -> JoinHandle<()> {
     let shared = Arc::downgrade(shared);
     std::thread::Builder::new()
         .name("tallygate-alarm".to_owned())
         .spawn(move || run(&shared))
-        .expect("invariant: the machine can start a thread");
+        .expect("invariant: the machine can start a thread")
 }
 
 fn run(shared: &Weak<Shared>) {
     let mut round = Instant::now() + ROUND;
     while let Some(shared) = shared.upgrade() {
-        if !sleep(&shared, round) {
+        if !shared.alarm.sleep(|next| shared.until(next, round)) {
             return;
         }
         shared.tick();
         if Instant::now() >= round {
-            shared.look_around();
+            shared.follow_wall();
+            shared.operate(|books, now| books.ledger.sweep(now));
             round = Instant::now() + ROUND;
         }
     }
 }
 
-/// Sleeps until the alarm or `round`; whether the store is still there.
-fn sleep(shared: &Shared, round: Instant) -> bool {
-    let alarm = &shared.alarm;
-    let mut stopped = alarm.stopped.lock();
-    loop {
-        if *stopped {
-            return false;
-        }
-        let next = alarm.next().and_then(|next| shared.clock.instant(next));
-        let until = next.map_or(round, |next| next.min(round));
-        if Instant::now() >= until {
-            alarm.next.store(NEVER, Ordering::SeqCst);
-            return true;
-        }
-        alarm.changed.wait_until(&mut stopped, until);
-    }
-}
-
 impl Shared {
-    fn look_around(&self) {
-        let offset = self.clock.wall_offset();
-        let mut books = self.books.lock();
-        if offset.abs() > STEP {
-            books.ledger.set_wall_offset(offset);
-        }
-        books.ledger.sweep(self.clock.now());
-        self.close(books);
+    /// Until when to sleep for `next` and the coming round; none: it is time for one of them.
+    fn until(&self, next: Option<Time>, round: Instant) -> Option<Instant> {
+        let next = next.and_then(|next| self.clock.instant(next));
+        let until = next.map_or(round, |next| next.min(round));
+        (Instant::now() < until).then_some(until)
     }
 }
-
-/// A wall clock that is off by less than this, in nanoseconds, is taken as right.
-const STEP: i64 = 1_000_000;
