@@ -1,5 +1,6 @@
-//! Where counters live: the [`Store`] trait and the memory store.
+//! Where counters live: the [`Store`] trait, the memory store, and the suite that every store runs.
 mod clock;
+pub mod conformance;
 mod mailbox;
 mod memory;
 mod store;

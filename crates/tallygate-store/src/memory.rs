@@ -3,6 +3,8 @@
 //! One lock is right here: every call of a deployment touches the same upstream counter, so locks by account
 //! would be taken together anyway, and a decision holds it for well under a microsecond.
 mod alarm;
+#[cfg(all(test, not(tallygate_loom)))]
+mod tests;
 
 use crate::clock::Clock;
 use crate::mailbox::{Receiver, Sender, mailbox};

@@ -1,0 +1,9 @@
+//! The memory store under the conformance suite, on virtual time and on real threads.
+mod bounds;
+mod fronts;
+mod peers;
+mod suite;
+mod support;
+mod sweep;
+mod threads;
+mod wall;

@@ -1,0 +1,129 @@
+//! Memory stores for tests: on a clock that is moved by hand, and what drives their futures.
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Duration;
+use tallygate_core::{Amounts, Metric, Metrics, Mode, Policy, Rule, Shape, StoreDown, Time};
+use tallygate_store::conformance::{Harness, Rig};
+use tallygate_store::{BoxFuture, Clock, MemoryOptions, MemoryStore, Reserve, Store};
+
+/// The middle of a month, a second and a bit past its full hour.
+pub(crate) const START: Time = Time::from_millis(1_794_571_201_250);
+
+/// Runs a future on this thread; it sleeps until it is woken.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// A memory store on a clock that stands until it is moved.
+pub(crate) fn virtual_store(policy: &Policy) -> Arc<MemoryStore> {
+    let options = MemoryOptions {
+        clock: Clock::manual(START),
+        ..MemoryOptions::default()
+    };
+    MemoryStore::new(policy, options)
+}
+
+/// Moves a store's clock and lets what is due take effect.
+pub(crate) fn pass(store: &MemoryStore, length: Duration) {
+    store.clock().pass(length);
+    store.tick();
+}
+
+/// Memory stores on virtual clocks; tasks run on a thread each.
+pub(crate) struct Memory;
+
+/// A memory store as the suite sees it: through a front that may be something else.
+pub(crate) struct MemoryRig {
+    pub(crate) memory: Arc<MemoryStore>,
+    pub(crate) front: Arc<dyn Store>,
+}
+
+impl Harness for Memory {
+    fn open(&self, policy: Policy) -> BoxFuture<'_, Result<Box<dyn Rig>, String>> {
+        let memory = virtual_store(&policy);
+        let front = memory.clone();
+        Box::pin(std::future::ready(Ok(
+            Box::new(MemoryRig { memory, front }) as Box<dyn Rig>,
+        )))
+    }
+
+    fn together<'a>(&'a self, tasks: Vec<BoxFuture<'static, ()>>) -> BoxFuture<'a, ()> {
+        Box::pin(async move { on_threads(tasks) })
+    }
+}
+
+/// Runs each task on a thread of its own, to its end.
+pub(crate) fn on_threads(tasks: Vec<BoxFuture<'static, ()>>) {
+    std::thread::scope(|scope| {
+        for task in tasks {
+            scope.spawn(move || block_on(task));
+        }
+    });
+}
+
+impl Rig for MemoryRig {
+    fn store(&self) -> Arc<dyn Store> {
+        self.front.clone()
+    }
+
+    fn pass(&self, length: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move { pass(&self.memory, length) })
+    }
+}
+
+/// A policy of one rule that counts apart by user.
+pub(crate) fn policy(limits: &[(Metric, u64, Shape)]) -> Policy {
+    let rules = vec![rule("quota", &["user"], limits)];
+    Policy::new(rules, Metrics::default()).expect("the policy of a test is valid")
+}
+
+pub(crate) fn rule(name: &str, per: &[&str], limits: &[(Metric, u64, Shape)]) -> Rule {
+    Rule {
+        name: name.to_owned(),
+        when: Vec::new(),
+        per: per.iter().map(|label| (*label).to_owned()).collect(),
+        limits: limits.to_vec(),
+        mode: Mode::Enforce,
+        store_down: StoreDown::Closed,
+    }
+}
+
+pub(crate) fn bucket(every: Duration) -> Shape {
+    Shape::Bucket {
+        every: every.into(),
+        burst: None,
+        strict: false,
+    }
+}
+
+/// An ask that does not wait.
+pub(crate) fn ask<'a>(subject: &'a [(&'a str, &'a str)], demand: Amounts) -> Reserve<'a> {
+    Reserve {
+        subject,
+        demand,
+        ttl: Duration::from_secs(3600),
+        max_wait: Duration::ZERO,
+        idempotency_key: None,
+    }
+}
+
+pub(crate) fn tokens(amount: u64) -> Amounts {
+    Amounts::ZERO.with(Metric::TOKENS, amount)
+}
