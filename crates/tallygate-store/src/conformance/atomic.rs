@@ -92,12 +92,12 @@ async fn outstanding_reservations_are_seen(harness: &dyn Harness) -> Verdict {
     t.used(ALICE, "quota", 30).await
 }
 
-/// A peer admitted 1036 of 1000 with four threads.
+/// A peer admitted 1036 of 1000 with four threads. Seven callers in step do not come out even.
 async fn never_over_under_concurrent_callers(harness: &dyn Harness) -> Verdict {
     for shape in [long(), bucket(harness.second() * 1_000_000)] {
         let t = Trial::open(harness, tokens_by_user(1000, shape)).await?;
         let admitted = Arc::new(AtomicU64::new(0));
-        t.together((0..4).map(|_| takers(&t, tokens(1), &admitted)).collect())
+        t.together((0..7).map(|_| takers(&t, tokens(1), &admitted)).collect())
             .await?;
         same("admitted", admitted.load(Ordering::SeqCst), 1000)?;
         t.used(ALICE, "quota", 1000).await?;
@@ -105,11 +105,11 @@ async fn never_over_under_concurrent_callers(harness: &dyn Harness) -> Verdict {
     Ok(())
 }
 
-/// Asks 300 times for `demand`, and counts what is admitted.
+/// Asks 200 times for `demand`, and counts what is admitted.
 fn takers(t: &Trial<'_>, demand: Amounts, admitted: &Arc<AtomicU64>) -> BoxFuture<'static, ()> {
     let (store, admitted, ask) = (t.store().clone(), admitted.clone(), t.ask(ALICE, demand));
     Box::pin(async move {
-        for _ in 0..300 {
+        for _ in 0..200 {
             if let Ok(Decision::Admit(_)) = store.reserve(ask).await {
                 admitted.fetch_add(1, Ordering::SeqCst);
             }
@@ -134,7 +134,7 @@ async fn never_over_on_several_limits_at_once(harness: &dyn Harness) -> Verdict 
     )
     .await?;
     let admitted = Arc::new(AtomicU64::new(0));
-    t.together((0..4).map(|_| takers(&t, request(7), &admitted)).collect())
+    t.together((0..7).map(|_| takers(&t, request(7), &admitted)).collect())
         .await?;
     let admitted = admitted.load(Ordering::SeqCst);
     same("admitted", admitted, 2000 / 7)?;
@@ -150,12 +150,12 @@ async fn never_over_on_several_limits_at_once(harness: &dyn Harness) -> Verdict 
 async fn never_over_while_others_settle(harness: &dyn Harness) -> Verdict {
     let t = Trial::open(harness, tokens_by_user(1000, long())).await?;
     let spent = Arc::new(AtomicU64::new(0));
-    t.together((0..4).map(|_| settlers(&t, &spent)).collect())
+    t.together((0..7).map(|_| settlers(&t, &spent)).collect())
         .await?;
     let spent = spent.load(Ordering::SeqCst);
     ensure(spent <= 1000, || format!("{spent} of 1000"))?;
-    // A refusal means that more was taken than this, three others holding 15 each.
-    ensure(spent > 940, || {
+    // A refusal means that more was taken than this, six others holding 15 each.
+    ensure(spent > 895, || {
         format!("only {spent} of 1000 while more was asked for")
     })?;
     t.used(ALICE, "quota", spent).await

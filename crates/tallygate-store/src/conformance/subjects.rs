@@ -2,8 +2,8 @@
 use super::Harness;
 use super::rules::{ALICE, BOB, Subject, long, rule, tokens, tokens_by_user};
 use super::trial::Trial;
-use super::verdict::{Verdict, same};
-use tallygate_core::Metric;
+use super::verdict::{Verdict, ensure, same};
+use tallygate_core::{Decision, Metric};
 
 pub(super) const CASES: &[super::Case] = cases! { "subjects":
     subjects_are_apart,
@@ -95,8 +95,12 @@ async fn hostile_values_are_apart(harness: &dyn Harness) -> Verdict {
     let all: Vec<(&str, &str)> = HOSTILE.iter().copied().chain(long_ones).collect();
     for (tenant, user) in &all {
         let subject = [("tenant", *tenant), ("user", *user)];
-        t.used(&subject, "quota", 0).await?;
-        t.spend(&subject, tokens(10)).await?;
+        let decision = t.reserve(t.ask(&subject, tokens(10))).await?;
+        let own = matches!(decision, Decision::Admit(_));
+        ensure(own, || {
+            let (tenant, user) = (beginning(tenant), beginning(user));
+            format!("{tenant:?} with {user:?} is counted as another")
+        })?;
     }
     for (tenant, user) in &all {
         let subject = [("tenant", *tenant), ("user", *user)];
@@ -104,6 +108,10 @@ async fn hostile_values_are_apart(harness: &dyn Harness) -> Verdict {
         t.deny(t.ask(&subject, tokens(1))).await?;
     }
     Ok(())
+}
+
+fn beginning(value: &str) -> String {
+    value.chars().take(20).collect()
 }
 
 async fn hostile_names_are_apart(harness: &dyn Harness) -> Verdict {

@@ -14,7 +14,7 @@ fn one_slot() -> Policy {
         mode: Mode::Enforce,
         store_down: StoreDown::Closed,
     };
-    Policy::new(vec![rule], Metrics::default()).unwrap()
+    Policy::new(vec![rule], Metrics::default()).expect("the policy of a test is valid")
 }
 
 /// The thread of a store that is dropped ends, and lets go of the counters.

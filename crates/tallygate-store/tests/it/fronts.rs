@@ -58,8 +58,11 @@ impl Harness for Fronts {
 
     fn patience(&self) -> Duration {
         match self.0 {
-            Flaw::None => Duration::from_secs(10),
-            _ => Duration::from_millis(20),
+            // What never comes need not be waited for.
+            Flaw::DoesNotWake | Flaw::KeepsThoseWhoLeft | Flaw::NeverExpires => {
+                Duration::from_millis(50)
+            }
+            _ => Duration::from_secs(10),
         }
     }
 }
@@ -243,6 +246,10 @@ impl Front {
             self.known.lock().insert(low, known);
         }
         match (self.flaw, decision) {
+            (Flaw::NeverExpires, Decision::Admit(mut admission)) => {
+                admission.expires_at = self.now().plus(ask.ttl.into());
+                Decision::Admit(admission)
+            }
             (Flaw::AlwaysSaysAMinute, Decision::Deny(denial)) => waits(denial, |_| 60_000_000_000),
             (Flaw::RoundsWaitsDown, Decision::Deny(denial)) => {
                 waits(denial, |nanos| nanos / 1_000_000 * 1_000_000)

@@ -19,101 +19,175 @@ fn a_store_that_is_never_ready_at_once_conforms() {
     assert_eq!(report.skipped().next(), None, "\n{report}");
 }
 
-/// Every flaw is found by the case that is made for it.
+/// Every flaw is found by the case that is made for it, and for what is wrong.
 #[test]
 fn the_suite_finds_flaws_out() {
-    for (flaw, name) in FLAWS {
+    for (flaw, name, wrong) in FLAWS {
         let known = cases().into_iter().find(|case| case.name == *name);
-        let outcome = block_on(known.unwrap().run(&Fronts(*flaw)));
-        let found = matches!(outcome, Outcome::Failed(_));
-        assert!(found, "{name} on {flaw:?}: {outcome:?}");
+        match block_on(known.unwrap().run(&Fronts(*flaw))) {
+            Outcome::Failed(failure) => {
+                let said = failure.to_string();
+                assert!(said.contains(wrong), "{name} says of {flaw:?}: {said}");
+            }
+            other => panic!("{name} does not find {flaw:?}: {other:?}"),
+        }
     }
 }
 
-const FLAWS: &[(Flaw, &str)] = &[
+const FLAWS: &[(Flaw, &str, &str)] = &[
     (
         Flaw::ChecksThenTakes,
         "atomic::never_over_under_concurrent_callers",
+        "admitted is 1001",
     ),
     (
         Flaw::ChecksThenTakes,
         "atomic::never_over_on_several_limits_at_once",
+        "admitted is 287",
     ),
-    (Flaw::SpendsLimitsInTurn, "atomic::a_denial_changes_nothing"),
+    (
+        Flaw::SpendsLimitsInTurn,
+        "atomic::a_denial_changes_nothing",
+        "a never expected: Deny",
+    ),
     (
         Flaw::SpendsLimitsInTurn,
         "atomic::token_denials_burn_no_requests",
+        "\"requests\"",
     ),
     (
         Flaw::ChargesEachSettle,
         "once::a_repeated_settle_charges_once",
+        "80 of `quota` is taken",
     ),
     (
         Flaw::ForgetsOveruse,
         "settling::an_overrun_is_debt_until_repaid",
+        "charged is",
     ),
     (
         Flaw::ForgetsOveruse,
         "settling::an_overrun_counts_from_the_reservation",
+        "0 of `quota`",
     ),
     (
         Flaw::ChargesWhenSettling,
         "settling::a_refund_counts_from_the_reservation",
+        "15 of `quota`",
     ),
     (
         Flaw::ChargesWhenSettling,
         "settling::an_overrun_counts_from_the_reservation",
+        "0 of `quota`",
     ),
-    (Flaw::ForgetsKeys, "once::an_idempotency_key_reserves_once"),
+    (
+        Flaw::ForgetsKeys,
+        "once::an_idempotency_key_reserves_once",
+        "an admission expected: Deny",
+    ),
     (
         Flaw::ForgetsKeys,
         "once::a_raced_idempotency_key_reserves_once",
+        "several reservations",
     ),
-    (Flaw::GuessesIds, "once::a_forged_id_is_unknown"),
+    (
+        Flaw::GuessesIds,
+        "once::a_forged_id_is_unknown",
+        "a forged id was known",
+    ),
     (
         Flaw::NeverExpires,
         "deadlines::expiry_keeps_amounts_and_frees_slots",
+        "the wait for the slot",
     ),
-    (Flaw::NeverExpires, "lines::an_expiry_wakes"),
+    (
+        Flaw::NeverExpires,
+        "lines::an_expiry_wakes",
+        "no answer came",
+    ),
     (
         Flaw::AlwaysSaysAMinute,
         "waits::a_wait_depends_on_the_demand",
+        "60s, not 1s",
     ),
-    (Flaw::AlwaysSaysAMinute, "waits::a_bucket_says_exactly_when"),
-    (Flaw::RoundsWaitsDown, "waits::a_bucket_says_exactly_when"),
-    (Flaw::RoundsWaitsUp, "waits::a_bucket_says_exactly_when"),
+    (
+        Flaw::AlwaysSaysAMinute,
+        "waits::a_bucket_says_exactly_when",
+        "before",
+    ),
+    (
+        Flaw::RoundsWaitsDown,
+        "waits::a_bucket_says_exactly_when",
+        "the instant",
+    ),
+    (
+        Flaw::RoundsWaitsUp,
+        "waits::a_bucket_says_exactly_when",
+        "before",
+    ),
     (
         Flaw::SaysNowForNever,
         "waits::what_can_never_fit_says_the_largest_that_can",
+        "a never expected",
     ),
-    (Flaw::HasNoLine, "lines::waiters_are_served_in_order"),
-    (Flaw::HasNoLine, "lines::a_newcomer_queues_behind"),
-    (Flaw::HasNoLine, "lines::a_large_demand_is_not_starved"),
+    (
+        Flaw::HasNoLine,
+        "lines::waiters_are_served_in_order",
+        "answered too early",
+    ),
+    (
+        Flaw::HasNoLine,
+        "lines::a_newcomer_queues_behind",
+        "a denial expected: Admit",
+    ),
+    (
+        Flaw::HasNoLine,
+        "lines::a_large_demand_is_not_starved",
+        "a denial expected: Admit",
+    ),
     (
         Flaw::DoesNotWake,
         "lines::waiters_are_served_at_the_exact_instant",
+        "no answer came",
     ),
-    (Flaw::DoesNotWake, "lines::many_waiters_all_end"),
+    (
+        Flaw::DoesNotWake,
+        "lines::many_waiters_all_end",
+        "no answer came",
+    ),
     (
         Flaw::KeepsThoseWhoLeft,
         "lines::a_waiter_that_leaves_holds_nothing",
+        "is in line",
     ),
     (
         Flaw::KeepsThoseWhoLeft,
         "lines::a_waiter_that_leaves_as_it_is_answered_holds_nothing",
+        "no answer came",
     ),
     (
         Flaw::ActsUnpolled,
         "lines::a_future_never_polled_does_nothing",
+        "60 of `quota`",
     ),
-    (Flaw::PeeksByTaking, "policies::peeking_changes_nothing"),
+    (
+        Flaw::PeeksByTaking,
+        "policies::peeking_changes_nothing",
+        "what stands",
+    ),
     (
         Flaw::StartsAnewOnReload,
         "policies::another_policy_keeps_unchanged_counters",
+        "0 of `month`",
     ),
     (
         Flaw::StartsAnewOnReload,
         "policies::reservations_outlive_a_policy",
+        "Unknown",
     ),
-    (Flaw::JoinsValues, "subjects::hostile_values_are_apart"),
+    (
+        Flaw::JoinsValues,
+        "subjects::hostile_values_are_apart",
+        "is counted as another",
+    ),
 ];

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use tallygate_core::{Amounts, Decision, Metric, Shape};
-use tallygate_store::{MemoryOptions, MemoryStore, Reserve, Settlement, Store, StoreStats};
+use tallygate_store::{
+    MemoryOptions, MemoryStore, Reserve, Settlement, Store, StoreError, StoreStats,
+};
 
 const ALICE: &[(&str, &str)] = &[("user", "alice")];
 
@@ -155,9 +157,15 @@ fn callers_that_leave_at_any_moment_strand_nothing() {
 }
 
 fn hold_a_moment(store: &MemoryStore, demand: Amounts) {
-    if let Decision::Admit(admission) = store.try_reserve(&ask(ALICE, demand)).unwrap() {
-        std::thread::yield_now();
-        store.cancel_now(admission.id).unwrap();
+    let decision = store.try_reserve(&ask(ALICE, demand));
+    std::thread::yield_now();
+    give_back(store, decision);
+}
+
+fn give_back(store: &MemoryStore, decision: Result<Decision, StoreError>) {
+    if let Ok(Decision::Admit(admission)) = decision {
+        let receipt = store.cancel_now(admission.id);
+        assert!(receipt.is_ok(), "what was admitted can be cancelled");
     }
 }
 
@@ -165,14 +173,9 @@ fn hold_a_moment(store: &MemoryStore, demand: Amounts) {
 fn leave_after(store: &MemoryStore, demand: Amounts, polls: u64) {
     let mut future = store.reserve(waiting(demand));
     for _ in 0..polls {
-        let polled = block_on(poll_fn(|context| {
-            Poll::Ready(future.as_mut().poll(context))
-        }));
-        if let Poll::Ready(answer) = polled {
-            if let Decision::Admit(admission) = answer.unwrap() {
-                store.cancel_now(admission.id).unwrap();
-            }
-            return;
+        let once = poll_fn(|context| Poll::Ready(future.as_mut().poll(context)));
+        if let Poll::Ready(decision) = block_on(once) {
+            return give_back(store, decision);
         }
         std::thread::yield_now();
     }
