@@ -59,3 +59,34 @@ async fn twenty_callers_of_220_tokens_stay_within_1000_a_minute() {
         }
     }
 }
+
+/// Shapes in which nothing refills within the seconds that the test takes.
+const SHAPES: [&str; 2] = ["every: month", "every: 8000h, shape: sliding"];
+
+#[tokio::test]
+async fn two_hundred_callers_without_max_tokens_use_the_limit_and_no_more() {
+    for shape in SHAPES {
+        let limits = format!(
+            "limits: [{{ name: all, tokens: 100_000, {shape} }}]\nwaiting: {{ max_wait: 3s }}"
+        );
+        let world = World::new(&limits).await;
+        let prompt = "word ".repeat(321);
+        let call =
+            |number: usize| ApiCall::chat("gpt-4o", &format!("{number:>4} {prompt}")).output(200);
+        let replies = all(&world, (0..200).map(call)).await;
+        world.settled().await;
+        let served = world.mock.books().totals();
+        assert!(
+            served.tokens() <= 100_000,
+            "{shape}: {} is over",
+            served.tokens()
+        );
+        assert!(
+            served.tokens() >= 90_000,
+            "{shape}: {} is less than could be used",
+            served.tokens()
+        );
+        assert_eq!(admitted(&replies) as u64, served.served);
+        assert_eq!(world.standings(&[]).await[0].debt, 0);
+    }
+}
