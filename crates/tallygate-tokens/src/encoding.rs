@@ -69,7 +69,7 @@ const CL100K: &str = "cl100k_base";
 
 /// Model families by the beginning of their names; the first that fits decides.
 /// Sources: OpenAI's tiktoken registry; the vendors' published tokenizers.
-const FAMILIES: [(&str, &str); 64] = [
+const FAMILIES: [(&str, &str); 65] = [
     ("gpt-oss", "o200k_harmony"),
     ("gpt-4o", O200K),
     ("gpt-4.1", O200K),
@@ -89,7 +89,8 @@ const FAMILIES: [(&str, &str); 64] = [
     ("o1", O200K),
     ("o3", O200K),
     ("o4", O200K),
-    ("text-embedding", CL100K),
+    ("text-embedding-3", CL100K),
+    ("text-embedding-ada", CL100K),
     ("davinci-002", CL100K),
     ("babbage-002", CL100K),
     ("text-davinci-002", "p50k_base"),

@@ -1,16 +1,30 @@
 //! Reading model names: prefixes, dates and version numbers as providers and gateways write them.
 
 /// A model's own name in lower case: without a router's path (`openai/…`, `models/…`), a cloud's
-/// prefix (`us.anthropic.…`) or the mark of a fine-tuned model (`ft:…`).
+/// prefix (`us.anthropic.…`, `meta.…`) or the mark of a fine-tuned model (`ft:…`).
 pub(crate) fn bare(model: &str) -> String {
     let tail = model.rsplit('/').next().unwrap_or(model);
     let tail = tail.strip_prefix("ft:").unwrap_or(tail);
-    let mut name = tail.to_ascii_lowercase();
-    if let Some(at) = name.find("anthropic.") {
-        name.drain(..at + "anthropic.".len());
+    let name = tail.to_ascii_lowercase();
+    for vendor in VENDORS {
+        if let Some((region, own)) = name.split_once(vendor)
+            && (region.is_empty() || region.ends_with('.'))
+        {
+            return own.to_owned();
+        }
     }
     name
 }
+
+/// How Bedrock names the makers of its models, after a region or alone.
+const VENDORS: [&str; 6] = [
+    "anthropic.",
+    "meta.",
+    "mistral.",
+    "openai.",
+    "deepseek.",
+    "qwen.",
+];
 
 /// The value of the first entry whose key begins `name`.
 pub(crate) fn by_prefix<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
@@ -70,6 +84,11 @@ mod tests {
             ("ft:gpt-4o-mini:acme::abc", "gpt-4o-mini:acme::abc"),
             ("eu.anthropic.claude-3-haiku", "claude-3-haiku"),
             ("models/gemini-2.5-pro", "gemini-2.5-pro"),
+            (
+                "us.meta.llama3-1-8b-instruct-v1:0",
+                "llama3-1-8b-instruct-v1:0",
+            ),
+            ("openai.gpt-oss-120b-1:0", "gpt-oss-120b-1:0"),
         ] {
             assert_eq!(bare(model), expected);
         }
