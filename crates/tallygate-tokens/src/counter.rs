@@ -9,7 +9,7 @@ use crate::encoding::{Encoding, encoding_of};
 use crate::memory::Memory;
 use crate::output::per_mille_of;
 use crate::plan::Group;
-use crate::tokenizer::{self, Tokenizer};
+use crate::tokenizer::Tokenizer;
 
 /// Counts texts and requests. Cheap to share (`Arc<Counter>`); vocabularies are loaded when they
 /// are first needed, which takes up to a tenth of a second each.
@@ -40,7 +40,7 @@ impl Counter {
     /// The tokens of a plain text.
     pub fn text(&self, model: &str, text: &str) -> Count {
         let encoding = encoding_of(model);
-        let tokens = tokenizer::of(encoding.name).count(text);
+        let tokens = encoding.tokenizer().count(text);
         Count {
             tokens: scaled(encoding, tokens),
             method: encoding.method,
@@ -53,14 +53,14 @@ impl Counter {
         let encoding = encoding_of(model);
         let unscaled = u128::from(limit) * 1_000 / u128::from(encoding.scale_per_mille.max(1));
         let unscaled = u64::try_from(unscaled).unwrap_or(u64::MAX);
-        let tokens = tokenizer::of(encoding.name).count_upto(text, unscaled)?;
+        let tokens = encoding.tokenizer().count_upto(text, unscaled)?;
         Some(scaled(encoding, tokens))
     }
 
     /// The input tokens of a request, framing included.
     pub fn input(&self, call: &Call) -> Count {
         let encoding = encoding_of(call.model());
-        let tokenizer = tokenizer::of(encoding.name);
+        let tokenizer = encoding.tokenizer();
         let plan = call.plan();
         let groups = plan.groups.iter().map(|group| {
             self.memory
@@ -77,7 +77,7 @@ impl Counter {
     /// admits and `remaining < lower` denies without a count.
     pub fn bounds(&self, call: &Call) -> (u64, u64) {
         let encoding = encoding_of(call.model());
-        let tokenizer = tokenizer::of(encoding.name);
+        let tokenizer = encoding.tokenizer();
         let plan = call.plan();
         let texts = plan.groups.iter().flat_map(|group| &group.texts);
         let (low, high) = texts
@@ -99,7 +99,7 @@ impl Counter {
     pub fn output_of_body(&self, endpoint: Endpoint, model: &str, body: &[u8]) -> Option<u64> {
         let encoding = encoding_of(model);
         let texts = answer::texts(endpoint, body)?;
-        let tokens = count_group(tokenizer::of(encoding.name), &texts);
+        let tokens = count_group(encoding.tokenizer(), &texts);
         Some(scaled(encoding, tokens))
     }
 }

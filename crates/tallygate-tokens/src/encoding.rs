@@ -2,6 +2,7 @@
 
 use crate::dialect::Method;
 use crate::model;
+use crate::tokenizer::{self, Tokenizer};
 
 /// How the text of a model is counted: a tokenizer, and a factor where it is not the model's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,6 +13,24 @@ pub struct Encoding {
     pub method: Method,
     /// Tokens charged per thousand counted: 1000 for an exact encoding.
     pub scale_per_mille: u32,
+}
+
+impl Encoding {
+    /// The tokenizer, whose counts are still to be multiplied by `scale_per_mille`.
+    ///
+    /// A vocabulary is loaded at the first count, of an empty text too; that takes up to a tenth
+    /// of a second, so a server does it before it serves. Text beyond ASCII loads a second table
+    /// at its first count (about 20 ms).
+    ///
+    /// ```
+    /// let tokenizer = tallygate_tokens::encoding_of("gpt-4o").tokenizer();
+    /// assert_eq!(tokenizer.count("Hello world"), 2);
+    /// assert_eq!(tokenizer.count_upto("Hello world", 1), None);
+    /// assert_eq!(tokenizer.bounds("Hello world"), (2, 11));
+    /// ```
+    pub fn tokenizer(self) -> &'static dyn Tokenizer {
+        tokenizer::of(self.name)
+    }
 }
 
 /// The encoding of a model by its name, dated, fine-tuned (`ft:`), routed (`openai/…`) and cloud

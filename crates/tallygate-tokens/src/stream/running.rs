@@ -2,7 +2,7 @@
 
 use crate::encoding::{Encoding, encoding_of};
 use crate::output::per_mille_of;
-use crate::tokenizer::{self, split};
+use crate::tokenizer::split;
 
 /// A count of text that arrives in small deltas. Text is counted once, in blocks cut where a cut
 /// does not change the count; what is not counted yet is estimated.
@@ -62,7 +62,7 @@ impl Running {
             None if tail.len() >= MAX_TAIL => tail.len(),
             None => return,
         };
-        self.counted += tokenizer::of(self.encoding.name).count(&tail[..cut]);
+        self.counted += self.encoding.tokenizer().count(&tail[..cut]);
         tail.drain(..cut);
     }
 
@@ -75,7 +75,7 @@ impl Running {
 
     /// The tokens of all text, counted.
     pub(super) fn finish(&self) -> u64 {
-        let tokenizer = tokenizer::of(self.encoding.name);
+        let tokenizer = self.encoding.tokenizer();
         let tails = self.tails.iter().map(|(_, tail)| tokenizer.count(tail));
         self.scaled(self.counted + tails.sum::<u64>())
     }
