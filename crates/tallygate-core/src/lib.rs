@@ -32,7 +32,7 @@ pub use decision::{
 };
 pub use id::{ParseIdError, ReservationId};
 pub use ledger::{Ask, Bounds, Entry, ExtendError, Keys, Ledger, MAX_EXTENSIONS, Ticket, Used};
-pub use metric::{Amounts, MAX_AMOUNT, METRICS, Metric, MetricError, Metrics};
+pub use metric::{Amounts, MAX_AMOUNT, METRICS, Metric, MetricError, Metrics, Stated};
 pub use policy::{
     LimitInfo, MAX_REFILL, MAX_RULES, MAX_WINDOW, Pattern, Policy, PolicyError, Rule,
 };

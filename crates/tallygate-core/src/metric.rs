@@ -179,3 +179,44 @@ impl Amounts {
             .filter(|(_, amount)| *amount > 0)
     }
 }
+
+/// Amounts of some metrics; the others are not spoken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stated([Option<u64>; METRICS]);
+
+impl Stated {
+    /// Input and output tokens and their sum.
+    #[must_use]
+    pub fn tokens(input: u64, output: u64) -> Self {
+        let mut stated = Self::default();
+        stated.set(Metric::INPUT_TOKENS, input);
+        stated.set(Metric::OUTPUT_TOKENS, output);
+        stated.set(Metric::TOKENS, input.saturating_add(output));
+        stated
+    }
+
+    /// States the amount of one metric, at most [`MAX_AMOUNT`].
+    pub fn set(&mut self, metric: Metric, amount: u64) {
+        if let Some(slot) = self.0.get_mut(metric.index()) {
+            *slot = Some(amount.min(MAX_AMOUNT));
+        }
+    }
+
+    /// What is stated of one metric.
+    #[must_use]
+    pub fn get(&self, metric: Metric) -> Option<u64> {
+        self.0.get(metric.index()).copied().flatten()
+    }
+
+    /// These amounts, with those of `others` for the metrics that are not spoken of.
+    #[must_use]
+    pub fn or(&self, others: &Amounts) -> Amounts {
+        let mut amounts = *others;
+        for metric in Metric::all() {
+            if let Some(amount) = self.get(metric) {
+                amounts.set(metric, amount);
+            }
+        }
+        amounts
+    }
+}

@@ -121,6 +121,7 @@ impl MemoryStore {
     pub fn settle_now(&self, id: ReservationId, usage: Settlement) -> Result<Receipt, SettleError> {
         let used = match usage {
             Settlement::Exact(amounts) => Used::Exactly(amounts),
+            Settlement::Stated(stated) => Used::Stated(stated),
             Settlement::AtLeast(amounts) => Used::AtLeast(amounts),
         };
         let settle = |books: &mut Books, now| books.ledger.settle(id, used, now);

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{
-    Amounts, Decision, Extended, FullError, Policy, Receipt, ReservationId, Standing, Time,
+    Amounts, Decision, Extended, FullError, Policy, Receipt, ReservationId, Standing, Stated, Time,
 };
 
 /// A future on the heap.
@@ -25,12 +25,13 @@ pub struct Reserve<'a> {
     pub idempotency_key: Option<&'a str>,
 }
 
-/// What a call really used. Metrics that the answer does not change (requests, the user's own) are to be
-/// named as they were reserved: what is not named was not used. Concurrency is freed whatever is said here.
+/// What a call really used. Concurrency is freed whatever is said here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
-    /// Exactly this.
+    /// Exactly this, of every metric.
     Exact(Amounts),
+    /// Exactly this of the metrics that are stated; of the others, what was held.
+    Stated(Stated),
     /// At least this: nothing held is returned, and what is above the hold is charged.
     AtLeast(Amounts),
 }

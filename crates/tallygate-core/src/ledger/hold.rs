@@ -6,7 +6,7 @@ use crate::account::Key;
 use crate::counter::{Held, Moment};
 use crate::decision::{Decision, EndError, Extended, FullError, Outcome, Receipt};
 use crate::id::ReservationId;
-use crate::metric::{Amounts, Metric};
+use crate::metric::{Amounts, Metric, Stated};
 use crate::num;
 use crate::time::{Span, Time};
 use siphasher::sip::SipHasher13;
@@ -21,6 +21,8 @@ pub const MAX_EXTENSIONS: usize = 256;
 pub enum Used {
     /// Exactly this.
     Exactly(Amounts),
+    /// Exactly this of the metrics that are stated; of the others, what was held.
+    Stated(Stated),
     /// At least this: nothing held is returned, and what is above the hold is charged.
     AtLeast(Amounts),
 }
@@ -171,6 +173,14 @@ impl Ledger {
         if let Some(at) = self.find(id) {
             self.end(at, Outcome::Cancelled, Used::Exactly(Amounts::ZERO));
             self.serve_agenda();
+        }
+    }
+
+    /// The use with every metric spoken of.
+    fn completed(&self, at: usize, used: Used) -> Used {
+        match (used, self.holds.get(at)) {
+            (Used::Stated(stated), Some(hold)) => Used::Exactly(stated.or(&hold.total())),
+            _ => used,
         }
     }
 
@@ -363,6 +373,7 @@ fn charges(hold: &Hold, metric: Metric, used: Used) -> impl Iterator<Item = (Mom
     let kept = keeps(hold, metric, used);
     let truth = match used {
         Used::Exactly(amounts) | Used::AtLeast(amounts) => amounts.get(metric),
+        Used::Stated(stated) => stated.get(metric).unwrap_or(0),
     };
     hold.parts()
         .enumerate()
@@ -380,7 +391,7 @@ fn charges(hold: &Hold, metric: Metric, used: Used) -> impl Iterator<Item = (Mom
 /// Whether the held amounts of a metric stand as they are.
 fn keeps(hold: &Hold, metric: Metric, used: Used) -> bool {
     match used {
-        Used::Exactly(_) => false,
+        Used::Exactly(_) | Used::Stated(_) => false,
         Used::AtLeast(amounts) => amounts.get(metric) <= hold.total().get(metric),
     }
 }
@@ -389,6 +400,7 @@ fn receipt_of(hold: &Hold, outcome: Outcome, used: Used) -> Receipt {
     let held = hold.total();
     let charged = match used {
         Used::Exactly(amounts) => amounts,
+        Used::Stated(stated) => stated.or(&held),
         Used::AtLeast(amounts) => amounts.zip(&held, u64::max),
     };
     let charged = charged.with(Metric::CONCURRENCY, 0);

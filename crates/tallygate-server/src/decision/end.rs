@@ -2,12 +2,12 @@
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tallygate_core::{Amounts, Extended, Metric, Receipt, ReservationId};
+use tallygate_core::{Amounts, Extended, Receipt, ReservationId, Stated};
 use tallygate_store::{SettleError, Settlement};
 use tallygate_tokens::{Dialect, Usage, usage_of_value};
 
 use super::fields::{FieldError, Fields};
-use super::reserve::amounts;
+use super::reserve::stated;
 use super::sizing::Form;
 use super::{Question, told};
 use crate::pipeline::Refusal;
@@ -33,8 +33,8 @@ impl Question<'_> {
         let exact = fields.flag("exact")?.unwrap_or(true);
         fields.end()?;
         let usage = match exact {
-            true => Settlement::Exact(used),
-            false => Settlement::AtLeast(used),
+            true => Settlement::Stated(used),
+            false => Settlement::AtLeast(used.or(&Amounts::ZERO)),
         };
         Ok(self.ended(self.pipeline.store().settle(id, usage).await)?)
     }
@@ -61,7 +61,7 @@ impl Question<'_> {
         let metrics = self.caller.config().metrics();
         let demand = fields
             .object("demand")?
-            .map(|demand| amounts(demand, metrics, Amounts::ZERO))
+            .map(|demand| stated(demand, metrics).map(|more| more.or(&Amounts::ZERO)))
             .transpose()?;
         if ttl.is_none() && demand.is_none() {
             return Err(fields.missing("ttl_ms").into());
@@ -109,7 +109,7 @@ impl Question<'_> {
     }
 
     /// What was used: `usage`, or what the provider's `response` says.
-    fn used(&self, fields: &mut Fields<'_>) -> Result<Amounts, FieldError> {
+    fn used(&self, fields: &mut Fields<'_>) -> Result<Stated, FieldError> {
         let dialect = Form::dialect(fields)?;
         match (fields.object("usage")?, fields.raw("response")) {
             (Some(_), Some(_)) => Err(fields.wrong("response", "left out beside `usage`")),
@@ -117,21 +117,17 @@ impl Question<'_> {
                 for detail in DETAILS {
                     usage.amount(detail)?;
                 }
-                amounts(usage, self.caller.config().metrics(), one_request())
+                stated(usage, self.caller.config().metrics())
             }
             (None, Some(response)) => {
                 let usage = usage_of(response, dialect)?;
                 let usage = usage
                     .ok_or_else(|| fields.wrong("response", "an answer that tells its usage"))?;
-                Ok(one_request().with_tokens(usage.input_tokens, usage.output_tokens))
+                Ok(Stated::tokens(usage.input_tokens, usage.output_tokens))
             }
             (None, None) => Err(fields.missing("usage")),
         }
     }
-}
-
-fn one_request() -> Amounts {
-    Amounts::ZERO.with(Metric::REQUESTS, 1)
 }
 
 fn reservation(fields: &mut Fields<'_>) -> Result<ReservationId, FieldError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tallygate_core::{Admission, Amounts, Decision, Metric, Metrics, Replay};
+use tallygate_core::{Admission, Amounts, Decision, Metric, Metrics, Replay, Stated};
 use tallygate_tokens::Endpoint;
 
 use super::fields::{FieldError, Fields};
@@ -155,17 +155,13 @@ fn call_amounts(demand: Fields<'_>, metrics: &Metrics) -> Result<Amounts, FieldE
     let one = Amounts::ZERO
         .with(Metric::REQUESTS, 1)
         .with(Metric::CONCURRENCY, 1);
-    amounts(demand, metrics, one)
+    Ok(stated(demand, metrics)?.or(&one))
 }
 
-/// Amounts by the names of their metrics, over those of `base`. `tokens` is the sum of input and output unless it is
-/// given alone.
-pub(super) fn amounts(
-    mut fields: Fields<'_>,
-    metrics: &Metrics,
-    base: Amounts,
-) -> Result<Amounts, FieldError> {
-    let mut read = base;
+/// Amounts by the names of their metrics. `tokens` is the sum of input and output unless it is given alone; of input and
+/// output the one that is left out beside the other is zero.
+pub(super) fn stated(mut fields: Fields<'_>, metrics: &Metrics) -> Result<Stated, FieldError> {
+    let mut read = Stated::default();
     let mut tokens = None;
     for (metric, name) in metrics.iter() {
         match fields.amount(name)? {
@@ -178,14 +174,20 @@ pub(super) fn amounts(
         read.get(Metric::INPUT_TOKENS),
         read.get(Metric::OUTPUT_TOKENS),
     );
-    let sum = input.saturating_add(output);
+    let sum = input.unwrap_or(0).saturating_add(output.unwrap_or(0));
     if tokens.is_some_and(|tokens| sum > 0 && tokens != sum) {
         return Err(fields.wrong(
             "tokens",
             "the sum of input_tokens and output_tokens, or left out",
         ));
     }
-    read.set(Metric::TOKENS, tokens.unwrap_or(sum));
+    if input.or(output).is_some() {
+        read.set(Metric::INPUT_TOKENS, input.unwrap_or(0));
+        read.set(Metric::OUTPUT_TOKENS, output.unwrap_or(0));
+    }
+    if input.or(output).or(tokens).is_some() {
+        read.set(Metric::TOKENS, tokens.unwrap_or(sum));
+    }
     fields.end()?;
     Ok(read)
 }

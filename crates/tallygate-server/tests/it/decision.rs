@@ -395,3 +395,20 @@ async fn a_bound_key_speaks_for_itself_alone() {
     let calls = bound.keyed("example");
     assert_eq!(ask(&calls, "reserve", json!({ "demand": {} })).await.0, 403);
 }
+
+/// A settlement that names the tokens only says nothing of what else was reserved.
+#[tokio::test]
+async fn a_settlement_leaves_alone_the_metrics_it_does_not_name() {
+    let world = world().await;
+    let demand = json!({ "requests": 7, "input_tokens": 10, "output_tokens": 90 });
+    let body = json!({ "subject": { "user": "carol" }, "model": "gpt-4o", "demand": demand });
+    let (_, admitted) = ask(&world, "reserve", body).await;
+    let usage = json!({ "input_tokens": 10, "output_tokens": 20 });
+    let settle = json!({ "reservation": admitted["reservation"], "usage": usage });
+    let (status, settled) = ask(&world, "settle", settle).await;
+    assert_eq!(status, 200, "{settled}");
+    assert_eq!(settled["charged"]["requests"], 7);
+    assert_eq!(settled["charged"]["tokens"], 30);
+    assert_eq!(settled["returned"]["tokens"], 70);
+    assert!(settled["returned"].get("requests").is_none(), "{settled}");
+}
