@@ -20,16 +20,22 @@ pub(crate) struct Window {
 /// The window that `now` is in by a wall clock that is `lead` nanoseconds ahead.
 pub(crate) fn window_at(calendar: Calendar, timezone: &TimeZone, now: Time, lead: i64) -> Window {
     let by_wall = window_by(calendar, timezone, shifted(now, lead));
-    let back = lead.saturating_neg();
     Window {
-        start: shifted(by_wall.start, back),
-        end: shifted(by_wall.end, back),
-        lead,
-        ..by_wall
+        start: shifted(by_wall.start, lead.saturating_neg()),
+        ..by_wall.led(lead)
     }
 }
 
 impl Window {
+    /// The same window, begun when it did, ending by a wall clock that is `lead` nanoseconds ahead.
+    pub(crate) fn led(self, lead: i64) -> Self {
+        Self {
+            end: shifted(self.end, self.lead.saturating_sub(lead)),
+            lead,
+            ..self
+        }
+    }
+
     /// The end of the window that comes after this one.
     pub(crate) fn next_end(&self, calendar: Calendar, timezone: &TimeZone) -> Time {
         window_at(calendar, timezone, self.end, self.lead).end

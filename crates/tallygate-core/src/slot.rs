@@ -181,10 +181,6 @@ fn follow(before: Option<Window>, fresh: Window, now: Time) -> Window {
             start: fresh.start.max(now),
             ..fresh
         },
-        Some(before) => Window {
-            number: before.number,
-            start: before.start,
-            ..fresh
-        },
+        Some(before) => before.led(fresh.lead),
     }
 }

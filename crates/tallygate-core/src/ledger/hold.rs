@@ -176,14 +176,6 @@ impl Ledger {
         }
     }
 
-    /// The use with every metric spoken of.
-    fn completed(&self, at: usize, used: Used) -> Used {
-        match (used, self.holds.get(at)) {
-            (Used::Stated(stated), Some(hold)) => Used::Exactly(stated.or(&hold.total())),
-            _ => used,
-        }
-    }
-
     /// The open hold of this name.
     pub(crate) fn open_hold(&mut self, id: ReservationId) -> Option<&mut Hold> {
         self.holds.get_mut(self.find(id)?)
@@ -391,7 +383,8 @@ fn charges(hold: &Hold, metric: Metric, used: Used) -> impl Iterator<Item = (Mom
 /// Whether the held amounts of a metric stand as they are.
 fn keeps(hold: &Hold, metric: Metric, used: Used) -> bool {
     match used {
-        Used::Exactly(_) | Used::Stated(_) => false,
+        Used::Exactly(_) => false,
+        Used::Stated(stated) => stated.get(metric).is_none(),
         Used::AtLeast(amounts) => amounts.get(metric) <= hold.total().get(metric),
     }
 }
