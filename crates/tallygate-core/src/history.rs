@@ -10,44 +10,38 @@
 //! `min(reserved − used, burst − highest level since)`; for an overrun it is the excess less what the
 //! bucket, being full, let go by since.
 //!
-//! At most [`EPOCHS`] are kept. Past that the two neighbours with the closest infima become one, with
-//! the lower of the two; a refund inside it counts from its start, an overrun from its end. The level is a
-//! monotone, 1-Lipschitz function of the infima, so the counter then stands at most the gap that was
-//! closed below the exact account ([`History::slack`] adds the gaps up), and never above it.
-use crate::num;
-
-/// How many epochs are kept apart.
-pub(crate) const EPOCHS: usize = 16;
+//! The epoch of a reservation that has ended is never shifted apart from the one before, and becomes part of it: at
+//! once where there are few, else when there is no room for another.
+use crate::infima::Infima;
 
 /// The epochs of one bucket; empty when no reservation is open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct History {
     z: i128,
+    /// Beside each epoch its infimum.
     epochs: Vec<Epoch>,
-    open: u32,
-    slack: i128,
+    infima: Infima,
+    open: usize,
 }
 
 /// The stretch that begins with the charge of reservation `seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Epoch {
     seq: u64,
-    inf: i128,
+    is_open: bool,
 }
 
 impl History {
     /// Charges `cost` at `now` (both in units) to a bucket at `level`; answers the new level.
     /// `seq` begins an epoch: it is larger than any before.
     pub(crate) fn reserve(&mut self, seq: u64, cost: i128, now: i128, level: i128) -> i128 {
-        if self.epochs.is_empty() {
+        if self.open == 0 {
             self.z = level.max(now);
-            self.epochs.push(Epoch { seq: 0, inf: 0 });
+            self.begin(0, 0);
         }
         self.spend(cost, now);
-        let inf = self.z.saturating_sub(now);
-        self.epochs.push(Epoch { seq, inf });
+        self.begin(seq, self.z.saturating_sub(now));
         self.open = self.open.saturating_add(1);
-        self.compact();
         self.level()
     }
 
@@ -61,83 +55,69 @@ impl History {
     /// Ends reservation `seq`, `change` more (or less) than it held; answers the new level.
     pub(crate) fn settle(&mut self, seq: u64, change: i128, now: i128) -> Option<i128> {
         self.look(now)?;
-        let first = match change > 0 {
-            true => self.epochs.partition_point(|epoch| epoch.seq < seq),
-            false => self
-                .epochs
-                .partition_point(|epoch| epoch.seq <= seq)
-                .saturating_sub(1),
-        };
-        for epoch in self.epochs.iter_mut().skip(first) {
-            epoch.inf = epoch.inf.saturating_add(change);
-        }
+        let at = self
+            .epochs
+            .binary_search_by_key(&seq, |epoch| epoch.seq)
+            .ok()?;
+        self.infima.shift(at, change);
         self.z = self.z.saturating_add(change);
         let level = self.level();
-        self.close(seq);
+        self.close(at);
         Some(level)
-    }
-
-    /// How far below the exact account the level may stand, in units.
-    #[cfg(test)]
-    pub(crate) fn slack(&self) -> i128 {
-        self.slack
     }
 
     /// The same history with every candidate level passed through `scale`: a limit's amount was changed.
     pub(crate) fn rescale(&mut self, scale: impl Fn(i128) -> i128) {
-        for epoch in &mut self.epochs {
-            epoch.inf = scale(self.z.saturating_sub(epoch.inf)).saturating_neg();
-        }
+        let numbers = self.infima.numbers().into_iter();
+        let scaled = numbers.map(|inf| scale(self.z.saturating_sub(inf)).saturating_neg());
+        self.infima.replace(scaled.collect());
         self.z = 0;
     }
 
     /// Takes the instant into the newest epoch's infimum.
     fn look(&mut self, now: i128) -> Option<()> {
-        let x = self.z.saturating_sub(now);
-        let last = self.epochs.last_mut()?;
-        last.inf = last.inf.min(x);
+        self.epochs.last()?;
+        self.infima.lower_last(self.z.saturating_sub(now));
         Some(())
     }
 
     fn level(&self) -> i128 {
-        let inf = self.epochs.iter().map(|epoch| epoch.inf).min();
-        self.z.saturating_sub(inf.unwrap_or(0))
+        self.z.saturating_sub(self.infima.least().unwrap_or(0))
     }
 
-    fn close(&mut self, seq: u64) {
+    fn begin(&mut self, seq: u64, inf: i128) {
+        if self.infima.is_full() {
+            self.put_together();
+        }
+        self.epochs.push(Epoch { seq, is_open: true });
+        self.infima.push(inf);
+    }
+
+    fn close(&mut self, at: usize) {
         self.open = self.open.saturating_sub(1);
         if self.open == 0 {
             self.epochs.clear();
-            self.slack = 0;
-        } else if let Ok(at) = self.epochs.binary_search_by_key(&seq, |epoch| epoch.seq) {
-            self.merge(at);
+            self.infima.clear();
+        } else if self.infima.join(at) {
+            self.epochs.remove(at);
+        } else if let Some(epoch) = self.epochs.get_mut(at) {
+            epoch.is_open = false;
         }
     }
 
-    fn compact(&mut self) {
-        if self.epochs.len() <= EPOCHS {
-            return;
+    /// Makes each epoch of an ended reservation part of the one before.
+    fn put_together(&mut self) {
+        let mut numbers: Vec<i128> = Vec::with_capacity(self.infima.len());
+        for (epoch, inf) in self.epochs.iter().zip(self.infima.numbers()) {
+            match numbers.last_mut().filter(|_| !epoch.is_open) {
+                Some(before) => *before = inf.min(*before),
+                None => numbers.push(inf),
+            }
         }
-        let gap = |pair: &[Epoch]| match pair {
-            [a, b] => num::positive(a.inf.saturating_sub(b.inf).saturating_abs()),
-            _ => u128::MAX,
-        };
-        let closest = self
-            .epochs
-            .windows(2)
-            .enumerate()
-            .min_by_key(|(_, pair)| gap(pair));
-        if let Some((at, pair)) = closest {
-            self.slack = self.slack.saturating_add(num::signed(gap(pair)));
-            self.merge(at.saturating_add(1));
-        }
-    }
-
-    /// Makes epoch `at` part of the one before.
-    fn merge(&mut self, at: usize) {
-        let gone = self.epochs.remove(at);
-        if let Some(before) = at.checked_sub(1).and_then(|at| self.epochs.get_mut(at)) {
-            before.inf = before.inf.min(gone.inf);
-        }
+        self.epochs.retain(|epoch| epoch.is_open);
+        self.infima.replace(numbers);
     }
 }
+
+#[cfg(test)]
+mod tests;
