@@ -1,0 +1,22 @@
+//! The engine against an oracle, in virtual time.
+mod accounts;
+mod bounds;
+mod bytes;
+mod clock;
+mod corpus;
+mod deadlines;
+mod determinism;
+mod lines;
+mod op;
+mod oracle;
+mod reach;
+mod reload;
+mod repeats;
+mod retry;
+mod runner;
+mod saturation;
+mod script;
+mod scripts;
+mod setup;
+mod strategy;
+mod world;

@@ -1,0 +1,62 @@
+//! Behaviours, each a script named after it.
+use crate::script::{check, folder};
+
+macro_rules! scripts {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                check(stringify!($name));
+            }
+        )*
+
+        /// A script that no test runs shows nothing.
+        #[test]
+        fn every_script_is_run() {
+            let run = [$(stringify!($name)),*];
+            let entries = std::fs::read_dir(folder()).expect("the folder is there");
+            for entry in entries {
+                let name = entry.expect("it can be read").file_name();
+                let name = name.to_string_lossy().replace(".txt", "");
+                assert!(run.contains(&name.as_str()), "no test runs {name}.txt");
+            }
+        }
+    };
+}
+
+scripts! {
+    a_bucket_of_10000_is_refilled_by_100_a_second
+    a_changed_amount_keeps_what_was_used
+    a_denial_changes_nothing
+    a_doubled_wait_learns_of_the_first
+    a_large_request_is_not_overtaken
+    a_late_refund_to_a_full_bucket_gives_nothing
+    a_lease_of_no_time_ends_at_once
+    a_limit_lowered_under_a_need_says_never
+    a_minute_and_a_day_at_once
+    a_plain_spend_keeps_no_slot
+    a_quota_of_500
+    a_repeated_key_gets_the_first_reservation
+    a_rule_that_goes_lets_its_callers_in
+    a_shadow_limit_counts_and_admits
+    a_sliding_limit_holds_in_every_span
+    a_stepped_wall_clock_reopens_no_window
+    a_strict_bucket_holds_in_every_span
+    a_wait_without_hope_is_refused_at_once
+    amounts_are_kept_at_the_deadline_and_slots_freed
+    an_extension_is_part_of_its_reservation
+    another_users_limit_holds_nobody_up
+    idling_gives_no_more_than_the_burst
+    only_what_is_blocked_is_named
+    outstanding_reservations_are_seen
+    over_reservation_is_given_back
+    requests_and_tokens_each_block
+    retry_is_the_real_wait
+    settling_twice_charges_once
+    the_largest_that_could_is_named
+    token_denials_burn_no_requests
+    two_windows_of_one_metric_count_apart
+    use_above_the_balance_is_debt
+    use_above_the_hold_belongs_to_its_window
+    windows_of_the_calendar_turn_at_midnight
+}
