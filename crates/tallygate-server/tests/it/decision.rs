@@ -411,4 +411,7 @@ async fn a_settlement_leaves_alone_the_metrics_it_does_not_name() {
     assert_eq!(settled["charged"]["tokens"], 30);
     assert_eq!(settled["returned"]["tokens"], 70);
     assert!(settled["returned"].get("requests").is_none(), "{settled}");
+    let carol = [("user", "carol")];
+    assert_eq!(world.used(Metric::REQUESTS, &carol).await, 7);
+    assert_eq!(world.used(Metric::TOKENS, &carol).await, 30);
 }
