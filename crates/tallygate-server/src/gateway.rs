@@ -32,6 +32,7 @@ mod payload;
 mod pool;
 mod provider;
 mod reader;
+mod spelling;
 mod unreported;
 
 use clock::AnswerTimes;
@@ -65,6 +66,7 @@ pub(crate) async fn call(
     let caller = pipeline.identify(request.headers(), request.uri(), Role::Call)?;
     let (head, body) = request.into_parts();
     let max_wait = max_wait(&head.headers, caller.config().waiting().max_wait)?;
+    headers::check_encoding(&head.headers)?;
     laps.end(Stage::Identify);
     let bounds = IntakeBounds::of(caller.config().bounds());
     let body = collect(body, bounds).await.map_err(ApiError::from)?;
@@ -150,11 +152,15 @@ fn outgoing(
 
 /// Turns the head of a caller's request into that of one to `provider`.
 fn address(head: &mut Parts, provider: &Provider, reading: Reading, caller: &Caller) {
-    head.uri = provider.locate(&head.uri);
+    let keyed = !caller.config().keyring().is_empty(); // then credentials are keys to this gateway
+    head.uri = match keyed || provider.upstream().credential().is_some() {
+        true => provider.locate(&headers::without_key(&head.uri)),
+        false => provider.locate(&head.uri),
+    };
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    if !caller.config().keyring().is_empty() {
-        headers::drop_credentials(&mut head.headers); // they are keys to this gateway
+    if keyed {
+        headers::drop_credentials(&mut head.headers);
     }
     headers::to_provider(&mut head.headers, provider, reading);
 }

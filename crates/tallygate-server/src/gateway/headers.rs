@@ -1,12 +1,17 @@
 //! What changes in the headers on the way to a provider and back.
 
+use std::borrow::Cow;
+
+use http::Uri;
 use http::header::{
-    self, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue,
+    self, ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, HeaderMap,
+    HeaderName, HeaderValue,
 };
+use http::uri::PathAndQuery;
 
 use super::provider::Provider;
-use crate::identify::CREDENTIAL_HEADERS;
+use crate::identify::{CREDENTIAL_HEADERS, strip_key};
+use crate::wire::ApiError;
 
 /// Headers that speak of one connection and end with it (RFC 9110 §7.6.1).
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -19,6 +24,13 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+];
+
+/// Headers that make some providers take a request for one by another method: a call would pass for something else.
+const METHOD_OVERRIDES: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
 ];
 
 /// Every header of the gateway's own begins so, in requests and in answers.
@@ -38,6 +50,9 @@ pub(super) enum Reading {
 pub(super) fn to_provider(headers: &mut HeaderMap, provider: &Provider, reading: Reading) {
     drop_hop_by_hop(headers);
     drop_own(headers);
+    for name in &METHOD_OVERRIDES {
+        headers.remove(name);
+    }
     headers.remove(EXPECT);
     headers.insert(HOST, provider.host());
     if let Some((name, value)) = provider.upstream().credential() {
@@ -54,6 +69,31 @@ pub(super) fn to_provider(headers: &mut HeaderMap, provider: &Provider, reading:
 pub(super) fn drop_credentials(headers: &mut HeaderMap) {
     for name in &CREDENTIAL_HEADERS {
         headers.remove(name);
+    }
+}
+
+/// As [`drop_credentials`], for the `?key=…` that a key may come as.
+pub(super) fn without_key(uri: &Uri) -> Cow<'_, Uri> {
+    let asked = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    match strip_key(asked) {
+        Cow::Borrowed(_) => Cow::Borrowed(uri),
+        // What is left of a path and query is one.
+        Cow::Owned(stripped) => Uri::try_from(stripped).map_or(Cow::Borrowed(uri), Cow::Owned),
+    }
+}
+
+/// A body that is to be sized must be readable as it comes.
+///
+/// # Errors
+/// When it is compressed.
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    match headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+        true => Ok(()),
+        false => Err(ApiError::invalid(
+            "the request body must be sent uncompressed, without content-encoding",
+            None,
+        )),
     }
 }
 

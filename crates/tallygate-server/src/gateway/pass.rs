@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tallygate_core::{Amounts, Metric};
 use tallygate_store::Settlement;
@@ -21,6 +21,17 @@ use crate::observe::Door;
 use crate::pipeline::{Ending, Pipeline, Refusal, Terms, labels};
 use crate::wire::ApiError;
 
+/// The methods that are handed on. TRACE would have a provider repeat the key that was put in, CONNECT speaks of another host.
+const METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+];
+
 /// The value of the label `endpoint` for what has no size.
 const ENDPOINT: &str = "other";
 
@@ -34,6 +45,7 @@ pub(crate) async fn pass(
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let caller = pipeline.identify(request.headers(), request.uri(), Role::Call)?;
+    check_method(&request)?;
     let provider = caller
         .setup()
         .passing(dialect)
@@ -77,4 +89,14 @@ pub(crate) async fn pass(
         answer.map(|body| AnswerBody::passing(Passing::new(body, AnswerClock::new(times, sent))));
     finish_headers(pipeline, answer.headers_mut(), dialect, &admitted.admission);
     Ok(answer)
+}
+
+fn check_method<B>(request: &Request<B>) -> Result<(), ApiError> {
+    match METHODS.contains(request.method()) {
+        true => Ok(()),
+        false => Err(ApiError::Method {
+            path: request.uri().path().to_owned(),
+            allowed: "GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS",
+        }),
+    }
 }

@@ -3,6 +3,7 @@
 use http::{HeaderMap, Method, Request};
 use tallygate_tokens::{Dialect, Endpoint};
 
+use super::spelling;
 use crate::decision;
 use crate::pipeline::Asked;
 use crate::wire::Voice;
@@ -45,9 +46,22 @@ pub(crate) fn destination<B>(request: &Request<B>) -> Destination {
             path_model: model.map(Box::from),
         });
     }
-    match path.starts_with("/v1/") || path.starts_with("/v1beta/") {
-        true => Destination::Passing(dialect_of(path, request.headers())),
-        false => Destination::Unknown(dialect_of(path, request.headers())),
+    let dialect = dialect_of(path, request.headers());
+    let served = path.starts_with("/v1/") || path.starts_with("/v1beta/");
+    match served && !is_disguised(path) {
+        true => Destination::Passing(dialect),
+        false => Destination::Unknown(dialect),
+    }
+}
+
+/// Whether a provider might take `path` for that of a call which is sized here, or for something outside of what its base
+/// address names.
+fn is_disguised(path: &str) -> bool {
+    match spelling::lax(path) {
+        None => true,
+        Some(lax) => {
+            sized(path).is_none() && (sized(&lax).is_some() || sized(&lax.to_lowercase()).is_some())
+        }
     }
 }
 
@@ -74,7 +88,8 @@ fn gemini(path: &str) -> Option<(Endpoint, Option<&str>)> {
         "streamGenerateContent" => Endpoint::StreamGenerateContent,
         _ => return None,
     };
-    (!model.is_empty() && !model.contains('/')).then_some((endpoint, Some(model)))
+    let plain = !model.is_empty() && !model.contains(['/', '%', ';']);
+    plain.then_some((endpoint, Some(model)))
 }
 
 /// The dialect a caller speaks where the path alone does not say: Anthropic's SDKs always send their version.
@@ -151,6 +166,36 @@ mod tests {
             "Passing(Gemini)"
         );
         assert_eq!(to(Method::POST, "/tallygate/v1/reserve", None), "Decision");
+        for disguised in [
+            "/v1/chat/completions/",
+            "/v1//chat/completions",
+            "/v1/Chat/completions",
+            "/v1/%63hat/completions",
+            "/v1/files/../chat/completions",
+            "/v1/../../other/account",
+            "/v1/%2e%2e/admin",
+        ] {
+            assert_eq!(
+                to(Method::POST, disguised, None),
+                "Unknown(OpenAi)",
+                "{disguised}"
+            );
+        }
+        for disguised in [
+            "/v1beta/models/gemini-2.5-pr%6F:generateContent",
+            "/v1beta/models/gemini-2.5-pro%3AgenerateContent",
+            "/v1beta//models/gemini-2.5-pro:streamGenerateContent",
+        ] {
+            assert_eq!(
+                to(Method::POST, disguised, None),
+                "Unknown(Gemini)",
+                "{disguised}"
+            );
+        }
+        assert_eq!(
+            to(Method::GET, "/v1/models/ft%3Agpt-4o%3Aorg", None),
+            "Passing(OpenAi)"
+        );
         assert_eq!(to(Method::GET, "/", None), "Unknown(OpenAi)");
         assert_eq!(
             to(Method::GET, "/v2/x", Some("anthropic-version")),

@@ -1,6 +1,5 @@
 //! The way to a provider account: where its paths are, and the connections to it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,6 @@ use super::link::{Link, LinkBody, LinkError};
 use super::payload::Payload;
 use super::pool::Pool;
 use crate::config::Upstream;
-use crate::identify::strip_key;
 
 /// The way to one upstream: its address and the connections to it. Cheap to share.
 pub(crate) struct Provider {
@@ -84,17 +82,10 @@ impl Provider {
     /// The address that a caller's `uri` has at this upstream, in origin form.
     pub(crate) fn locate(&self, uri: &Uri) -> Uri {
         let asked = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let asked = match self.upstream.dialect() {
-            Dialect::Gemini => strip_key(asked),
-            Dialect::OpenAi | Dialect::Anthropic => Cow::Borrowed(asked),
-        };
-        if uri.authority().is_none()
-            && self.base.is_transparent()
-            && matches!(asked, Cow::Borrowed(_))
-        {
+        if uri.authority().is_none() && self.base.is_transparent() {
             return uri.clone();
         }
-        let rest = asked.strip_prefix(self.base.replaced).unwrap_or(&asked);
+        let rest = asked.strip_prefix(self.base.replaced).unwrap_or(asked);
         // Both halves were parsed as paths before, so that joined they are one.
         Uri::try_from(format!("{}{rest}", self.base.prefix)).unwrap_or_else(|_| uri.clone())
     }

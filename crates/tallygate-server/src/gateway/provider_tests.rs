@@ -40,12 +40,3 @@ fn paths_join_as_the_sdks_join_them() {
         generate
     );
 }
-
-#[test]
-fn a_callers_gemini_key_is_not_sent_on() {
-    let path = "/v1beta/models/m:streamGenerateContent";
-    let located = |query| located("gemini", "https://g.example", &format!("{path}{query}"));
-    assert_eq!(located("?alt=sse&key=abc"), format!("{path}?alt=sse"));
-    assert_eq!(located("?key=abc"), path);
-    assert_eq!(located("?alt=sse"), format!("{path}?alt=sse"));
-}

@@ -76,17 +76,17 @@ impl Pipeline {
     }
 }
 
-/// A model's name becomes a label's value, and each makes counters: it has the bound of every such value.
+/// A model's name becomes a label's value, and each makes counters: it has the bound of every such value. It is also shown
+/// in metrics, which people read at terminals.
 ///
 /// # Errors
-/// When it is longer.
+/// When it is longer, or has control characters.
 pub(crate) fn check_name(model: &str) -> Result<(), ApiError> {
-    match model.len() <= MAX_LABEL_VALUE {
-        true => Ok(()),
-        false => Err(ApiError::invalid(
-            "the model's name is longer than 256 bytes",
-            Some("model"),
-        )),
+    let refused = |why: &str| Err(ApiError::invalid(why, Some("model")));
+    match model.chars().any(char::is_control) {
+        _ if model.len() > MAX_LABEL_VALUE => refused("the model's name is longer than 256 bytes"),
+        true => refused("the model's name has control characters"),
+        false => Ok(()),
     }
 }
 

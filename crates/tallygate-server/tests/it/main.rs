@@ -7,6 +7,7 @@ mod calls;
 mod config;
 mod decision;
 mod drain;
+mod evasion;
 mod failures;
 mod golden;
 mod http;
