@@ -98,8 +98,9 @@ async fn a_day_ends_at_midnight_of_its_zone(harness: &dyn Harness) -> Verdict {
         let t = Trial::open(harness, tokens_by_user(100, day)).await?;
         let midnight = midnight_after(t.now(), &timezone)?;
         t.spend(ALICE, tokens(60)).await?;
+        let left = midnight.since(t.now()).into();
         let standing = t.standing(ALICE, "quota").await?;
-        t.about("the reset", standing.reset, midnight.since(t.now()).into())?;
+        t.about("the reset", standing.reset, left)?;
         let denial = t.deny(t.ask(ALICE, tokens(41))).await?;
         same(zone, denial.retry_at, midnight)?;
     }

@@ -1,7 +1,9 @@
 //! The conformance suite on the memory store, and on stores that it must find out.
 use crate::fronts::{Flaw, Fronts};
-use crate::support::{Memory, block_on};
-use tallygate_store::conformance::{Outcome, cases, run_all};
+use crate::support::{Memory, RealTime, block_on};
+use parking_lot::Mutex;
+use std::time::Duration;
+use tallygate_store::conformance::{Case, Failure, Outcome, cases, run_all};
 
 #[test]
 fn the_memory_store_conforms() {
@@ -191,3 +193,42 @@ const FLAWS: &[(Flaw, &str, &str)] = &[
         "is counted as another",
     ),
 ];
+
+/// The suite holds where time is real, too: allowing for the time that passes by itself. A machine that stalls
+/// in a case gets it again with longer seconds.
+#[test]
+fn the_suite_holds_on_a_real_clock() {
+    let cases = Mutex::new(cases().into_iter());
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                while let Some(case) = next(&cases) {
+                    if let Some(failure) = at_ever_longer_seconds(case) {
+                        failures.lock().push(format!("{}: {failure}", case.name));
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(failures.into_inner(), Vec::<String>::new());
+}
+
+fn next(cases: &Mutex<impl Iterator<Item = Case>>) -> Option<Case> {
+    cases.lock().next()
+}
+
+fn at_ever_longer_seconds(case: Case) -> Option<Failure> {
+    let mut last = None;
+    for millis in [40, 160, 640, 2560] {
+        let harness = RealTime(Duration::from_millis(millis));
+        match block_on(case.run(&harness)) {
+            Outcome::Failed(failure) => {
+                eprintln!("{} at {millis}ms: {failure}", case.name);
+                last = Some(failure);
+            }
+            _ => return None,
+        }
+    }
+    last
+}

@@ -69,6 +69,39 @@ impl Harness for Memory {
     }
 }
 
+/// Memory stores on the machine's clock, with a second of this length.
+pub(crate) struct RealTime(pub(crate) Duration);
+
+struct RealRig(Arc<MemoryStore>);
+
+impl Harness for RealTime {
+    fn open(&self, policy: Policy) -> BoxFuture<'_, Result<Box<dyn Rig>, String>> {
+        let memory = MemoryStore::new(&policy, MemoryOptions::default());
+        let rig: Box<dyn Rig> = Box::new(RealRig(memory));
+        Box::pin(std::future::ready(Ok(rig)))
+    }
+
+    fn second(&self) -> Duration {
+        self.0
+    }
+
+    fn together<'a>(&'a self, tasks: Vec<BoxFuture<'static, ()>>) -> BoxFuture<'a, ()> {
+        Box::pin(async move { on_threads(tasks) })
+    }
+}
+
+impl Rig for RealRig {
+    fn store(&self) -> Arc<dyn Store> {
+        self.0.clone()
+    }
+
+    fn pass(&self, length: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            std::thread::sleep(length); // tidy: sleeps because the clock under test is the machine's
+        })
+    }
+}
+
 /// Runs each task on a thread of its own, to its end.
 pub(crate) fn on_threads(tasks: Vec<BoxFuture<'static, ()>>) {
     std::thread::scope(|scope| {
