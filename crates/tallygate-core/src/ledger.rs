@@ -142,11 +142,14 @@ impl Ledger {
         Keys(self.active.iter().filter_map(key).collect())
     }
 
-    /// The number of an idempotency key of a subject: the same key of another subject is another number.
+    /// The number of an idempotency key of a subject, in whatever order its labels come: the same key of another
+    /// subject is another number.
     #[must_use]
     pub fn idempotency(&self, key: &str, subject: &[(&str, &str)]) -> u128 {
         let mut hasher = SipHasher13::new_with_keys(self.seed[1], self.seed[0]);
-        for (label, value) in subject {
+        let mut pairs: SmallVec<[(&str, &str); 8]> = subject.iter().copied().collect();
+        pairs.sort_unstable();
+        for (label, value) in pairs {
             hasher.write(label.as_bytes());
             hasher.write_u8(0xFF);
             hasher.write(value.as_bytes());

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tallygate_core::{
     Amounts, Ask, Bounds, Decision, EndError, Entry, ExtendError, Extended, FullError, Ledger,
-    Policy, Receipt, Replay, ReservationId, Span, Standing, Ticket, Time, Used,
+    Policy, Receipt, ReservationId, Span, Standing, Ticket, Time, Used,
 };
 
 /// Counters in this process: nothing to install, nothing outlives it.
@@ -306,9 +306,7 @@ impl Shared {
 
     /// Takes back what was admitted for a caller that has left.
     fn give_back(&self, decision: &Decision) {
-        if let Decision::Admit(admission) = decision
-            && admission.replay == Replay::Fresh
-        {
+        if let Decision::Admit(admission) = decision {
             self.operate(|books, now| books.ledger.withdraw(admission.id, now));
         }
     }

@@ -84,7 +84,8 @@ pub trait Store: Send + Sync {
         subject: &'a [(&'a str, &'a str)],
     ) -> BoxFuture<'a, Result<Vec<Standing>, StoreError>>;
 
-    /// Puts another policy in force; counters of unchanged limits are untouched, waiters are asked again.
+    /// Puts another policy in force; counters of unchanged limits are untouched. Callers in line are asked
+    /// again; rules that are new need not bind them.
     ///
     /// # Errors
     /// When the store cannot be reached.

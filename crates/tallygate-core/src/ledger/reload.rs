@@ -13,7 +13,7 @@ use std::sync::Arc;
 impl Ledger {
     /// Puts another policy in force. Counters of rules that are written as before are untouched; where only amounts
     /// differ, what was taken stays taken; rules that have gone take their counters with them. Callers in line
-    /// are asked again under the new rules.
+    /// are asked again; rules that are new do not bind them.
     pub fn replace_policy(&mut self, policy: &Policy, now: Time) {
         let now = self.advance(now);
         let mut known: BTreeMap<String, u32> = BTreeMap::new();

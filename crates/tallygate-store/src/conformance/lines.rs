@@ -225,12 +225,14 @@ fn replace(t: &Trial<'_>, rules: impl Into<Vec<Rule>>) -> Verdict {
 async fn a_lowered_limit_answers(harness: &dyn Harness) -> Verdict {
     let t = Trial::open(harness, tokens_by_user(100, long())).await?;
     t.admit(t.ask(ALICE, tokens(100))).await?;
-    let waiting = t.queue(t.patient(ALICE, tokens(60)), 1).await?;
+    let mut small = t.queue(t.patient(ALICE, tokens(40)), 1).await?;
+    let large = t.queue(t.patient(ALICE, tokens(60)), 2).await?;
     replace(&t, tokens_by_user(50, long()))?;
-    match waiting.answer().await? {
-        Decision::Never(never) => same("the largest", never.largest, vec![(Metric::TOKENS, 50)]),
-        other => Err(fail(format!("never expected: {other:?}"))),
+    match large.answer().await? {
+        Decision::Never(never) => same("the largest", never.largest, vec![(Metric::TOKENS, 50)])?,
+        other => return Err(fail(format!("never expected: {other:?}"))),
     }
+    still_waits(&t, &mut small).await
 }
 
 async fn a_dropped_limit_wakes(harness: &dyn Harness) -> Verdict {

@@ -19,6 +19,7 @@ pub(super) const CASES: &[super::Case] = cases! { "once":
     a_raced_idempotency_key_reserves_once,
     a_denied_idempotency_key_is_free,
     callers_in_line_share_an_idempotency_key,
+    a_shared_reservation_outlives_its_first_caller,
     a_key_whose_caller_left_is_free,
     a_forged_id_is_unknown,
 };
@@ -272,12 +273,28 @@ async fn callers_in_line_share_an_idempotency_key(harness: &dyn Harness) -> Verd
     let held = t.admit(t.ask(ALICE, tokens(100))).await?;
     let ask = keyed(t.patient(ALICE, tokens(60)), "job");
     let first = t.queue(ask, 1).await?;
-    let second = t.queue(ask, 2).await?;
+    let _between = t.queue(t.patient(ALICE, tokens(80)), 2).await?;
+    let second = t.queue(ask, 3).await?;
     t.cancel(held.id).await?;
     let (first, second) = (first.admitted().await?, second.admitted().await?);
     same("the reservation", second.id, first.id)?;
     same("the second's", second.replay, Replay::Open)?;
     t.used(ALICE, "quota", 60).await
+}
+
+/// What the first caller left behind is the second one's, who was told of it.
+async fn a_shared_reservation_outlives_its_first_caller(harness: &dyn Harness) -> Verdict {
+    let t = Trial::open(harness, tokens_by_user(100, long())).await?;
+    let held = t.admit(t.ask(ALICE, tokens(100))).await?;
+    let ask = keyed(t.patient(ALICE, tokens(60)), "job");
+    let first = t.queue(ask, 1).await?;
+    let second = t.queue(ask, 2).await?;
+    t.cancel(held.id).await?;
+    let told = second.admitted().await?;
+    drop(first);
+    t.used(ALICE, "quota", 60).await?;
+    t.settle(told.id, tokens(40)).await?;
+    t.used(ALICE, "quota", 40).await
 }
 
 /// A caller that left before it was told has no reservation, and its retry is decided anew.

@@ -16,6 +16,7 @@ pub(super) const CASES: &[super::Case] = cases! { "shapes":
     a_bucket_keeps_its_burst_after_idling,
     a_strict_bucket_keeps_any_span,
     a_sliding_limit_keeps_any_span,
+    a_sliding_limit_forgets_nothing_early,
     a_fixed_limit_begins_anew_at_the_edge,
     a_day_ends_at_midnight_of_its_zone,
     concurrency_counts_calls_in_flight,
@@ -70,6 +71,21 @@ async fn a_sliding_limit_keeps_any_span(harness: &dyn Harness) -> Verdict {
     any_span(&records, window, 100)?;
     t.pass(window).await;
     t.spend(ALICE, tokens(100)).await.map(drop)
+}
+
+/// What came shortly after something else does not leave the window together with it.
+async fn a_sliding_limit_forgets_nothing_early(harness: &dyn Harness) -> Verdict {
+    let window = harness.second() * 8;
+    let t = Trial::open(harness, tokens_by_user(100, sliding(window))).await?;
+    let mut records = Vec::new();
+    take(&t, 40, &mut records).await?;
+    t.pass(window / 40).await;
+    take(&t, 40, &mut records).await?;
+    t.pass(window - window / 40).await;
+    for amount in [10, 90, 50] {
+        take(&t, amount, &mut records).await?;
+    }
+    any_span(&records, window, 100)
 }
 
 async fn a_fixed_limit_begins_anew_at_the_edge(harness: &dyn Harness) -> Verdict {

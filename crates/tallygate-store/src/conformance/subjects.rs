@@ -3,6 +3,7 @@ use super::Harness;
 use super::rules::{ALICE, BOB, Subject, long, rule, tokens, tokens_by_user};
 use super::trial::Trial;
 use super::verdict::{Verdict, ensure, same};
+use crate::store::Reserve;
 use tallygate_core::{Decision, Metric};
 
 pub(super) const CASES: &[super::Case] = cases! { "subjects":
@@ -156,7 +157,17 @@ async fn the_order_of_labels_means_nothing(harness: &dyn Harness) -> Verdict {
         t.used(subject, "quota", 10 * (at as u64 + 1)).await?;
     }
     let swapped: Subject<'_> = &[("tenant", "u"), ("user", "t")];
-    t.used(swapped, "quota", 0).await
+    t.used(swapped, "quota", 0).await?;
+    let keyed = |subject| Reserve {
+        idempotency_key: Some("job"),
+        ..t.ask(subject, tokens(10))
+    };
+    let first = t.admit(keyed(ways[0])).await?;
+    same(
+        "the reservation",
+        t.admit(keyed(ways[1])).await?.id,
+        first.id,
+    )
 }
 
 async fn a_missing_label_counts_as_empty(harness: &dyn Harness) -> Verdict {

@@ -16,6 +16,7 @@ pub(super) const CASES: &[super::Case] = cases! { "waits":
     a_fixed_limit_says_exactly_when,
     concurrency_says_exactly_when,
     several_limits_say_the_latest,
+    a_denial_names_those_who_block,
     a_wait_depends_on_the_demand,
     asking_again_moves_no_wait,
     what_can_never_fit_says_the_largest_that_can,
@@ -135,6 +136,22 @@ async fn several_limits_say_the_latest(harness: &dyn Harness) -> Verdict {
     let names: Vec<&str> = denial.blocked_by.iter().map(|by| &*by.limit.name).collect();
     same("the blockers", names, vec!["fast", "slow"])?;
     exact(&t, t.ask(ALICE, request(50))).await
+}
+
+/// A window that has turned since it was last looked at blocks nobody.
+async fn a_denial_names_those_who_block(harness: &dyn Harness) -> Verdict {
+    let brief = [(Metric::TOKENS, 10, fixed(Calendar::Second))];
+    let month = [(Metric::REQUESTS, 1, long())];
+    let rules = [
+        rule("month", &["user"], &month),
+        rule("second", &["user"], &brief),
+    ];
+    let t = Trial::open(harness, rules).await?;
+    t.spend(ALICE, request(10)).await?;
+    t.pass(Duration::from_secs(1)).await;
+    let denial = t.deny(t.ask(ALICE, request(10))).await?;
+    same("blockers", denial.blocked_by.len(), 1)?;
+    same("the blocker", &*denial.blocked_by[0].limit.name, "month")
 }
 
 /// A peer said `Retry-After: 60` whatever the wait.

@@ -2,7 +2,7 @@
 use crate::support::{ask, bucket, pass, policy, rule, tokens, virtual_store};
 use std::time::Duration;
 use tallygate_core::{Amounts, Calendar, Decision, Metric, Metrics, Policy, Shape};
-use tallygate_store::{MemoryStore, Settlement, Store};
+use tallygate_store::{MemoryStore, Reserve, Settlement, Store};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -49,6 +49,24 @@ fn counters_in_use_are_kept() {
     assert_eq!(store.peek_now(&subject)[1].used, 1);
     store.settle_now(held.id, Settlement::Exact(slot)).unwrap();
     assert_eq!(sweep_all(&store), 1);
+}
+
+/// A bucket that is full again under an open reservation can still be charged for it.
+#[test]
+fn counters_that_may_be_charged_later_are_kept() {
+    let store = virtual_store(&policy(&[(Metric::TOKENS, 100, bucket(HOUR))]));
+    let subject = [("user", "alice")];
+    let Ok(Decision::Admit(held)) = store.try_reserve(&Reserve {
+        ttl: HOUR * 10,
+        ..ask(&subject, tokens(10))
+    }) else {
+        panic!("the bucket is full");
+    };
+    pass(&store, HOUR);
+    assert_eq!(sweep_all(&store), 0);
+    let used = Settlement::Exact(tokens(300));
+    assert!(store.settle_now(held.id, used).is_ok());
+    assert_eq!(store.peek_now(&subject)[0].used, 200);
 }
 
 /// A small generator: the same seed, the same run.

@@ -123,11 +123,9 @@ fn a_waiter_is_never_woken_early() {
         "woken late by {:?} at p50, {:?} at most",
         late[25], late[49]
     );
-    assert!(
-        late[25] < Duration::from_secs(5),
-        "woken {:?} late",
-        late[25]
-    );
+    // Half the round in which the store's thread looks after things anyway.
+    let much = Duration::from_millis(125);
+    assert!(late[25] < much, "woken {:?} late", late[25]);
 }
 
 /// Futures polled a while, then dropped, while others settle and so answer them at any moment.
