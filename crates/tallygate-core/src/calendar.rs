@@ -55,17 +55,28 @@ fn window_by(calendar: Calendar, timezone: &TimeZone, wall: Time) -> Window {
 
 /// Seconds, minutes and hours: time zones shift them by parts of an hour only, and a clock change repeats no number.
 fn clock(length: i64, timezone: &TimeZone, wall: Time) -> Window {
-    let seconds = seconds(wall);
-    let stamp = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
-    let offset = i64::from(timezone.to_offset(stamp).seconds()).rem_euclid(3600);
-    let number = seconds.saturating_add(offset).div_euclid(length);
-    let start = number.saturating_mul(length).saturating_sub(offset);
+    let (number, start) = numbered(length, timezone, seconds(wall));
+    let end = start.saturating_add(length);
+    // Where a zone shifts by half an hour the hour may go on.
+    let end = match numbered(length, timezone, end) {
+        (next, start) if next <= number => start.saturating_add(length),
+        _ => end,
+    };
     Window {
         number,
         start: instant(start),
-        end: instant(start.saturating_add(length)),
+        end: instant(end),
         lead: 0,
     }
+}
+
+/// The number of the window of so many seconds that an instant is in, and its beginning.
+fn numbered(length: i64, timezone: &TimeZone, seconds: i64) -> (i64, i64) {
+    let stamp = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+    let offset = i64::from(timezone.to_offset(stamp).seconds()).rem_euclid(length);
+    let number = seconds.saturating_add(offset).div_euclid(length);
+    let start = number.saturating_mul(length).saturating_sub(offset);
+    (number, start)
 }
 
 /// Days, weeks and months begin at midnight of the time zone, which a clock change may move.
@@ -122,3 +133,6 @@ fn shifted(time: Time, lead: i64) -> Time {
 fn instant(seconds: i64) -> Time {
     Time::from_secs(num::saturate_u64(num::positive(i128::from(seconds))))
 }
+
+#[cfg(test)]
+mod tests;
