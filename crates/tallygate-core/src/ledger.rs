@@ -279,3 +279,6 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -375,3 +375,6 @@ impl Pattern {
         left.ends_with(&**last)
     }
 }
+
+#[cfg(test)]
+mod tests;

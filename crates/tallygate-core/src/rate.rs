@@ -248,3 +248,6 @@ fn gcd(a: u64, b: u64) -> u64 {
         Some(rest) => gcd(b, rest),
     }
 }
+
+#[cfg(test)]
+mod tests;

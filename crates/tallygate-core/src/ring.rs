@@ -79,3 +79,6 @@ impl Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ mod clock;
 mod corpus;
 mod deadlines;
 mod determinism;
+mod ids;
 mod lines;
 mod op;
 mod oracle;

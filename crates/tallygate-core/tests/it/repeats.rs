@@ -4,7 +4,7 @@ use crate::world::World;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(config(120))]
+    #![proptest_config(config(80))]
 
     /// Reserving under a key, settling, cancelling and extending, all again and again, and forged ids.
     #[test]

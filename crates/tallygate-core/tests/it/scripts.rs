@@ -45,6 +45,7 @@ scripts! {
     a_wait_without_hope_is_refused_at_once
     amounts_are_kept_at_the_deadline_and_slots_freed
     an_extension_is_part_of_its_reservation
+    an_hour_that_a_clock_change_splits_ends
     another_users_limit_holds_nobody_up
     idling_gives_no_more_than_the_burst
     only_what_is_blocked_is_named
@@ -58,5 +59,9 @@ scripts! {
     two_windows_of_one_metric_count_apart
     use_above_the_balance_is_debt
     use_above_the_hold_belongs_to_its_window
+    what_is_not_stated_is_kept
+    what_nobody_was_told_of_is_withdrawn
+    windows_are_counted_after_2038
     windows_of_the_calendar_turn_at_midnight
+    windows_of_the_zone
 }
