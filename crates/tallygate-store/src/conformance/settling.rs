@@ -5,7 +5,7 @@ use super::rules::{
 };
 use super::trial::Trial;
 use super::verdict::{Verdict, ensure, same};
-use tallygate_core::{Amounts, Calendar, Metric, Outcome, Shape};
+use tallygate_core::{Amounts, Calendar, Metric, Outcome, Shape, Stated};
 
 pub(super) const CASES: &[super::Case] = cases! { "settling":
     a_cancel_gives_all_back,
@@ -15,6 +15,7 @@ pub(super) const CASES: &[super::Case] = cases! { "settling":
     an_overrun_is_debt_until_repaid,
     an_overrun_counts_from_the_reservation,
     at_least_returns_nothing,
+    what_is_not_stated_stays_as_held,
     a_window_that_has_gone_is_not_refunded,
     a_sliding_window_is_refunded_where_it_was_charged,
     the_receipt_says_what_was_done,
@@ -150,6 +151,32 @@ async fn at_least_returns_nothing(harness: &dyn Harness) -> Verdict {
     let receipt = t.settle_at_least(more.id, tokens(25)).await?;
     same("charged", receipt.charged, tokens(25))?;
     t.used(ALICE, "quota", 35).await
+}
+
+async fn what_is_not_stated_stays_as_held(harness: &dyn Harness) -> Verdict {
+    let slots = (Metric::CONCURRENCY, 5, Shape::Concurrency);
+    let requests = rule(
+        "requests",
+        &["user"],
+        &[(Metric::REQUESTS, 10, long()), slots],
+    );
+    let quota = rule("quota", &["user"], &[(Metric::TOKENS, 100, long())]);
+    let t = Trial::open(harness, [requests, quota]).await?;
+    let mut stated = Stated::default();
+    stated.set(Metric::TOKENS, 25);
+    for turn in 1..=3 {
+        let held = t
+            .admit(t.ask(ALICE, request(30).with(Metric::CONCURRENCY, 1)))
+            .await?;
+        let receipt = t.settle_stated(held.id, stated).await?;
+        same("charged", receipt.charged, request(25))?;
+        same("returned", receipt.returned, flight(5))?;
+        t.used(ALICE, "quota", 25 * turn).await?;
+        t.used(ALICE, "requests", turn).await?;
+    }
+    let standings = t.store().peek(ALICE).await;
+    let in_flight = standings.map(|all| all[1].used);
+    same("calls in flight", in_flight, Ok(0))
 }
 
 async fn a_window_that_has_gone_is_not_refunded(harness: &dyn Harness) -> Verdict {

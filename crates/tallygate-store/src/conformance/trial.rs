@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{
     Admission, Amounts, Decision, Denial, Extended, Metrics, Never, Policy, Receipt, ReservationId,
-    Rule, Shape, Span, Standing, Time,
+    Rule, Shape, Span, Standing, Stated, Time,
 };
 
 /// One store under test.
@@ -216,6 +216,15 @@ impl<'h> Trial<'h> {
         used: Amounts,
     ) -> impl Future<Output = Result<Receipt, Stop>> + Send + '_ {
         self.end(self.store.settle(id, Settlement::Exact(used)))
+    }
+
+    #[track_caller]
+    pub(super) fn settle_stated(
+        &self,
+        id: ReservationId,
+        used: Stated,
+    ) -> impl Future<Output = Result<Receipt, Stop>> + Send + '_ {
+        self.end(self.store.settle(id, Settlement::Stated(used)))
     }
 
     #[track_caller]

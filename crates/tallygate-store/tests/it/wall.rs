@@ -123,9 +123,20 @@ fn a_step_back_opens_no_window_twice() {
         store.try_reserve(&ask(ALICE, tokens(11))),
         Ok(Decision::Deny(_))
     ));
+    let until = denied_until(&store);
     pass(&store, HOUR);
     assert_eq!(used(&store), 90);
-    pass(&store, HOUR);
+    assert_eq!(
+        denied_until(&store),
+        until,
+        "the wait was exact from the first"
+    );
+    pass(
+        &store,
+        Duration::from(until.since(store.now())) - Duration::from_nanos(1),
+    );
+    assert_eq!(used(&store), 90);
+    pass(&store, Duration::from_nanos(1));
     assert_eq!(used(&store), 0);
 }
 
