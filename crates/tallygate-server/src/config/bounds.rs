@@ -21,7 +21,8 @@ pub struct Bounds {
     /// `answer_time`: from the sending of a call to the head of its answer, which for an answer that is not streamed comes
     /// with all of it. Default 600 s.
     pub answer_time: Duration,
-    /// `idle_time`: silence of the upstream inside an answer before it counts as broken off. Default 300 s.
+    /// `idle_time`: silence of the upstream inside an answer before it counts as broken off, and how long a caller may take
+    /// nothing of what is written to it. Default 300 s.
     pub idle_time: Duration,
     /// `total_time`: from the request's end to the answer's end, waiting in line apart. Default 3600 s.
     pub total_time: Duration,

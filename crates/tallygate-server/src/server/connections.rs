@@ -54,7 +54,7 @@ pub(super) async fn serve<S: Service>(
         let Some((stream, slot)) = stream else {
             continue;
         };
-        let patience = Patience::new(bounds.header_time);
+        let patience = Patience::new(&bounds);
         let mut protocol = protocol.clone();
         protocol.timer(patience.clone());
         let transport = transport(stream, &patience);

@@ -1,8 +1,11 @@
-//! How long a connection may be silent, and how long a head may take to come.
+//! How long a connection may be silent, how long a head may take to come, and how long a client may leave an answer.
 //!
 //! hyper has one time for both: it runs from the end of an answer to the end of the next head. A connection that is kept
 //! open between calls would have to come within the few seconds that a slow head is granted. So the transport here notes
 //! when a head begins to come, and the timer looks at that.
+//!
+//! Nor does hyper have a time for a client that takes nothing of what is written to it. Such a client would hold its
+//! connection, and the provider's, for ever: nobody asks an answer whose bytes cannot go on how long it has been taking.
 
 use std::future::Future;
 use std::io;
@@ -15,6 +18,8 @@ use hyper::rt::{Sleep, Timer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::config::Bounds;
+
 /// How long a connection is kept open between two calls, and how long it may take to begin with the first. Longer than
 /// clients keep theirs, so that they do not send into a connection that is being closed.
 pub(super) const IDLE_TIME: Duration = Duration::from_secs(75);
@@ -24,6 +29,8 @@ pub(super) const IDLE_TIME: Duration = Duration::from_secs(75);
 #[derive(Clone)]
 pub(super) struct Patience {
     head_time: Duration,
+    /// How long a client may take nothing of what is written to it.
+    taking_time: Duration,
     watch: Arc<Mutex<Watch>>,
 }
 
@@ -36,10 +43,11 @@ struct Watch {
 }
 
 impl Patience {
-    /// For a new connection whose heads may take `head_time`.
-    pub(super) fn new(head_time: Duration) -> Self {
+    /// For a new connection.
+    pub(super) fn new(bounds: &Bounds) -> Self {
         Self {
-            head_time,
+            head_time: bounds.header_time,
+            taking_time: bounds.idle_time,
             watch: Arc::default(),
         }
     }
@@ -49,6 +57,8 @@ impl Patience {
         Watched {
             transport,
             watch: Arc::clone(&self.watch),
+            taking_time: self.taking_time,
+            untaken: None,
         }
     }
 }
@@ -98,10 +108,33 @@ impl Future for HeadDue {
     }
 }
 
-/// A transport that notes when something comes.
+/// A transport that notes when something comes, and gives up when nothing goes.
 pub(super) struct Watched<T> {
     transport: T,
     watch: Arc<Mutex<Watch>>,
+    taking_time: Duration,
+    /// Rings when the client has taken nothing for too long. There is one while something waits to go.
+    untaken: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl<T> Watched<T> {
+    /// What a write came to, unless the client lets it wait for too long.
+    fn taken(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.untaken = None;
+            return written;
+        }
+        let time = self.taking_time;
+        let untaken = self
+            .untaken
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+        ready!(untaken.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
@@ -125,7 +158,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.transport).poll_write(cx, bytes);
+        self.taken(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -145,6 +179,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.transport).poll_write_vectored(cx, pieces)
+        let written = Pin::new(&mut self.transport).poll_write_vectored(cx, pieces);
+        self.taken(written, cx)
     }
 }

@@ -7,7 +7,7 @@ use tallygate_core::Metric;
 use tallygate_sim::ApiCall;
 use tallygate_tokens::Endpoint;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::world::{LIMITS, World, within};
 
@@ -226,6 +226,27 @@ async fn an_idle_connection_outlives_the_time_for_a_head() {
         }
     }
     assert!(read_all(stream).await.contains("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_caller_that_takes_nothing_of_its_answer_is_given_up() {
+    let world = World::new(&format!("{LIMITS}\nbounds: {{ idle_time: 500ms }}")).await;
+    let addr = world.base.trim_start_matches("http://");
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(addr.parse().unwrap()).await.unwrap();
+    let body = r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}], "stream": true}"#;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n\
+         x-mock-output-tokens: 500000\r\nx-mock-chunk-tokens: 20\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut start = [0; 12];
+    within(stream.read_exact(&mut start)).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 200");
+    world.settled().await;
+    assert!(world.used(Metric::TOKENS, &[]).await < 500_000);
 }
 
 #[tokio::test]
