@@ -18,7 +18,7 @@ use crate::wire::{ApiError, millis, rfc3339};
 const DEFAULT_TTL: Duration = Duration::from_secs(600);
 
 /// The longest a reservation may stand unsettled.
-const MAX_TTL: Duration = Duration::from_secs(86_400);
+pub(super) const MAX_TTL: Duration = Duration::from_secs(86_400);
 
 /// The longest `idempotency_key`, in bytes.
 const MAX_KEY: usize = 256;

@@ -115,6 +115,9 @@ async fn extend_adds_to_the_hold_or_denies() {
     )
     .await;
     assert_eq!(status, 400);
+    let longest = |ttl: u64| json!({ "reservation": admitted["reservation"], "ttl_ms": ttl });
+    assert_eq!(ask(&world, "extend", longest(86_400_000)).await.0, 200);
+    assert_eq!(ask(&world, "extend", longest(86_400_001)).await.0, 400);
 }
 
 #[tokio::test]
