@@ -5,7 +5,7 @@ mod patch;
 
 pub use error::CallError;
 
-use crate::dialect::Endpoint;
+use crate::dialect::{Dialect, Endpoint};
 use crate::framing;
 use crate::json::Json;
 use crate::plan::Plan;
@@ -28,6 +28,7 @@ pub struct Call {
 struct Settings {
     streams: bool,
     usage_requested: bool,
+    background: bool,
     max_output: Option<u64>,
     choices: u64,
 }
@@ -36,8 +37,8 @@ impl Call {
     /// Reads a request body.
     ///
     /// `path_model` is the model named in the request's path (Gemini, Azure deployments). It is
-    /// used where the body names none; Gemini bodies never do. `null` stands for an absent field
-    /// everywhere.
+    /// used where the body names none; for Gemini it is the one that counts, whatever the body
+    /// says. `null` stands for an absent field everywhere.
     ///
     /// # Errors
     ///
@@ -53,7 +54,11 @@ impl Call {
         if !matches!(json, Json::Object(_)) {
             return Err(CallError::wrong("", "an object", &json));
         }
-        let model = read_model(path_model, &json)?;
+        refuse_repeated(&json)?;
+        let model = match path_model {
+            Some(model) if endpoint.dialect() == Dialect::Gemini => model.to_owned(),
+            _ => read_model(path_model, &json)?,
+        };
         let plan = framing::plan(endpoint, &model, &json)?;
         let mut settings = read_settings(endpoint, &json)?;
         settings.choices = settings.choices.saturating_mul(plan.prompts);
@@ -81,8 +86,14 @@ impl Call {
         self.settings.streams
     }
 
+    /// Whether the provider goes on with the answer when its reader leaves (`background` of the
+    /// Responses API).
+    pub fn is_background(&self) -> bool {
+        self.settings.background
+    }
+
     /// The most output tokens a choice the caller allows, by whichever name the endpoint has for
-    /// it: `max_completion_tokens` or `max_tokens`, `max_output_tokens`,
+    /// it: the larger of `max_completion_tokens` and `max_tokens`, `max_output_tokens`,
     /// `generationConfig.maxOutputTokens`.
     pub fn max_output(&self) -> Option<u64> {
         self.settings.max_output
@@ -123,6 +134,19 @@ impl Call {
     }
 }
 
+/// Of a field that is given twice a reader may take either; the provider must not take the one
+/// that was not counted.
+fn refuse_repeated(json: &Json<'_>) -> Result<(), CallError> {
+    let mut names: Vec<&str> = json.entries().iter().map(|(name, _)| &**name).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(CallError::Repeated {
+            path: pair[0].to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
 fn read_model(path_model: Option<&str>, json: &Json<'_>) -> Result<String, CallError> {
     match (json.get("model"), path_model) {
         (Some(Json::String(model)), _) => Ok(model.clone().into_owned()),
@@ -135,7 +159,8 @@ fn read_model(path_model: Option<&str>, json: &Json<'_>) -> Result<String, CallE
 fn read_settings(endpoint: Endpoint, json: &Json<'_>) -> Result<Settings, CallError> {
     match endpoint {
         Endpoint::ChatCompletions => Ok(Settings {
-            max_output: number(json, "max_completion_tokens")?.or(number(json, "max_tokens")?),
+            // Which of the two a provider heeds is its own affair.
+            max_output: number(json, "max_completion_tokens")?.max(number(json, "max_tokens")?),
             choices: number(json, "n")?.unwrap_or(1),
             ..openai_stream(json)?
         }),
@@ -151,12 +176,14 @@ fn read_settings(endpoint: Endpoint, json: &Json<'_>) -> Result<Settings, CallEr
             max_output: number(json, "max_output_tokens")?,
             choices: 1,
             usage_requested: true,
+            background: flag(json, "background")?,
         }),
         Endpoint::Messages => Ok(Settings {
             streams: flag(json, "stream")?,
             max_output: number(json, "max_tokens")?,
             choices: 1,
             usage_requested: true,
+            background: false,
         }),
         Endpoint::GenerateContent | Endpoint::StreamGenerateContent => {
             gemini_settings(endpoint, json)
@@ -189,6 +216,7 @@ fn gemini_settings(endpoint: Endpoint, json: &Json<'_>) -> Result<Settings, Call
     let mut settings = Settings {
         streams: endpoint == Endpoint::StreamGenerateContent,
         usage_requested: true,
+        background: false,
         max_output: None,
         choices: 1,
     };

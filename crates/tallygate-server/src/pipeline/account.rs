@@ -52,6 +52,8 @@ pub(crate) struct AccountOf {
     pub(crate) size: Size,
     /// Whether its output is to be learnt.
     pub(crate) learning: Learning,
+    /// Whether the provider goes on with it when the caller leaves.
+    pub(crate) unattended: Unattended,
     /// What is still to be counted, should the provider not tell.
     pub(crate) uncounted: Option<Box<Uncounted>>,
 }
@@ -61,6 +63,15 @@ pub(crate) struct AccountOf {
 pub(crate) struct Uncounted {
     pub(crate) call: Call,
     pub(crate) policy: OutputPolicy,
+}
+
+/// What becomes of an answer that nobody reads any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unattended {
+    /// The provider stops.
+    Stops,
+    /// The provider goes on, and the caller may fetch it later.
+    GoesOn,
 }
 
 /// Whether calls of a model are learnt from.
@@ -242,14 +253,27 @@ impl Account {
     fn ending(&self, served: Served) -> Ending {
         let (input, output) = match served {
             Served::Reported(usage) => (usage.input_tokens, usage.output_tokens),
-            Served::Counted { input, output } => {
-                (input.unwrap_or_else(|| self.size().input.tokens), output)
-            }
+            Served::Counted { input, output } => self.passed(input, output),
             Served::Unknown => return self.kept(),
             Served::Refused => (0, 0),
             Served::Not => return Ending::Cancel,
         };
         Ending::Settle(Settlement::Exact(Amounts::call(input, output)))
+    }
+
+    /// What is charged for an answer of which `output` passed: that, or what was held for it if more may still come.
+    fn passed(&self, input: Option<u64>, output: u64) -> (u64, u64) {
+        match (input, self.of.unattended) {
+            (Some(input), Unattended::Stops) => (input, output),
+            (input, unattended) => {
+                let size = self.size();
+                let output = match unattended {
+                    Unattended::Stops => output,
+                    Unattended::GoesOn => output.max(size.output.tokens),
+                };
+                (input.unwrap_or(size.input.tokens), output)
+            }
+        }
     }
 
     /// All that is held stays charged, and more if the input alone was more. Of a hold that was only a bound, what

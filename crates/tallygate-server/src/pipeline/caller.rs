@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Uri};
 use tallygate_tokens::{Call, Endpoint, OutputClass, OutputEstimate, OutputPolicy};
 
-use super::account::{AccountOf, Learning, Uncounted};
+use super::account::{AccountOf, Learning, Unattended, Uncounted};
 use super::size::{Certainty, Size};
 use super::{Pipeline, Setup};
 use crate::config::Config;
@@ -37,6 +37,10 @@ impl Routed<'_> {
             OutputEstimate::Learned { .. } => Learning::On,
             _ => Learning::Off,
         };
+        let unattended = match call.is_background() {
+            true => Unattended::GoesOn,
+            false => Unattended::Stops,
+        };
         let uncounted = match size.certainty {
             Certainty::Counted => None,
             Certainty::Bounded => Some(Box::new(Uncounted {
@@ -51,6 +55,7 @@ impl Routed<'_> {
             upstream: Arc::clone(self.provider.upstream()),
             size,
             learning,
+            unattended,
             uncounted,
         }
     }

@@ -202,7 +202,9 @@ impl From<Never> for ApiError {
 impl From<CallError> for ApiError {
     fn from(error: CallError) -> Self {
         let field = match &error {
-            CallError::Missing { path } | CallError::WrongType { path, .. } => {
+            CallError::Missing { path }
+            | CallError::Repeated { path }
+            | CallError::WrongType { path, .. } => {
                 Some(path.clone()).filter(|path| !path.is_empty())
             }
             _ => None,

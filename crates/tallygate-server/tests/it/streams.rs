@@ -113,6 +113,23 @@ async fn a_caller_that_leaves_settles_at_what_passed_and_the_provider_is_told() 
 }
 
 #[tokio::test]
+async fn a_caller_that_leaves_what_goes_on_without_it_keeps_what_was_held() {
+    for background in [false, true] {
+        let world = World::new(LIMITS).await;
+        let call = ApiCall::new(Endpoint::Responses, "gpt-4o", "Hello world")
+            .with("background", background.into())
+            .max_tokens(100)
+            .streamed()
+            .header("x-mock-token-us", "2000");
+        let mut opened = within(world.client.open(&call)).await.unwrap();
+        within(opened.chunk()).await.unwrap().unwrap();
+        drop(opened);
+        let used = tokens(&world).await;
+        assert_eq!(used >= 100, background, "{used}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_outgrows_its_hold_runs_on_and_is_charged_in_full() {
     let world = World::new("limits: [{ name: all, tokens: 2_000, every: 8000h }]").await;
     let call = ApiCall::chat("gpt-4o", "Hello world")

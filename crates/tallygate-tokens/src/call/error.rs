@@ -22,6 +22,12 @@ pub enum CallError {
         /// The field's path, for example `messages`.
         path: String,
     },
+    /// A field is given more than once.
+    #[error("{path} is given more than once")]
+    Repeated {
+        /// The field's name.
+        path: String,
+    },
     /// A field is not of its documented type.
     #[error("{} must be {expected}, not {found}", place(path))]
     WrongType {
@@ -79,6 +85,7 @@ impl CallError {
                 expected,
                 found,
             },
+            Self::Repeated { path } => Self::Repeated { path: join(path) },
             malformed @ Self::Malformed { .. } => malformed,
         }
     }

@@ -268,3 +268,43 @@ fn nesting_is_bounded() {
     let body = format!(r#"{{"model":"m","messages":[],"x":{deep}}}"#);
     assert!(Call::parse(Endpoint::ChatCompletions, None, body.as_bytes()).is_ok());
 }
+
+#[test]
+fn of_two_bounds_the_larger_is_believed() {
+    let body =
+        json!({"model": "m", "messages": [], "max_tokens": 5_000, "max_completion_tokens": 1});
+    let call = parse(Endpoint::ChatCompletions, &body).expect("a call");
+    assert_eq!(call.max_output(), Some(5_000));
+}
+
+#[test]
+fn a_field_given_twice_is_refused_whichever_would_count() {
+    for body in [
+        r#"{"model": "cheap", "messages": [], "model": "dear"}"#,
+        r#"{"model": "m", "max_tokens": 9000, "messages": [], "max_tokens": null}"#,
+        r#"{"model": "m", "messages": [], "stream": true, "str\u0065am": false}"#,
+    ] {
+        let told = error(Endpoint::ChatCompletions, body);
+        assert!(told.ends_with("is given more than once"), "{told}");
+    }
+    // Inside a message or a schema names repeat as the caller likes.
+    let body = br#"{"model": "m", "messages": [], "metadata": {"a": 1, "a": 2}}"#;
+    assert!(Call::parse(Endpoint::ChatCompletions, None, body).is_ok());
+}
+
+#[test]
+fn gemini_calls_the_model_of_its_path() {
+    let body = br#"{"model": "cheap", "contents": []}"#;
+    let call = Call::parse(Endpoint::GenerateContent, Some("dear"), body).expect("a call");
+    assert_eq!(call.model(), "dear");
+    let call = Call::parse(Endpoint::GenerateContent, None, body).expect("a call");
+    assert_eq!(call.model(), "cheap");
+}
+
+#[test]
+fn only_responses_go_on_in_the_background() {
+    let body = json!({"model": "m", "input": "x", "messages": [], "background": true});
+    let is = |endpoint| parse(endpoint, &body).expect("a call").is_background();
+    assert!(is(Endpoint::Responses));
+    assert!(!is(Endpoint::ChatCompletions));
+}
