@@ -5,6 +5,10 @@
 //! something is given back to it; if another counter blocks it then, it moves to that line, to the place
 //! its arrival gives it, and the next one is asked. So a caller blocked by its own limit holds nobody up, and
 //! nobody who came later takes room on a counter whose line an earlier caller stands in.
+//!
+//! A caller that needs two contended counters could move between their lines for ever, each giving its room away
+//! while it stands in the other. One that has moved [`MOVES`] times therefore keeps its place while it stands in
+//! the next line too, if that makes the others wait no longer than an eighth of what it has waited itself.
 use super::judge::{Blocker, Claim, NEWCOMER, Verdict};
 use super::timers::Event;
 use super::{Ask, Keys, Ledger};
@@ -13,6 +17,7 @@ use crate::decision::{Decision, FullError, Replay};
 use crate::metric::Amounts;
 use crate::num;
 use crate::time::{Span, Time};
+use smallvec::SmallVec;
 use std::cmp::Reverse;
 
 /// A caller's place in line.
@@ -40,9 +45,19 @@ pub(crate) struct Waiter {
     ttl: Span,
     idempotency: Option<u128>,
     since: Time,
-    /// The counter in whose line it stands.
-    stands: (Key, usize),
+    /// The counters in whose lines it stands: one, or two once it has moved too often.
+    stands: Lines,
+    moves: u32,
 }
+
+/// The lines a caller stands in.
+type Lines = SmallVec<[(Key, usize); 2]>;
+
+/// How often a caller moves to another line before it may keep its place.
+const MOVES: u32 = 3;
+
+/// What a kept place may cost the others, as a part of what its caller has waited.
+const PATIENCE: u64 = 8;
 
 /// What a caller in line is told.
 pub(crate) type Answer = Result<Decision, FullError>;
@@ -61,9 +76,15 @@ impl Waiter {
         &mut self.keys
     }
 
+    /// Whether it may keep its place while it waits elsewhere until `instant`.
+    fn may_keep(&self, instant: Time, now: Time) -> bool {
+        let cost = instant.since(now).as_nanos().saturating_mul(PATIENCE);
+        self.moves > MOVES && cost <= now.since(self.since).as_nanos()
+    }
+
     /// Whether it stands in the line of a counter of this rule.
     pub(crate) fn stands_at(&self, slot: u32) -> bool {
-        self.stands.0.slot == slot
+        self.stands.iter().any(|(key, _)| key.slot == slot)
     }
 }
 
@@ -111,7 +132,7 @@ impl Ledger {
         let mut lines: Vec<(Key, usize)> = self
             .waiters
             .iter()
-            .map(|(_, waiter)| waiter.stands)
+            .flat_map(|(_, waiter)| waiter.stands.iter().copied())
             .collect();
         lines.sort_unstable();
         lines.dedup();
@@ -123,6 +144,8 @@ impl Ledger {
     pub(crate) fn rehome(&mut self, mut homeless: Vec<u32>) {
         homeless.sort_unstable_by_key(|at| self.order_of(*at));
         for at in homeless {
+            let left = self.unline(at);
+            left.into_iter().for_each(|line| self.put_on_agenda(line));
             match self.ask_again(at) {
                 Some(Hearing::Answer(answer)) => self.answer(at, answer),
                 Some(Hearing::Blocked(blockers)) => self.stand(at, &blockers),
@@ -231,13 +254,14 @@ impl Ledger {
         let Some((keys, demand, _)) = self.claim_of(at) else {
             return;
         };
-        self.unline(at);
+        let left = self.unline(at);
         let refusal = self.refuse(Claim {
             keys: &keys,
             demand: &demand,
             order: NEWCOMER,
         });
         self.answer(at, Ok(refusal));
+        left.into_iter().for_each(|line| self.put_on_agenda(line));
     }
 
     /// Asks the first of a line; if it leaves, the line is on the agenda again.
@@ -302,25 +326,40 @@ impl Ledger {
 
     /// Leaves the blocked first of a line where it is, or moves it to another counter's.
     fn keep_or_move(&mut self, at: u32, here: (Key, usize), blockers: &[Blocker]) {
-        let Some(last) = latest(blockers) else {
+        let (Some(last), Some(waiter)) = (latest(blockers), self.waiters.get(num::index(at)))
+        else {
             return;
         };
-        if (last.key, last.at) == here {
+        let there = (last.key, last.at);
+        let in_both = waiter.stands.contains(&there);
+        if waiter.may_keep(last.instant, self.now) {
+            if !in_both {
+                self.line_up(at, there);
+            }
             return self.wake_at(here, last.instant);
         }
-        self.unline(at);
+        if there == here && waiter.stands.len() == 1 {
+            return self.wake_at(here, last.instant);
+        }
+        let left = self.unline(at);
         self.stand(at, blockers);
-        self.put_on_agenda(here);
+        left.into_iter().for_each(|line| self.put_on_agenda(line));
     }
 
     /// Puts a caller in the line of the counter that will have room last.
     fn stand(&mut self, at: u32, blockers: &[Blocker]) {
-        let Some(last) = latest(blockers) else { return };
-        let there = (last.key, last.at);
+        if let Some(last) = latest(blockers) {
+            self.line_up(at, (last.key, last.at));
+        }
+    }
+
+    /// Puts a caller in a line.
+    fn line_up(&mut self, at: u32, there: (Key, usize)) {
         let Some(waiter) = self.waiters.get_mut(num::index(at)) else {
             return;
         };
-        waiter.stands = there;
+        waiter.stands.push(there);
+        waiter.moves = waiter.moves.saturating_add(1);
         let order = waiter.order;
         let amount = waiter.demand;
         let metric = self
@@ -370,14 +409,8 @@ impl Ledger {
             ttl: ask.ttl,
             idempotency: ask.idempotency,
             since: self.now,
-            stands: (
-                Key {
-                    slot: 0,
-                    high: 0,
-                    low: 0,
-                },
-                0,
-            ),
+            stands: Lines::new(),
+            moves: 0,
         });
         let at = num::index32(place);
         if let Some(name) = ask.idempotency {
@@ -415,28 +448,41 @@ impl Ledger {
 
     /// Takes a caller out of its line and forgets it; the line is to be served.
     fn remove(&mut self, at: u32) {
-        let here = self.unline(at);
+        let left = self.unline(at);
         let gone = self.waiters.try_remove(num::index(at));
         if let Some(name) = gone.and_then(|waiter| waiter.idempotency) {
             self.namesakes.remove(name, at);
         }
-        if let Some(here) = here {
-            self.put_on_agenda(here);
-        }
+        left.into_iter().for_each(|line| self.put_on_agenda(line));
     }
 
-    /// Takes a caller out of its line.
-    fn unline(&mut self, at: u32) -> Option<(Key, usize)> {
-        let waiter = self.waiters.get(num::index(at))?;
-        let (here, order, demand) = (waiter.stands, waiter.order, waiter.demand);
-        let metric = self.slot(here.0.slot)?.rule.limits.get(here.1)?.metric;
-        let line = self.line_mut(here)?;
-        if line.waiters.remove(&order).is_some() {
+    /// Takes a caller out of its lines.
+    fn unline(&mut self, at: u32) -> Lines {
+        let Some(waiter) = self.waiters.get_mut(num::index(at)) else {
+            return Lines::new();
+        };
+        let (order, demand) = (waiter.order, waiter.demand);
+        let left = std::mem::take(&mut waiter.stands);
+        for here in &left {
+            self.leave_line(*here, order, &demand);
+        }
+        left
+    }
+
+    fn leave_line(&mut self, here: (Key, usize), order: u64, demand: &Amounts) {
+        let limit = self
+            .slot(here.0.slot)
+            .and_then(|slot| slot.rule.limits.get(here.1));
+        let Some(metric) = limit.map(|limit| limit.metric) else {
+            return;
+        };
+        if let Some(line) = self.line_mut(here)
+            && line.waiters.remove(&order).is_some()
+        {
             line.queued = line.queued.saturating_sub(demand.get(metric));
             line.wake = None;
         }
         self.rest(here.0);
-        Some(here)
     }
 
     /// Lets an account come to rest if nothing moves on it any more.

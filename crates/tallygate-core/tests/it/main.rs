@@ -4,6 +4,7 @@ mod bounds;
 mod bytes;
 mod clock;
 mod corpus;
+mod crossing;
 mod deadlines;
 mod determinism;
 mod ids;
