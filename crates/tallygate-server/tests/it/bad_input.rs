@@ -235,7 +235,8 @@ async fn a_caller_that_takes_nothing_of_its_answer_is_given_up() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(addr.parse().unwrap()).await.unwrap();
-    let body = r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}], "stream": true}"#;
+    let body =
+        r#"{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}], "stream": true}"#;
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\ncontent-type: application/json\r\n\
          x-mock-output-tokens: 500000\r\nx-mock-chunk-tokens: 20\r\ncontent-length: {}\r\n\r\n{body}",
