@@ -8,7 +8,7 @@ use tallygate_server::Config;
 use tallygate_server::config::CheckReport;
 
 use crate::exit::{Exit, Failure};
-use crate::screen::Screen;
+use crate::screen::{Screen, tell};
 use crate::settings::Settings;
 
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &CheckArgs, screen: &Screen) -> Result<(), Failure> {
         Ok(config) => {
             let warnings = config.warnings();
             if !warnings.problems().is_empty() && !screen.is_json() {
-                eprintln!("{}", warnings.render());
+                tell(&warnings.render());
             }
             let report = CheckReport::new(&settings.name, warnings.problems());
             screen.answer(&json!(report), &sentence(&settings.name, &config));

@@ -13,7 +13,7 @@ use tallygate_tokens::{
 
 use crate::exit::{Exit, Failure};
 use crate::progress::Progress;
-use crate::screen::Screen;
+use crate::screen::{Screen, tell};
 use body::Form;
 use inputs::Input;
 
@@ -104,7 +104,7 @@ fn count(input: &Input, args: &CountArgs, counter: &Counter) -> Result<Row, Stri
 
 fn report(refused: &[(String, String)]) -> Result<(), Failure> {
     for (name, reason) in refused {
-        eprintln!("tallygate: {name}: {reason}");
+        tell(&format!("tallygate: {name}: {reason}"));
     }
     match refused.len() {
         0 => Ok(()),

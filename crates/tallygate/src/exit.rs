@@ -1,5 +1,6 @@
 //! How a command ends: the documented exit codes, and failures that name their mend.
 
+use crate::screen::tell;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -116,10 +117,12 @@ impl Failure {
     /// Writes the failure to standard error and gives its exit code.
     pub(crate) fn report(&self) -> ExitCode {
         match &self.what {
-            What::Said(what, None) => eprintln!("tallygate: {what}"),
-            What::Said(what, Some(mend)) => eprintln!("tallygate: {what}\n  {mend}"),
+            What::Said(what, None) => tell(&format!("tallygate: {what}")),
+            What::Said(what, Some(mend)) => {
+                tell(&format!("tallygate: {what}\n  {mend}"));
+            }
             What::Shown(page) if page.is_empty() => {}
-            What::Shown(page) => eprintln!("{}", page.trim_end()),
+            What::Shown(page) => tell(page.trim_end()),
         }
         ExitCode::from(self.exit.code())
     }

@@ -1,5 +1,7 @@
 //! What is logged, and how. Prompts, answers and keys never are: nobody hands them to the log.
 
+use std::io::{self, IsTerminal};
+
 use tracing_subscriber::EnvFilter;
 
 use crate::screen::Screen;
@@ -12,7 +14,14 @@ pub(crate) fn start(screen: &Screen) {
         .from_env_lossy();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        // A line that cannot be written would else be reported where it cannot be written either: that panics, in the
+        // middle of whatever was being told of.
+        .log_internal_errors(false)
+        .with_writer(io::stderr);
+    let log = match io::stderr().is_terminal() {
+        true => log,
+        false => log.with_ansi(false),
+    };
     // A second start would be refused; there is none.
     drop(if screen.is_json() {
         log.json().try_init()

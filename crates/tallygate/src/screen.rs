@@ -49,3 +49,9 @@ impl Screen {
         drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
     }
 }
+
+/// Writes a line to standard error. A reader that went away (`2>&1 | head`) is no failure of ours here either.
+pub(crate) fn tell(line: &str) {
+    let mut out = io::stderr().lock();
+    drop(writeln!(out, "{line}"));
+}

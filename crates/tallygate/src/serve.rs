@@ -12,7 +12,7 @@ use tallygate_server::{Config, Listeners, Server, ServerHandle};
 use tokio::net::TcpListener;
 
 use crate::exit::{Exit, Failure};
-use crate::screen::Screen;
+use crate::screen::{Screen, tell};
 use crate::settings::Settings;
 use crate::signals::Signals;
 
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: &ServeArgs, screen: &Screen) -> Result<(), Failure
     let settings = settings(args)?;
     let config = settings.config()?;
     if !config.warnings().problems().is_empty() {
-        eprintln!("{}", config.warnings().render());
+        tell(&config.warnings().render());
     }
     let listeners = bind(args, &config).await?;
     let server = Server::new(config).map_err(|error| Failure::new(Exit::Failed, error))?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::command::{run_with, tallygate};
+use crate::folder::Folder;
 
 const GOOD: &str = "limits: [{ name: all, tokens: 2_000_000, every: 60s }]\n";
 const BAD: &str = "listen: 127.0.0.1:8787\nlimitz: []\n";
@@ -93,4 +94,19 @@ fn every_example_is_accepted_without_a_warning_about_names() {
         );
     }
     assert!(seen >= 6, "{seen} examples");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let folder = Folder::new("check-unread");
+    let file = folder.path().join("wrong.yaml");
+    fs::write(&file, BAD).expect("a file");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let ended = tallygate(&["check"])
+        .arg(&file)
+        .stderr(writer)
+        .status()
+        .expect("the binary");
+    assert_eq!(ended.code(), Some(3));
 }

@@ -15,16 +15,22 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it with nothing to read from.
     pub(crate) fn start(command: &mut Command) -> Self {
+        Self::start_with(command, Stdio::piped())
+    }
+
+    /// Starts it with this for its standard error.
+    pub(crate) fn start_with(command: &mut Command, err: impl Into<Stdio>) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(err)
             .spawn()
             .expect("the binary starts");
-        let (out, err) = (
-            lines(child.stdout.take().expect("a pipe")),
-            lines(child.stderr.take().expect("a pipe")),
-        );
+        let out = lines(child.stdout.take().expect("a pipe"));
+        let err = match child.stderr.take() {
+            Some(pipe) => lines(pipe),
+            None => lines(std::io::empty()),
+        };
         Self { child, out, err }
     }
 

@@ -274,3 +274,24 @@ fn a_program_learns_the_addresses_as_json() {
     let last: serde_json::Value = serde_json::from_str(&rest).unwrap();
     assert_eq!(last["event"], "stopped");
 }
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_any_more_stops_nothing() {
+    let folder = Folder::new("unread-log");
+    let mut mock = Running::start(&mut tallygate(&["mock", "--listen", "127.0.0.1:0"]));
+    let upstream = mock.said("mock listening on ");
+    let file = folder.path().join("tallygate.yaml");
+    let limits = "{ name: all, requests: 100, every: 8000h }";
+    fs::write(&file, configuration(&upstream, limits)).expect("a file");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = tallygate(&["serve", "--config"]);
+    command.arg(&file).env("TALLYGATE_LOG", "debug");
+    let mut gateway = Running::start_with(&mut command, writer);
+    let url = gateway.said("gateway listening on ");
+    drop((reader, command));
+    let call = ApiCall::chat("gpt-4o", "Hello world").max_tokens(5);
+    let reply = Client::new(&url).call(&call).await.expect("an answer");
+    assert_eq!(reply.status, 200);
+    let (status, _) = gateway.stop();
+    assert_eq!(status.code(), Some(0));
+}
