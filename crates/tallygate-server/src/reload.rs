@@ -2,6 +2,8 @@
 //!
 //! The file is looked at once a second (its length and time of change, then its text), and at once on SIGHUP. Looking is a
 //! `stat`; no notification of the operating system is as portable over editors, symbolic links and mounted volumes.
+//! A changed file is left alone until it has looked the same twice: one that is being written may be a configuration
+//! already, of fewer limits.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -86,6 +88,8 @@ pub struct Watcher {
     env: Arc<Environment>,
     server: ServerHandle,
     last: Option<Look>,
+    /// What it looked like a tick ago.
+    before: Option<Look>,
     /// The text last taken over or refused, so that a touched file is not reported again.
     text: Option<String>,
 }
@@ -111,6 +115,7 @@ impl Watcher {
             path,
             env,
             server,
+            before: last.clone(),
             last,
             text,
         }
@@ -126,13 +131,27 @@ impl Watcher {
         let mut hangup = Hangup::new();
         loop {
             tokio::select! {
-                _ = ticks.tick() => { self.look().await; }
+                _ = ticks.tick() => { self.tick().await; }
                 () = hangup.recv() => {
                     // Whoever asks means it, also for a file that was refused as it is.
                     self.text = None;
                     self.reread().await;
                 }
             }
+        }
+    }
+
+    /// Takes the file over if it changed, and not since the tick before.
+    ///
+    /// # Cancel safety
+    /// As [`Self::run`].
+    pub async fn tick(&mut self) -> Looked {
+        let now = look(&self.path).await.ok();
+        let quiet = now == self.before;
+        self.before = now;
+        match quiet {
+            true => self.look().await,
+            false => Looked::Same,
         }
     }
 

@@ -40,9 +40,10 @@ pub enum Unreloadable {
     /// A bound that the data listener has from its start.
     #[error("`bounds.{0}` changed, which needs a restart")]
     Bound(&'static str),
-    /// The keys are gone while the listener is open to other machines.
-    #[error(transparent)]
-    Exposed(#[from] Exposed),
+    /// No key is left: everybody would be let in. A file that is being written looks like that for a moment, and where the
+    /// listener was told its address at the start, the file does not know who that would be.
+    #[error("all `keys` are gone, which would let everybody in and needs a restart")]
+    Keys,
 }
 
 pub(super) fn guard(addr: SocketAddr, keyring: &Keyring) -> Result<(), Exposed> {
@@ -75,7 +76,8 @@ pub(super) fn compare(running: &Config, next: &Config) -> Result<(), Unreloadabl
     }
     match fixed_bound(&running.bounds, &next.bounds) {
         Some(name) => Err(Unreloadable::Bound(name)),
-        None => Ok(guard(next.listen, &next.keyring)?),
+        None if next.keyring.is_empty() && !running.keyring.is_empty() => Err(Unreloadable::Keys),
+        None => Ok(()),
     }
 }
 

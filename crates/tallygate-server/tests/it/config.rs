@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tallygate_server::config::{CheckReport, Config, ConfigErrors, Kind};
+use tallygate_server::config::{CheckReport, Config, ConfigErrors, Kind, Unreloadable};
 use tallygate_tokens::{Dialect, Endpoint, OutputEstimate};
 
 use crate::golden;
@@ -336,6 +336,16 @@ fn a_reload_cannot_change_what_is_fixed() {
         refused("metrics: [a]\nbounds: { max_body: 5MiB }\nwaiting: { max_wait: 5s }"),
         Ok(())
     );
+}
+
+#[test]
+fn a_reload_cannot_let_everybody_in() {
+    let hash = "0".repeat(64);
+    let keyed = good(&format!("keys: [{{ id: a, hash: \"sha256:{hash}\" }}]"));
+    let other = good(&format!("keys: [{{ id: b, hash: \"sha256:{hash}\" }}]"));
+    assert_eq!(keyed.reloadable(&other), Ok(()));
+    assert_eq!(keyed.reloadable(&good("")), Err(Unreloadable::Keys));
+    assert_eq!(good("").reloadable(&keyed), Ok(()));
 }
 
 #[test]

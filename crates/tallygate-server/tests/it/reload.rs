@@ -74,6 +74,24 @@ async fn a_changed_file_is_in_force_at_the_next_look() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_being_written_is_left_alone() {
+    let (file, handle, mut watcher) = watched(ONE).await;
+    assert!(matches!(watcher.tick().await, Looked::Same));
+    for part in [
+        "",
+        "# limits follow",
+        "limits: [{ name: two, tokens: 10, every: 60s }]",
+    ] {
+        file.write(part);
+        assert!(matches!(watcher.tick().await, Looked::Same), "{part}");
+        assert_eq!(limits(&handle).await, ["one"], "{part}");
+    }
+    assert!(matches!(watcher.tick().await, Looked::Taken));
+    assert_eq!(limits(&handle).await, ["two"]);
+    assert!(matches!(watcher.tick().await, Looked::Same));
+}
+
+#[tokio::test]
 async fn a_file_with_a_mistake_changes_nothing_and_is_told_once() {
     let (file, handle, mut watcher) = watched(ONE).await;
     file.write(
