@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tallygate_tokens::{Counter, Endpoint, Seen, StreamReader, usage_of_body};
+use tallygate_tokens::{Counter, Endpoint, Seen, StreamReader, Usage, usage_of_body};
 
 use tokio::task::spawn_blocking;
 
@@ -176,7 +176,8 @@ impl Finding {
 
 /// What a whole JSON answer used: by its own word, else by our count of what it says.
 fn of_text(endpoint: Endpoint, text: &[u8], counter: &Counter, model: &str) -> Served {
-    if let Some(usage) = usage_of_body(endpoint, text) {
+    let usage = usage_of_body(endpoint, text);
+    if let Some(usage) = usage.filter(|usage| !endpoint.generates() || says_something(usage)) {
         return Served::Reported(usage);
     }
     if !endpoint.generates() {
@@ -194,9 +195,14 @@ fn of_text(endpoint: Endpoint, text: &[u8], counter: &Counter, model: &str) -> S
     }
 }
 
+/// Whether a usage is more than a form left blank: no generated answer takes no tokens at all.
+fn says_something(usage: &Usage) -> bool {
+    usage.input_tokens > 0 || usage.output_tokens > 0
+}
+
 fn of_stream(seen: &Seen) -> Served {
     match seen.usage {
-        Some(usage) if seen.complete => Served::Reported(usage),
+        Some(usage) if seen.complete && says_something(&usage) => Served::Reported(usage),
         _ if seen.oversized_events > 0 => Served::Unknown,
         partial => Served::Counted {
             input: partial

@@ -125,6 +125,16 @@ async fn missing_usage_is_counted_here() {
 }
 
 #[tokio::test]
+async fn a_usage_of_nothing_at_all_is_counted_here() {
+    for call in [chat(), chat().streamed()] {
+        let world = World::new(LIMITS).await;
+        let reply = world.call(&call.header("x-mock-usage", "zero")).await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(charged(&world).await, (1, 9 + 50));
+    }
+}
+
+#[tokio::test]
 async fn a_compressed_answer_passes_and_keeps_what_was_held() {
     for call in [chat(), chat().streamed()] {
         let world = World::new(LIMITS).await;
