@@ -89,8 +89,7 @@ fn key(node: &Node, seen: &mut Seen, reading: &mut Reading<'_>) -> Option<(KeyHa
         .and_then(|node| hash(node, seen, reading));
     let roles = fields
         .get("role")
-        .map(|node| roles(node, reading))
-        .unwrap_or_default();
+        .map_or(Roles::of(&[Role::Call]), |node| roles(node, reading));
     let labels = fields
         .get("subject")
         .map(|node| subject(node, reading))

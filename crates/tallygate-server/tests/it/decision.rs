@@ -365,7 +365,7 @@ async fn a_bound_key_speaks_for_itself_alone() {
     let hash = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"; // of "secret"
     let caller = "sha256:50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c"; // of "example"
     let keys = format!(
-        "{LIMITS}\nkeys:\n  - {{ id: acme, hash: \"{hash}\", subject: {{ tenant: acme }} }}\n  - {{ id: calls, hash: \"{caller}\", role: call }}"
+        "{LIMITS}\nkeys:\n  - {{ id: acme, hash: \"{hash}\", subject: {{ tenant: acme }}, role: decide }}\n  - {{ id: calls, hash: \"{caller}\" }}"
     );
     let world = World::with_config(config(
         "upstreams: { openai: { dialect: openai, base_url: \"http://127.0.0.1:1/v1\" } }",

@@ -70,7 +70,7 @@ async fn neither_texts_nor_keys_are_logged_at_any_level() {
     let hash = KeyHash::of(KEY.as_bytes());
     let settings = format!(
         "limits: [{{ name: all, per: [user], requests: 3, every: 8000h }}]
-keys: [{{ id: id-of-alice, hash: '{hash}', subject: {{ user: user-alice }} }}]"
+keys: [{{ id: id-of-alice, hash: '{hash}', subject: {{ user: user-alice }}, role: [call, decide] }}]"
     );
     let world = World::new(&settings).await.keyed(KEY);
     let call = ApiCall::new(Endpoint::ChatCompletions, "gpt-4o", PROMPT)

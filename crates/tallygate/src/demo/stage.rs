@@ -151,7 +151,7 @@ fn caller(user: &User, key: &str) -> String {
     } = user;
     let hash = KeyHash::of(key.as_bytes());
     format!(
-        "  - {{ id: {name}, hash: \"{hash}\", subject: {{ tenant: {tenant}, user: {name}, tier: {tier} }} }}\n"
+        "  - {{ id: {name}, hash: \"{hash}\", subject: {{ tenant: {tenant}, user: {name}, tier: {tier} }}, role: [call, decide] }}\n"
     )
 }
 
