@@ -3,7 +3,6 @@ use crate::counter::{State, Track};
 use crate::num;
 use crate::policy::CompiledRule;
 use crate::table::Table;
-use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -131,25 +130,25 @@ impl Account {
     }
 }
 
-/// The motions of all accounts. One that has come to rest is kept for the next, with the memory it has.
+/// The motions of all accounts. One that has come to rest stays where it is for the next, with the memory it has.
 #[derive(Debug, Default)]
 pub(crate) struct Motions {
-    slab: Slab<Motion>,
-    spare: Vec<Motion>,
+    all: Vec<Motion>,
+    resting: Vec<usize>,
 }
 
-/// How many motions at rest are kept.
-const SPARE: usize = 256;
+/// How many motions at rest are kept once all are.
+const SPARE: usize = 1024;
 
 impl Motions {
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<&Motion> {
-        self.slab.get(at)
+        self.all.get(at)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut Motion> {
-        self.slab.get_mut(at)
+        self.all.get_mut(at)
     }
 
     /// The motion of an account, set going if it was at rest.
@@ -157,33 +156,42 @@ impl Motions {
         let at = match account.motion() {
             Some(at) => at,
             None => {
-                let mut motion = self.spare.pop().unwrap_or_default();
-                motion.fit(counters);
-                let at = self.slab.insert(motion);
+                let at = self.next();
                 account.set_motion(Some(at));
+                self.all.get_mut(at)?.fit(counters);
                 at
             }
         };
-        self.slab.get_mut(at)
+        self.all.get_mut(at)
     }
 
     /// Lets an account come to rest if nothing moves on it any more.
     pub(crate) fn rest(&mut self, account: &mut Account) {
         let Some(at) = account.motion() else { return };
-        if self.slab.get(at).is_some_and(Motion::is_still) {
+        if self.all.get(at).is_some_and(Motion::is_still) {
             account.set_motion(None);
             self.remove(at);
         }
     }
 
-    /// Forgets a motion whose account has gone.
+    /// Forgets a motion whose account has gone or needs it no more.
     pub(crate) fn remove(&mut self, at: usize) {
-        if let Some(motion) = self.slab.try_remove(at)
-            && self.spare.len() < SPARE
-            && motion.is_still()
-        {
-            self.spare.push(motion);
+        if let Some(motion) = self.all.get_mut(at).filter(|motion| !motion.is_still()) {
+            *motion = Motion::default();
         }
+        self.resting.push(at);
+        if self.resting.len() == self.all.len() && self.all.len() > SPARE {
+            self.all = Vec::new();
+            self.resting = Vec::new();
+        }
+    }
+
+    /// A motion at rest.
+    fn next(&mut self) -> usize {
+        self.resting.pop().unwrap_or_else(|| {
+            self.all.push(Motion::default());
+            self.all.len().saturating_sub(1)
+        })
     }
 }
 
