@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::Outcome;
 
-/// The checkout that this program was built from.
+/// The checkout that this program runs for.
 pub(crate) struct Workspace {
     root: PathBuf,
     target: PathBuf,
@@ -13,7 +13,10 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     pub(crate) fn find() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        // What `cargo run` says now; a checkout may have moved, with its target directory, since this was compiled.
+        let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = manifest
             .parent()
             .map_or_else(|| PathBuf::from("."), Path::to_path_buf);
         let target =
