@@ -63,6 +63,9 @@ fn counters_past_the_bound_are_refused() {
     reserve(&mut ledger, 1, 1).expect("the second counter");
     assert_eq!(reserve(&mut ledger, 2, 1), Err(FullError::Counters(2)));
     reserve(&mut ledger, 0, 1).expect("a counter that is there already");
+    let keys = ledger.resolve(&SUBJECTS[2]);
+    let spent = ledger.spend(&keys, &amounts([0, 1, 0]), NOW);
+    assert_eq!(spent, Err(FullError::Counters(2)));
     let later = NOW.plus(Span::from_secs(3600));
     (0..64).for_each(|_| {
         ledger.sweep(later);

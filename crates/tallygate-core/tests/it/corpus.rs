@@ -28,7 +28,7 @@ fn the_corpus_agrees_with_the_oracle() {
 }
 
 proptest! {
-    #![proptest_config(config(40))]
+    #![proptest_config(config(60))]
 
     #[test]
     fn any_bytes_agree_with_the_oracle(bytes in vec(any::<u8>(), 0..400)) {

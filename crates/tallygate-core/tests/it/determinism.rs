@@ -19,7 +19,7 @@ fn answers(case: &Case) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(config(25))]
+    #![proptest_config(config(40))]
 
     #[test]
     fn the_same_again(case in any_cases(Kind::Changing)) {

@@ -48,6 +48,9 @@ pub(crate) struct Runner {
 /// Receipts are kept for so long in cases.
 pub(crate) const RECEIPT_TTL: u64 = 3_600_000_000_000;
 
+/// One call of the ledger's sweep looks at one table of one rule.
+const TABLES: usize = 64;
+
 /// More steps than this in one operation are a wake-up that wakes itself.
 pub(crate) const MAX_STEPS: usize = 100_000;
 
@@ -110,7 +113,7 @@ impl Runner {
                 self.ledger.replace_policy(&policy(&rules), self.now);
                 Answer::Nothing
             }
-            Op::Sweep => Answer::Swept(self.ledger.sweep(self.now)),
+            Op::Sweep => Answer::Swept(self.sweep()),
         };
         self.take_calls();
         answer
@@ -162,6 +165,12 @@ impl Runner {
     pub(crate) fn nth(nth: usize, len: usize) -> Option<usize> {
         let back = nth.checked_rem(len)?;
         Some(len - 1 - back)
+    }
+
+    /// Drops all that is idle; answers how many counters.
+    pub(crate) fn sweep(&mut self) -> usize {
+        let rounds = 0..TABLES * self.rules.len();
+        rounds.map(|_| self.ledger.sweep(self.now)).sum()
     }
 
     fn clock(&mut self, op: &Op) -> Answer {

@@ -120,7 +120,9 @@ impl Stage {
                     .strip_prefix("t=")
                     .expect("a line begins with its time");
                 self.pass(self.start.plus(rule::length(at)));
-                Some(self.operate(&mut words))
+                let outcome = self.operate(&mut words);
+                self.hear();
+                Some(outcome)
             }
         }
     }
@@ -139,19 +141,19 @@ impl Stage {
                 let used = Used::Stated(self.stated(words));
                 let now = self.now;
                 let ended = self.ledger().settle(id, used, now);
-                self.told_after(outcome::ended(&ended))
+                outcome::ended(&ended)
             }
             "withdraw" => {
                 let id = self.id(words);
                 let now = self.now;
                 self.ledger().withdraw(id, now);
-                self.told_after("ok".to_owned())
+                "ok".to_owned()
             }
             "cancel" => {
                 let id = self.id(words);
                 let now = self.now;
                 let ended = self.ledger().cancel(id, now);
-                self.told_after(outcome::ended(&ended))
+                outcome::ended(&ended)
             }
             "extend" => self.extend(words),
             "peek" => {
@@ -163,7 +165,7 @@ impl Stage {
             "wall" => {
                 let lead = rule::lead(words.next());
                 self.ledger().set_wall_offset(lead);
-                self.told_after("ok".to_owned())
+                "ok".to_owned()
             }
             "sweep" => self.sweep(),
             other => panic!("no operation is called `{other}`"),
@@ -230,7 +232,7 @@ impl Stage {
         let ticket = self.tickets[number.expect("a caller is w1, w2 …") - 1];
         let now = self.now;
         self.ledger().leave(ticket, now);
-        self.told_after("ok".to_owned())
+        "ok".to_owned()
     }
 
     fn spend(&mut self, words: &mut Words<'_>) -> String {
@@ -248,7 +250,7 @@ impl Stage {
         let used = used(self.demand(words));
         let now = self.now;
         let ended = self.ledger().settle(id, used, now);
-        self.told_after(outcome::ended(&ended))
+        outcome::ended(&ended)
     }
 
     fn extend(&mut self, words: &mut Words<'_>) -> String {
@@ -265,7 +267,7 @@ impl Stage {
         let policy = self.policy();
         let now = self.now;
         self.ledger().replace_policy(&policy, now);
-        self.told_after("ok".to_owned())
+        "ok".to_owned()
     }
 
     fn sweep(&mut self) -> String {
@@ -280,11 +282,6 @@ impl Stage {
             "{counters} counters, {open} open, {} waiting",
             ledger.waiting()
         )
-    }
-
-    fn told_after(&mut self, outcome: String) -> String {
-        self.hear();
-        outcome
     }
 
     fn policy(&self) -> Policy {

@@ -29,6 +29,7 @@ scripts! {
     a_changed_amount_keeps_what_was_used
     a_denial_changes_nothing
     a_doubled_wait_learns_of_the_first
+    a_key_admitted_elsewhere_is_heard_of_in_line
     a_large_request_is_not_overtaken
     a_late_refund_to_a_full_bucket_gives_nothing
     a_lease_of_no_time_ends_at_once
@@ -46,11 +47,14 @@ scripts! {
     amounts_are_kept_at_the_deadline_and_slots_freed
     an_extension_is_part_of_its_reservation
     an_hour_that_a_clock_change_splits_ends
+    an_idle_counter_of_an_open_reservation_is_kept
     another_users_limit_holds_nobody_up
+    callers_of_a_rule_that_goes_go_by_arrival
     idling_gives_no_more_than_the_burst
     only_what_is_blocked_is_named
     outstanding_reservations_are_seen
     over_reservation_is_given_back
+    patience_ends_after_a_turn_of_the_same_instant
     requests_and_tokens_each_block
     retry_is_the_real_wait
     settling_twice_charges_once
