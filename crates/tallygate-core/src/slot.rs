@@ -174,7 +174,7 @@ pub(crate) fn standing(limit: &CompiledLimit, used: u64, reset: Span) -> Standin
 
 /// The window after `before`. A clock that was set back re-opens none: the later one stays until the wall reaches
 /// its end. One that was set forward opens the next only now: what was charged before belongs to earlier ones.
-/// Where a zone shifts its hours by half of one, a window may end later than it was thought to.
+/// No window is over already: its counters would then stand still.
 fn follow(before: Option<Window>, fresh: Window, now: Time) -> Window {
     match before {
         None => fresh,

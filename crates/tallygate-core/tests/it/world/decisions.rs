@@ -187,7 +187,7 @@ impl World {
     }
 
     /// All that block are named, nobody else is, and the instant is right.
-    fn check_denial(&self, who: usize, demand: &Amounts, denial: &Denial) {
+    pub(super) fn check_denial(&self, who: usize, demand: &Amounts, denial: &Denial) {
         let judged = self.book.judge(who, demand);
         let named = denial.blocked_by.iter().map(|at| self.counter_of(who, at));
         let named: BTreeSet<_> = named.collect();
@@ -203,7 +203,7 @@ impl World {
         }
         let now = self.runner.now;
         assert_eq!(denial.retry_at, now.plus(denial.retry_after.into()));
-        if !touches(&judged, &contested) {
+        if !touches(&judged, &self.wanted()) {
             self.check_instant(&judged, denial);
         }
     }
@@ -243,6 +243,13 @@ impl World {
             before,
             "a refusal changed a counter"
         );
+    }
+
+    /// The counters that anybody in line would be charged to.
+    fn wanted(&self) -> BTreeSet<CounterName> {
+        let callers = self.queue.iter();
+        let touched = callers.flat_map(|it| self.book.judge(it.bid.who, &amounts(it.bid.demand)));
+        touched.map(|at| at.counter).collect()
     }
 
     /// The counters in whose line somebody may stand.

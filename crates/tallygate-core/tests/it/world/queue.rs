@@ -51,13 +51,17 @@ impl World {
         for call in calls {
             let at = self.queue.iter().position(|it| it.ticket == call.ticket);
             let at = at.expect("an answer to a caller that waits");
-            self.check_call(at, &call);
-            self.queue.remove(at);
+            if let Decision::Admit(admission) = &call.decision
+                && admission.replay == Replay::Fresh
+            {
+                self.check_turn(at);
+            }
+            let caller = self.queue.remove(at);
+            self.check_call(&caller, &call);
         }
     }
 
-    fn check_call(&mut self, at: usize, call: &Call) {
-        let caller = self.queue[at].clone();
+    fn check_call(&mut self, caller: &Queued, call: &Call) {
         let now = call.at.as_nanos();
         assert!(now <= caller.until, "answered past its patience");
         let demand = amounts(caller.bid.demand);
@@ -70,7 +74,6 @@ impl World {
                     Time::from_nanos(caller.since).plus(admission.waited.into()),
                     call.at
                 );
-                self.check_turn(at);
                 self.admit(&caller.bid, admission);
                 self.seen.served += 1;
             }
@@ -79,6 +82,7 @@ impl World {
                 assert!(!denial.blocked_by.is_empty(), "sent away for nothing");
                 let named = self.book.named(caller.bid.who, caller.bid.key);
                 assert_eq!(named, None, "sent away though admitted under its key");
+                self.check_denial(caller.bid.who, &demand, denial);
                 self.seen.gave_up += 1;
             }
             Decision::Never(_) => {
