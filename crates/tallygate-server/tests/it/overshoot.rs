@@ -60,6 +60,34 @@ async fn twenty_callers_of_220_tokens_stay_within_1000_a_minute() {
     }
 }
 
+/// Short questions with long answers, which no multiple of the input foresees: a model that holds what callers allow an
+/// answer to be keeps the limit to the token all the same.
+#[tokio::test]
+async fn twenty_short_questions_with_long_answers_stay_within_the_limit() {
+    let settings = "\
+models: { gpt-4o: { upstream: openai, output_estimate: max_tokens } }
+limits: [{ name: all, requests: 100, tokens: 1_000, every: 8000h }]";
+    for (max_tokens, streamed) in [(200, false), (200, true), (900, false), (900, true)] {
+        let world = World::new(settings).await;
+        let call = |number: usize| {
+            let prompt = format!("{number:>4} {}", "word ".repeat(11));
+            let call = ApiCall::chat("gpt-4o", &prompt).output(200);
+            let call = call.max_tokens(max_tokens);
+            if streamed { call.streamed() } else { call }
+        };
+        let replies = all(&world, (0..20).map(call)).await;
+        world.settled().await;
+        let served = world.mock.books().totals();
+        assert!(admitted(&replies) >= 1, "nothing was admitted");
+        assert!(
+            served.tokens() <= 1_000,
+            "{} with max_tokens {max_tokens}, streamed: {streamed}",
+            served.tokens()
+        );
+        assert_eq!(world.used(Metric::TOKENS, &[]).await, served.tokens());
+    }
+}
+
 /// Shapes in which nothing refills within the seconds that the test takes.
 const SHAPES: [&str; 3] = [
     "every: month",
