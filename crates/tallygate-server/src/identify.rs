@@ -10,6 +10,8 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use subtle::ConstantTimeEq;
 
+use crate::percent;
+
 mod identity;
 mod key;
 
@@ -189,29 +191,7 @@ fn query_key(query: &str) -> Option<Cow<'_, [u8]>> {
     let value = query
         .split('&')
         .find_map(|pair| pair.strip_prefix("key="))?;
-    (!value.is_empty()).then(|| percent_decoded(value))
-}
-
-fn percent_decoded(text: &str) -> Cow<'_, [u8]> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text.as_bytes());
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escaped = (*first == b'%').then(|| after.get(..2)).flatten();
-        match escaped.and_then(|pair| hex::decode(pair).ok()) {
-            Some(byte) => {
-                bytes.extend(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    Cow::Owned(bytes)
+    (!value.is_empty()).then(|| percent::decoded(value))
 }
 
 /// The path and query without `key=…`; all else stays byte by byte.

@@ -6,6 +6,7 @@ mod decision;
 mod gateway;
 pub mod identify;
 pub mod observe;
+mod percent;
 mod pipeline;
 pub mod reload;
 mod server;

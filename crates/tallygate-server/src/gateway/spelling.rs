@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::percent;
+
 /// Escapes of escapes that are looked through. Nobody writes one.
 const DECODED_TIMES: usize = 3;
 
@@ -40,21 +42,7 @@ fn joined(path: &str) -> Option<String> {
 
 /// `text` with its escapes decoded once; `None` if it has none.
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let escaped = (*first == b'%').then(|| after.get(..2)).flatten();
-        match escaped.and_then(|digits| hex::decode(digits).ok()) {
-            Some(byte) => {
-                bytes.extend(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
+    let bytes = percent::decoded(text);
     (bytes.len() < text.len()).then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
