@@ -38,6 +38,7 @@ scripts! {
     a_plain_spend_keeps_no_slot
     a_quota_of_500
     a_repeated_key_gets_the_first_reservation
+    a_rule_that_comes_again_begins_anew
     a_rule_that_goes_lets_its_callers_in
     a_shadow_limit_counts_and_admits
     a_sliding_limit_holds_in_every_span

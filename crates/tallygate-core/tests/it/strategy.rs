@@ -106,12 +106,14 @@ pub(crate) enum Kind {
     Clock,
     /// Callers in line while the policy's amounts and the wall clock change.
     Changing,
+    /// Callers that wait long in lines that cross, and little else.
+    Crossing,
 }
 
 /// A policy and operations on it.
 pub(crate) fn cases(scale: &Scale, kind: Kind) -> BoxedStrategy<Case> {
     let most = match kind {
-        Kind::Crowded => 120,
+        Kind::Crowded | Kind::Crossing => 120,
         _ => 90,
     };
     (rules(scale), vec(ops(scale, kind), 1..most))
@@ -291,6 +293,14 @@ fn ops(scale: &Scale, kind: Kind) -> BoxedStrategy<Op> {
                 Kind::Changing => prop_oneof![16 => waiting, 1 => reloads(), 1 => steps()].boxed(),
                 _ => waiting.boxed(),
             }
+        }
+        Kind::Crossing => {
+            let wait = (bid(scale, Kind::Crowded), 500..5_000u64);
+            let wait = wait.prop_map(|(bid, patience)| Op::Wait { bid, patience });
+            let settle = (nth, used(scale, Kind::Sound));
+            let settle = settle.prop_map(|(hold, used)| Op::Settle(hold, used));
+            let pass = scale.steps.clone().prop_map(Op::Pass);
+            prop_oneof![6 => wait, 4 => pass, 1 => settle].boxed()
         }
         Kind::Repeats => {
             let forge = any::<u64>().prop_map(Op::Forge);

@@ -1,5 +1,5 @@
 //! Who may stand in which line.
-use super::book::{Book, CounterName};
+use super::book::{Book, CounterName, Refusal};
 use super::tally::Fit;
 use crate::op::Bid;
 use crate::setup::amounts;
@@ -22,12 +22,26 @@ pub(crate) fn blocking(book: &Book, queue: &[Queued]) -> Vec<BTreeSet<CounterNam
     let mut all = Vec::new();
     for caller in queue {
         let touched = book.judge(caller.bid.who, &amounts(caller.bid.demand));
-        let blocks = touched
-            .into_iter()
-            .filter(|at| at.fit != Fit::Surely || contested.contains(&at.counter));
-        let blocks: BTreeSet<CounterName> = blocks.map(|at| at.counter).collect();
-        contested.extend(blocks.iter().copied());
+        let blocks: BTreeSet<CounterName> = touched
+            .iter()
+            .filter(|at| at.fit != Fit::Surely || contested.contains(&at.counter))
+            .map(|at| at.counter)
+            .collect();
+        match may_keep_its_place(book, caller, &touched) {
+            true => contested.extend(touched.iter().map(|at| at.counter)),
+            false => contested.extend(blocks.iter().copied()),
+        }
         all.push(blocks);
     }
     all
+}
+
+/// Whether a caller may stand in a line that does not block it while it waits in another: that may cost the others an
+/// eighth of what it has waited.
+fn may_keep_its_place(book: &Book, caller: &Queued, touched: &[Refusal]) -> bool {
+    let instant = |at: &Refusal| book.tally(at.counter).fits_at(at.amount, book.now);
+    let instants: Option<Vec<(u64, u64)>> = touched.iter().map(instant).collect();
+    let soonest = instants.map(|all| all.iter().map(|at| at.0).max().unwrap_or(book.now));
+    let cost = soonest.map_or(0, |soonest| soonest - book.now);
+    touched.len() > 1 && cost * 8 <= book.now - caller.since
 }
