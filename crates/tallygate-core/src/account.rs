@@ -56,13 +56,9 @@ pub(crate) struct Line {
 
 impl Account {
     pub(crate) fn fresh(key: Key, rule: &CompiledRule) -> Self {
-        let state = |at: usize| {
-            let limit = rule.limits.get(at);
-            limit.map_or(State::Gauge(0), |limit| State::fresh(&limit.meter))
-        };
         let states = match rule.limits.len() {
-            0..=2 => States::Two([state(0), state(1)]),
-            many => States::Many((0..many).map(state).collect()),
+            0..=2 => States::Two([rule.fresh(0), rule.fresh(1)]),
+            many => States::Many((0..many).map(|at| rule.fresh(at)).collect()),
         };
         Self {
             states,

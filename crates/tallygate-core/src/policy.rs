@@ -1,4 +1,5 @@
 //! The rules: which limits there are, whom they apply to, and whom they count apart.
+use crate::counter::State;
 use crate::meter::Meter;
 use crate::metric::{MAX_AMOUNT, Metric, Metrics};
 use crate::shape::{Mode, Shape, StoreDown};
@@ -240,6 +241,12 @@ impl CompiledRule {
         self.when.iter().all(|(label, any)| {
             value_of(subject, label).is_some_and(|value| any.iter().any(|p| p.matches(value)))
         })
+    }
+
+    /// The initial state of its counter number `at`; past the last one, a state that nobody reads.
+    pub(crate) fn fresh(&self, at: usize) -> State {
+        let limit = self.limits.get(at);
+        limit.map_or(State::Gauge(0), |limit| State::fresh(&limit.meter))
     }
 
     fn infos(&self) -> impl Iterator<Item = &Arc<LimitInfo>> {

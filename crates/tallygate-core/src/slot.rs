@@ -113,13 +113,7 @@ impl Slot {
     /// The state of its counter number `at`, a fresh one if there is no account.
     pub(crate) fn state(&self, account: Option<&Account>, at: usize) -> State {
         let known = account.and_then(|account| account.states().get(at));
-        let fresh = || {
-            self.rule
-                .limits
-                .get(at)
-                .map_or(State::Gauge(0), |limit| State::fresh(&limit.meter))
-        };
-        known.cloned().unwrap_or_else(fresh)
+        known.cloned().unwrap_or_else(|| self.rule.fresh(at))
     }
 
     /// Drops accounts of the next table that are as good as fresh.
@@ -128,15 +122,8 @@ impl Slot {
         let windows = &self.windows;
         let rule = &self.rule;
         self.accounts.sweep(|account| {
-            let limits = rule.limits.iter().zip(windows).zip(account.states());
-            limits.into_iter().all(|((limit, window), state)| {
-                Gate {
-                    meter: &limit.meter,
-                    window: window.as_ref(),
-                    now,
-                }
-                .is_fresh(state)
-            })
+            let mut counters = rule.limits.iter().zip(account.states()).enumerate();
+            counters.all(|(at, (limit, state))| gate(windows, limit, at, now).is_fresh(state))
         })
     }
 }

@@ -223,10 +223,12 @@ impl Ledger {
         now: Time,
     ) -> Result<Result<usize, Receipt>, EndError> {
         self.advance(now);
-        match (self.find(id), self.ended(id)) {
-            (Some(at), _) => Ok(Ok(at)),
-            (None, EndError::Ended(receipt)) if receipt.outcome == wanted => Ok(Err(*receipt)),
-            (None, ended) => Err(ended),
+        if let Some(at) = self.find(id) {
+            return Ok(Ok(at));
+        }
+        match self.ended(id) {
+            EndError::Ended(receipt) if receipt.outcome == wanted => Ok(Err(*receipt)),
+            ended => Err(ended),
         }
     }
 
@@ -235,8 +237,8 @@ impl Ledger {
         let id = self.id_of(at).unwrap_or(ReservationId::from_bits(0));
         let hold = self.holds.remove(at);
         let mut receipt = receipt_of(&hold, outcome, used);
-        for key in hold.keys.0.clone() {
-            self.end_on(key, &hold, used, &mut receipt.debt);
+        for key in &hold.keys.0 {
+            self.end_on(*key, &hold, used, &mut receipt.debt);
         }
         self.receipts.keep(id, receipt, hold.name, self.now);
         self.receipts.trim(&self.bounds, self.now);
