@@ -46,11 +46,7 @@ impl Chat {
             r#"data: {{"id":"chatcmpl-{}","object":"chat.completion.chunk","created":{},"model":{},"service_tier":"default","system_fingerprint":"fp_mock","choices":["#,
             plan.id, plan.created, plan.model_json
         );
-        let end = if plan.include_usage {
-            "],\"usage\":null}\n\n"
-        } else {
-            "]}\n\n"
-        };
+        let end = chunk_end(&plan);
         Self { plan, start, end }
     }
 }
@@ -88,12 +84,7 @@ impl Voice for Chat {
                 self.end
             );
         }
-        if let (true, Some(reported)) = (self.plan.include_usage, &self.plan.reported) {
-            out.push_str(&self.start);
-            out.push_str(r#"],"usage":"#);
-            usage(reported, out);
-            out.push_str("}\n\n");
-        }
+        usage_chunk(&self.plan, &self.start, out);
     }
 
     fn terminal(&self, _deltas: u64, out: &mut String) {
@@ -135,4 +126,22 @@ pub(super) fn usage(told: &Reported, out: &mut String) {
         told.cached,
         told.reasoning
     );
+}
+
+/// The end of a chunk: OpenAI says `usage: null` in each where the last is to tell it.
+pub(super) fn chunk_end(plan: &Plan) -> &'static str {
+    match plan.include_usage {
+        true => "],\"usage\":null}\n\n",
+        false => "]}\n\n",
+    }
+}
+
+/// The chunk that tells the usage, where it was asked for and is told.
+pub(super) fn usage_chunk(plan: &Plan, start: &str, out: &mut String) {
+    if let (true, Some(reported)) = (plan.include_usage, &plan.reported) {
+        out.push_str(start);
+        out.push_str(r#"],"usage":"#);
+        usage(reported, out);
+        out.push_str("}\n\n");
+    }
 }

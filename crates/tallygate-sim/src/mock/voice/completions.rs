@@ -44,11 +44,7 @@ impl Completions {
             r#"data: {{"id":"cmpl-{}","object":"text_completion","created":{},"model":{},"choices":["#,
             plan.id, plan.created, plan.model_json
         );
-        let end = if plan.include_usage {
-            "],\"usage\":null}\n\n"
-        } else {
-            "]}\n\n"
-        };
+        let end = chat::chunk_end(&plan);
         Self { plan, start, end }
     }
 }
@@ -77,12 +73,7 @@ impl Voice for Completions {
                 self.end
             );
         }
-        if let (true, Some(reported)) = (self.plan.include_usage, &self.plan.reported) {
-            out.push_str(&self.start);
-            out.push_str(r#"],"usage":"#);
-            chat::usage(reported, out);
-            out.push_str("}\n\n");
-        }
+        chat::usage_chunk(&self.plan, &self.start, out);
     }
 
     fn terminal(&self, _deltas: u64, out: &mut String) {
