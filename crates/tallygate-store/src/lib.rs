@@ -3,9 +3,11 @@ mod clock;
 pub mod conformance;
 mod mailbox;
 mod memory;
+mod redis;
 mod store;
 mod sync;
 
 pub use clock::{Clock, Hands};
 pub use memory::{MemoryOptions, MemoryStore};
+pub use redis::{RedisOptions, RedisUrlError};
 pub use store::{BoxFuture, Reserve, SettleError, Settlement, Store, StoreError, StoreStats};
