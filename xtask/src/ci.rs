@@ -1,6 +1,7 @@
 //! `cargo xtask ci`: the checks of continuous integration, one heading and one time a step.
 
 mod sdk;
+mod servers;
 
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,11 @@ const STEPS: &[Step] = &[
         name: "clippy",
         about: "lints, warnings denied",
         run: clippy,
+    },
+    Step {
+        name: "servers",
+        about: "Redis and Valkey for the tests",
+        run: servers::run,
     },
     Step {
         name: "test",

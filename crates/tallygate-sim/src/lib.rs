@@ -32,6 +32,7 @@ pub mod clock;
 pub mod limit;
 pub mod mock;
 pub mod rng;
+pub mod servers;
 pub mod timeline;
 pub mod words;
 pub mod workload;

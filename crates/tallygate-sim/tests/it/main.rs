@@ -5,6 +5,7 @@ mod answers;
 mod faults;
 mod limits;
 mod meters;
+mod servers;
 mod strictness;
 mod support;
 mod wire;

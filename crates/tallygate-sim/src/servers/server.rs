@@ -1,0 +1,248 @@
+//! One server.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::patience::{self, Seen};
+use super::port::{free_port, loopback};
+use super::process::{Folder, Process};
+use super::wire::{KEEPER, Wire};
+use super::{Engine, ServerError};
+
+/// How long a start may take, on a machine that is busy with other tests.
+const START: Duration = Duration::from_secs(20);
+
+/// How many ports are tried when others take them between our look and the server's.
+const PORTS_TRIED: u32 = 5;
+
+/// A running server without persistence unless its configuration asks for it. Killed when dropped, its folder removed.
+///
+/// Beside the default user it has a user `keeper`, by which the calls here reach it whatever passwords a test sets.
+pub struct Server {
+    engine: Engine,
+    port: u16,
+    // Above the folder, so that it ends before its files go.
+    process: Mutex<Option<Process>>,
+    wire: Wire,
+    folder: Folder,
+}
+
+impl Server {
+    /// Starts a server with these lines added to its configuration (`appendonly yes`), and waits until it answers.
+    ///
+    /// # Errors
+    /// The engine is missing, a line of the configuration is wrong, or no answer came within 20 s.
+    pub fn start(engine: Engine, config: &[&str]) -> Result<Self, ServerError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match Self::start_on(engine, free_port()?, config) {
+                Err(ServerError::Ended { words, .. })
+                    if words.contains("in use") && tries < PORTS_TRIED => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn start_on(engine: Engine, port: u16, config: &[&str]) -> Result<Self, ServerError> {
+        let folder = Folder::new(port)?;
+        fs::write(folder.path().join(CONFIG), configuration(port, config))
+            .map_err(ServerError::machine("write the configuration of a server"))?;
+        let server = Self {
+            engine,
+            port,
+            process: Mutex::new(None),
+            wire: Wire::of_keeper(port),
+            folder,
+        };
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// Which engine it is.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// Where it listens, also while it is stopped.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it listens, also while it is stopped.
+    pub fn addr(&self) -> SocketAddr {
+        loopback(self.port)
+    }
+
+    /// Its address as `redis://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.addr())
+    }
+
+    /// Where its files are: `server.conf`, `log`, and what it persists.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Whether it was started and not stopped since. A paused one is running.
+    pub fn is_running(&self) -> bool {
+        self.process
+            .lock()
+            .as_mut()
+            .is_some_and(|process| !process.has_ended())
+    }
+
+    /// Asks it to end (`SIGTERM`), and waits until it has. Nothing happens to a server that is stopped.
+    ///
+    /// # Errors
+    /// The signal cannot be sent.
+    pub fn stop(&self) -> Result<(), ServerError> {
+        let process = self.process.lock().take();
+        self.wire.close();
+        process.map_or(Ok(()), Process::stop)
+    }
+
+    /// Kills it (`SIGKILL`), paused or not: what it had not written is lost. Nothing happens to a server that is stopped.
+    pub fn kill(&self) {
+        let process = self.process.lock().take();
+        drop(process);
+        self.wire.close();
+    }
+
+    /// Freezes it (`SIGSTOP`): connections stay, and nothing answers.
+    ///
+    /// # Errors
+    /// It is stopped, or the signal cannot be sent.
+    pub fn pause(&self) -> Result<(), ServerError> {
+        self.signal("STOP")
+    }
+
+    /// Lets it go on after [`Server::pause`].
+    ///
+    /// # Errors
+    /// It is stopped, or the signal cannot be sent.
+    pub fn resume(&self) -> Result<(), ServerError> {
+        self.signal("CONT")
+    }
+
+    /// Starts it again on the same port and folder, and waits until it answers; one that runs is killed first.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn restart(&self) -> Result<(), ServerError> {
+        self.kill();
+        let mut command = Command::new(self.engine.program()?);
+        command.arg(CONFIG);
+        let mut process = Process::start(&mut command, &self.folder)?;
+        patience::until("a server to answer", START, || self.look(&mut process))?;
+        *self.process.lock() = Some(process);
+        Ok(())
+    }
+
+    /// Sends one command and gives its answer, over a connection that is kept for the next. Answers come within 5 s or are an error.
+    ///
+    /// # Errors
+    /// The server refuses it, is stopped, or does not answer.
+    pub fn command<W: AsRef<[u8]>>(&self, words: &[W]) -> Result<redis::Value, ServerError> {
+        self.wire.command(words)
+    }
+
+    /// A connection of its own, with all rights and timeouts of 5 s.
+    ///
+    /// # Errors
+    /// The server is stopped or does not answer.
+    pub fn connect(&self) -> Result<redis::Connection, ServerError> {
+        self.wire.connect()
+    }
+
+    /// A section of `INFO` (`memory`, `commandstats`, `all`): names and values.
+    ///
+    /// # Errors
+    /// As [`Server::command`].
+    pub fn info(&self, section: &str) -> Result<BTreeMap<String, String>, ServerError> {
+        let answer = self.command(&["INFO", section])?;
+        let text: String = redis::from_redis_value(answer).map_err(|_| ServerError::Answer {
+            command: "INFO",
+            wanted: "text".to_owned(),
+        })?;
+        let pairs = text.lines().filter_map(|line| line.split_once(':'));
+        Ok(pairs
+            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+            .collect())
+    }
+
+    /// CPU time that its main thread has used since it was started, in user and kernel: the thread that runs commands and scripts.
+    ///
+    /// # Errors
+    /// As [`Server::command`].
+    pub fn used_cpu(&self) -> Result<Duration, ServerError> {
+        let info = self.info("cpu")?;
+        let part = |name: &str| {
+            let text = info.get(name).map_or("", String::as_str);
+            let seconds = text.parse().ok();
+            seconds
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                .ok_or_else(|| ServerError::Answer {
+                    command: "INFO cpu",
+                    wanted: name.to_owned(),
+                })
+        };
+        Ok(part("used_cpu_user_main_thread")? + part("used_cpu_sys_main_thread")?)
+    }
+
+    /// What it has said so far.
+    ///
+    /// # Errors
+    /// Its log cannot be read.
+    pub fn log(&self) -> Result<String, ServerError> {
+        let text = fs::read(self.folder.log());
+        let text = text.map_err(ServerError::machine("read the log of a server"))?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn signal(&self, name: &str) -> Result<(), ServerError> {
+        let mut process = self.process.lock();
+        let stopped = ServerError::Stopped { port: self.port };
+        process.as_mut().ok_or(stopped)?.signal(name)
+    }
+
+    /// Whether it answers, and is the one we started: another may have taken the port before it.
+    fn look(&self, process: &mut Process) -> Result<Seen<()>, ServerError> {
+        if process.has_ended() {
+            return Err(ServerError::Ended {
+                engine: self.engine,
+                words: self.folder.last_words(),
+            });
+        }
+        let seen = match (self.command(&["PING"]), self.info("server")) {
+            (Err(error), _) | (_, Err(error)) => Seen::NotYet(error.to_string()),
+            (Ok(_), Ok(info)) if info.get("process_id") == Some(&process.id().to_string()) => {
+                Seen::Done(())
+            }
+            _ => Seen::NotYet("another server answers on its port".to_owned()),
+        };
+        if matches!(seen, Seen::NotYet(_)) {
+            self.wire.close();
+        }
+        Ok(seen)
+    }
+}
+
+const CONFIG: &str = "server.conf";
+
+fn configuration(port: u16, config: &[&str]) -> String {
+    let mut text = format!(
+        "bind 127.0.0.1\nport {port}\nsave \"\"\nappendonly no\nuser {KEEPER} on >{KEEPER} ~* &* +@all\n"
+    );
+    for line in config {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}

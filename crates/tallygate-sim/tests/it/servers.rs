@@ -1,0 +1,4 @@
+//! Real servers start, end, freeze and come back as they are told.
+
+mod alone;
+mod processes;
