@@ -10,7 +10,8 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
-use tallygate_store::Store;
+use tallygate_core::{Policy, StoreDown};
+use tallygate_store::{Store, StoreHealth};
 
 use crate::observe::{METRICS_TYPE, Observer};
 
@@ -19,21 +20,40 @@ pub const OPENAPI: &str = include_str!("admin/openapi.json");
 
 /// Whether new requests are welcome. Shared between the admin listener and whoever starts and stops the server.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    serving: AtomicBool,
+    needs_store: AtomicBool,
+}
 
 impl Readiness {
     /// Requests are welcome from now on, or no longer.
     pub fn set(&self, ready: Ready) {
-        self.0.store(ready == Ready::Yes, Ordering::Release);
+        self.0.serving.store(ready == Ready::Yes, Ordering::Release);
     }
 
     /// Whether they are.
     #[must_use]
     pub fn get(&self) -> Ready {
-        match self.0.load(Ordering::Acquire) {
+        match self.0.serving.load(Ordering::Acquire) {
             true => Ready::Yes,
             false => Ready::No,
         }
+    }
+
+    /// Takes over what `policy` says of a store that is down.
+    pub fn follow(&self, policy: &Policy) {
+        let needs = policy
+            .limits()
+            .any(|limit| limit.store_down == StoreDown::Closed);
+        self.0.needs_store.store(needs, Ordering::Release);
+    }
+
+    /// Whether calls are refused while the store is down: some limit is `closed` then.
+    fn needs_store(&self) -> bool {
+        self.0.needs_store.load(Ordering::Acquire)
     }
 }
 
@@ -51,7 +71,7 @@ pub enum Ready {
 pub struct Admin {
     /// The metrics.
     pub observer: Arc<Observer>,
-    /// How full the store is.
+    /// How the store is.
     pub store: Arc<dyn Store>,
     /// Whether requests are welcome.
     pub readiness: Readiness,
@@ -76,16 +96,26 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// 200 while requests are welcome, 503 otherwise.
+/// 200 while requests are welcome, 503 otherwise: also while a store that is down has them refused. Where no limit is `closed`
+/// then, they are welcome still, and the answer says that the store is down.
 async fn readyz(State(admin): State<Admin>) -> Response {
-    match admin.readiness.get() {
-        Ready::Yes => (StatusCode::OK, "ready\n").into_response(),
-        Ready::No => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
-    }
+    let no = StatusCode::SERVICE_UNAVAILABLE;
+    let (status, text) = match (admin.readiness.get(), admin.store.health()) {
+        (Ready::No, _) => (no, "not ready\n".to_owned()),
+        (Ready::Yes, StoreHealth::Up) => (StatusCode::OK, "ready\n".to_owned()),
+        (Ready::Yes, StoreHealth::Down { reason }) => match admin.readiness.needs_store() {
+            true => (no, format!("not ready\n{UNREACHABLE}: {reason}\n")),
+            false => (StatusCode::OK, format!("ready\n{UNREACHABLE}: {reason}\n")),
+        },
+    };
+    (status, text).into_response()
 }
 
+const UNREACHABLE: &str = "the store cannot be reached";
+
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let text = admin.observer.render(admin.store.stats());
+    let (stats, health) = (admin.store.stats(), admin.store.health());
+    let text = admin.observer.render(stats, &health);
     ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tallygate_core::{Admission, Amounts, Receipt, Replay, ReservationId, Standing};
-use tallygate_store::{SettleError, StoreStats};
+use tallygate_store::{SettleError, StoreHealth, StoreStats};
 use tallygate_tokens::{Endpoint, EstimateMethod, Method, Usage};
 
 use crate::config::{Config, ConfigErrors, Unreloadable};
@@ -117,10 +117,10 @@ impl Observer {
         }
     }
 
-    /// All metrics as OpenMetrics text, with how full the store is now.
+    /// All metrics as OpenMetrics text, with how the store is now.
     #[must_use]
-    pub fn render(&self, stats: StoreStats) -> String {
-        self.limiter.store_is(stats);
+    pub fn render(&self, stats: StoreStats, health: &StoreHealth) -> String {
+        self.limiter.store_is(stats, health);
         let mut text = String::new();
         // Writing into a String cannot fail; a metric's own error would leave what was written so far.
         let _ = encode(&mut text, &self.registry);
@@ -158,9 +158,14 @@ impl Observer {
                 self.denied(door, "never", &never.blocked_by);
                 tracing::debug!(target: "tallygate::decision", limit = first(&never.blocked_by), "never possible");
             }
-            ApiError::Full(_) | ApiError::StoreDown { .. } => {
+            ApiError::Full(_) => {
                 self.limiter.decided(door, "deny", error.reason());
                 tracing::warn!(target: "tallygate::decision", %error, "the store did not decide");
+            }
+            // The log has one line when the store goes, and not one for each call.
+            ApiError::StoreDown { .. } => {
+                self.limiter.decided(door, "deny", error.reason());
+                tracing::debug!(target: "tallygate::decision", %error, "the store did not decide");
             }
             _ => {
                 self.limiter.refused(door, error.reason());
@@ -195,6 +200,18 @@ impl Observer {
     pub fn lost(&self, id: ReservationId, error: &SettleError) {
         self.limiter.lost();
         tracing::warn!(target: "tallygate::settle", reservation = %id, %error, "left to its deadline");
+    }
+
+    /// The store went away, or is back.
+    pub fn store_turned(&self, health: &StoreHealth) {
+        match health {
+            StoreHealth::Up => {
+                tracing::info!(target: "tallygate::store", "the store is back");
+            }
+            StoreHealth::Down { reason } => {
+                tracing::error!(target: "tallygate::store", reason, "the store cannot be reached; limits do what their `store_down` says");
+            }
+        }
     }
 
     /// An upstream's answer is over, or there was none.

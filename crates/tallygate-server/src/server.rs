@@ -19,6 +19,7 @@ use crate::pipeline::{Means, Pipeline, Settler, SettlerLog, Setup, settler};
 mod connections;
 mod data;
 mod patience;
+mod store_watch;
 
 use data::DataService;
 
@@ -111,8 +112,9 @@ impl Server {
             observer,
             seed: [random()?, random()?],
         };
-        let pipeline = Pipeline::new(Setup::new(config, None), means);
         let readiness = Readiness::default();
+        readiness.follow(config.policy());
+        let pipeline = Pipeline::new(Setup::new(config, None), means);
         Ok(Self {
             handle: ServerHandle {
                 pipeline,
@@ -168,12 +170,18 @@ impl Server {
             readiness: readiness.clone(),
         };
         let told = tokio::spawn(tell(listeners.admin, admin, admin_stopped));
+        let watched = (
+            Arc::clone(pipeline.store()),
+            Arc::clone(pipeline.observer()),
+        );
+        let watching = tokio::spawn(store_watch::watch(watched.0, watched.1));
         let service = Arc::new(DataService::new(pipeline));
         readiness.set(Ready::Yes);
         let shutdown = shutdown.map(|()| readiness.set(Ready::No));
         connections::serve(listeners.data, service, bounds, shutdown).await;
         let _ = stop_settling.send(());
         let _ = tokio::time::timeout(bounds.drain_time, settling).await;
+        watching.abort();
         let _ = stop_admin.send(());
         let _ = tokio::time::timeout(ADMIN_STOP, told).await;
         Ok(())
@@ -209,6 +217,7 @@ impl ServerHandle {
         self.pipeline
             .store()
             .replace_policy(Arc::clone(config.policy()))?;
+        self.readiness.follow(config.policy());
         self.observer().reloaded(&config);
         self.pipeline.replace(Setup::new(config, Some(&before)));
         Ok(())

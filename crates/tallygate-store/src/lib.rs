@@ -10,4 +10,6 @@ mod sync;
 pub use clock::{Clock, Hands};
 pub use memory::{MemoryOptions, MemoryStore};
 pub use redis::{RedisOptions, RedisUrlError};
-pub use store::{BoxFuture, Reserve, SettleError, Settlement, Store, StoreError, StoreStats};
+pub use store::{
+    BoxFuture, Reserve, SettleError, Settlement, Store, StoreError, StoreHealth, StoreStats,
+};

@@ -94,6 +94,11 @@ pub trait Store: Send + Sync {
     /// How full the store is.
     fn stats(&self) -> StoreStats;
 
+    /// Whether the store can be reached, as far as is known without asking it. A store inside the process always can.
+    fn health(&self) -> StoreHealth {
+        StoreHealth::Up
+    }
+
     /// The store's time.
     fn now(&self) -> Time;
 }
@@ -107,6 +112,19 @@ pub struct StoreStats {
     pub reservations: usize,
     /// Callers waiting in line.
     pub waiters: usize,
+}
+
+/// Whether a store can be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum StoreHealth {
+    /// It answered when it was last asked.
+    #[default]
+    Up,
+    /// It did not; limits do what their `store_down` says.
+    Down {
+        /// What was seen, without secrets.
+        reason: String,
+    },
 }
 
 /// Why a store did not answer.

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 use tallygate_core::{Amounts, LimitInfo, Metrics, Outcome, Receipt};
-use tallygate_store::StoreStats;
+use tallygate_store::{StoreHealth, StoreStats};
 
 use super::amounts::AmountCounters;
 use super::labels::{DecisionLabels, Door, LimitLabels, OutcomeLabels, RefusalLabels};
@@ -34,6 +34,7 @@ pub(super) struct LimiterMetrics {
     waiters: Gauge,
     reservations: Gauge,
     counters: Gauge,
+    up: Gauge,
 }
 
 impl LimiterMetrics {
@@ -76,6 +77,7 @@ impl LimiterMetrics {
             waiters: tell.one("tallygate_waiters", "Callers in line now"),
             reservations: tell.one("tallygate_reservations_open", "Open reservations now"),
             counters: tell.one("tallygate_counters", "Subjects with counters now"),
+            up: tell.one("tallygate_store_up", "Whether the store can be reached now"),
         }
     }
 
@@ -86,7 +88,8 @@ impl LimiterMetrics {
         }
     }
 
-    pub(super) fn store_is(&self, stats: StoreStats) {
+    pub(super) fn store_is(&self, stats: StoreStats, health: &StoreHealth) {
+        self.up.set(i64::from(*health == StoreHealth::Up));
         let gauges = [
             (&self.waiters, stats.waiters),
             (&self.reservations, stats.reservations),

@@ -16,6 +16,7 @@ mod overshoot;
 mod quiet;
 mod reload;
 mod sizing;
+mod store_down;
 mod streams;
 mod telling;
 mod told;

@@ -11,7 +11,7 @@ use tallygate_server::Config;
 use tallygate_server::config::{Forbidden, Secret};
 use tallygate_server::observe::{Answered, Door, End, MAX_MODELS, Observer, Sizing, Stage};
 use tallygate_server::wire::ApiError;
-use tallygate_store::{SettleError, StoreStats};
+use tallygate_store::{SettleError, StoreHealth, StoreStats};
 use tallygate_tokens::{Endpoint, EstimateMethod, Method, Usage};
 
 use crate::golden;
@@ -139,11 +139,12 @@ fn answered(observer: &Observer, model: &str, end: End<'_>, usage: Option<&Usage
 }
 
 fn rendered(observer: &Observer) -> String {
-    observer.render(StoreStats {
+    let stats = StoreStats {
         counters: 3,
         reservations: 2,
         waiters: 1,
-    })
+    };
+    observer.render(stats, &StoreHealth::Up)
 }
 
 #[test]

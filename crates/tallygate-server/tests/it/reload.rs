@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tallygate_server::reload::{LoadError, Looked, MAX_FILE, Watcher, load};
 use tallygate_server::{Config, Server, ServerHandle};
-use tallygate_store::StoreStats;
+use tallygate_store::{StoreHealth, StoreStats};
 
 /// A file of its own that is gone afterwards.
 struct Scratch(PathBuf);
@@ -58,7 +58,7 @@ fn reloads(handle: &ServerHandle, outcome: &str) -> bool {
     let line = format!("tallygate_config_reloads_total{{outcome=\"{outcome}\"}} 1");
     handle
         .observer()
-        .render(StoreStats::default())
+        .render(StoreStats::default(), &StoreHealth::Up)
         .contains(&line)
 }
 

@@ -12,7 +12,7 @@ fn prompt() -> String {
 
 async fn told(world: &World) -> String {
     world.settled().await;
-    world.server.observer().render(world.server.store().stats())
+    world.metrics()
 }
 
 /// The input that was held, by what the limit had left when the call was admitted.

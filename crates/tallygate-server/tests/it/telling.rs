@@ -11,7 +11,7 @@ models: { gpt-4o: { upstream: openai, output_estimate: max_tokens } }
 limits: [{ name: all, requests: 2, tokens: 100_000, every: 8000h }]";
 
 fn metrics(world: &World) -> String {
-    world.server.observer().render(world.server.store().stats())
+    world.metrics()
 }
 
 /// The value of the one series with this name and these labels.

@@ -27,7 +27,7 @@ async fn calls_denials_and_settlements_are_counted() {
     world.settled().await;
     let body = json!({ "demand": { "tokens": 9 }, "subject": { "user": "alice" } });
     world.post("/tallygate/v1/reserve", body.to_string()).await;
-    let told = world.server.observer().render(world.server.store().stats());
+    let told = world.metrics();
     for line in [
         r#"tallygate_decisions_total{door="gateway",decision="admit",reason="room"} 4"#,
         r#"tallygate_decisions_total{door="gateway",decision="deny",reason="limit"} 1"#,

@@ -28,7 +28,7 @@ async fn a_caller_waits_for_a_slot_and_is_served() {
     assert!(first.total.max(second.total) >= Duration::from_millis(600));
     world.settled().await;
     assert_eq!(world.used(Metric::CONCURRENCY, &[]).await, 0);
-    let metrics = world.server.observer().render(world.server.store().stats());
+    let metrics = world.metrics();
     assert!(
         metrics.contains("tallygate_wait_seconds_count{outcome=\"admit\"} 1"),
         "{metrics}"

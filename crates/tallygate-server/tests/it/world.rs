@@ -25,6 +25,7 @@ limits: [{ name: all, requests: 1000, tokens: 100_000, every: 8000h }]";
 pub(crate) struct World {
     pub(crate) mock: Mock,
     pub(crate) client: Client,
+    pub(crate) admin: Client,
     pub(crate) server: ServerHandle,
     pub(crate) base: String,
     stop: oneshot::Sender<()>,
@@ -57,20 +58,36 @@ impl World {
         Self::run(mock.expect("a mock"), server).await
     }
 
+    /// A world whose server counts in what `make` gives for its configuration.
+    pub(crate) async fn with_store(
+        settings: &str,
+        make: impl FnOnce(&Config) -> Arc<dyn Store>,
+    ) -> Self {
+        let mock = Mock::start(([127, 0, 0, 1], 0).into(), MockOptions::default()).await;
+        let mock = mock.expect("a mock");
+        let config = config(&upstreams(&mock), settings);
+        let store = make(&config);
+        let server = Server::with_store(config, store).expect("a server");
+        Self::run(mock, server).await
+    }
+
     async fn run(mock: Mock, server: Server) -> Self {
-        let data = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("a world to test in");
-        let base = format!("http://{}", data.local_addr().expect("a world to test in"));
+        let (data, base) = listener().await;
+        let (admin, admin_base) = listener().await;
         let (stop, stopped) = oneshot::channel();
         let handle = server.handle();
         let shutdown = async {
             let _ = stopped.await;
         };
-        let running = tokio::spawn(server.run(Listeners { data, admin: None }, shutdown));
+        let listeners = Listeners {
+            data,
+            admin: Some(admin),
+        };
+        let running = tokio::spawn(server.run(listeners, shutdown));
         Self {
             mock,
             client: Client::new(&base),
+            admin: Client::new(admin_base),
             server: handle,
             base,
             stop,
@@ -123,6 +140,14 @@ impl World {
     pub(crate) fn keyed(mut self, key: &str) -> Self {
         self.client = Client::new(&self.base).with_key(key);
         self
+    }
+
+    /// What `/metrics` says now.
+    pub(crate) fn metrics(&self) -> String {
+        let store = self.server.store();
+        self.server
+            .observer()
+            .render(store.stats(), &store.health())
     }
 
     /// Where every limit of a caller stands.
@@ -186,6 +211,12 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("it takes too long")
+}
+
+async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base = format!("http://{}", listener.local_addr().expect("an address"));
+    (listener, base)
 }
 
 /// The configuration with `upstreams` and `settings`.

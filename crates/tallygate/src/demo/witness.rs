@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tallygate_core::{Amounts, Decision, Extended, Policy, Receipt, ReservationId, Standing, Time};
-use tallygate_store::{BoxFuture, Reserve, SettleError, Settlement, Store, StoreError, StoreStats};
+use tallygate_store::{
+    BoxFuture, Reserve, SettleError, Settlement, Store, StoreError, StoreHealth, StoreStats,
+};
 
 use super::stage::USERS;
 
@@ -85,6 +87,10 @@ impl Store for Witness {
 
     fn stats(&self) -> StoreStats {
         self.behind.stats()
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.behind.health()
     }
 
     fn now(&self) -> Time {
