@@ -26,6 +26,7 @@
 //! # Ok::<(), tallygate_sim::servers::ServerError>(())
 //! ```
 
+mod cluster;
 mod engine;
 mod error;
 mod patience;
@@ -34,6 +35,7 @@ mod process;
 mod server;
 mod wire;
 
+pub use cluster::{Cluster, Migration};
 pub use engine::Engine;
 pub use error::ServerError;
 pub use port::free_port;

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::ServerError;
 
@@ -138,8 +139,10 @@ fn end(child: &mut Child) {
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    pub(super) fn new(port: u16) -> Result<Self, ServerError> {
-        let name = format!("tallygate-server-{}-{port}", std::process::id());
+    pub(super) fn new() -> Result<Self, ServerError> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("tallygate-server-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
         // A process with our number may have had it before.
         drop(fs::remove_dir_all(&path));

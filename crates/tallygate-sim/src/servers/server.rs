@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +30,7 @@ pub struct Server {
     port: u16,
     // Above the folder, so that it ends before its files go.
     process: Mutex<Option<Process>>,
+    paused: AtomicBool,
     wire: Wire,
     folder: Folder,
 }
@@ -51,13 +53,14 @@ impl Server {
     }
 
     fn start_on(engine: Engine, port: u16, config: &[&str]) -> Result<Self, ServerError> {
-        let folder = Folder::new(port)?;
+        let folder = Folder::new()?;
         fs::write(folder.path().join(CONFIG), configuration(port, config))
             .map_err(ServerError::machine("write the configuration of a server"))?;
         let server = Self {
             engine,
             port,
             process: Mutex::new(None),
+            paused: AtomicBool::new(false),
             wire: Wire::of_keeper(port),
             folder,
         };
@@ -98,6 +101,11 @@ impl Server {
             .is_some_and(|process| !process.has_ended())
     }
 
+    /// Whether it runs and is not paused.
+    pub fn is_awake(&self) -> bool {
+        self.is_running() && !self.paused.load(Ordering::SeqCst)
+    }
+
     /// Asks it to end (`SIGTERM`), and waits until it has. Nothing happens to a server that is stopped.
     ///
     /// # Errors
@@ -120,7 +128,9 @@ impl Server {
     /// # Errors
     /// It is stopped, or the signal cannot be sent.
     pub fn pause(&self) -> Result<(), ServerError> {
-        self.signal("STOP")
+        self.signal("STOP")?;
+        self.paused.store(true, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Lets it go on after [`Server::pause`].
@@ -128,7 +138,9 @@ impl Server {
     /// # Errors
     /// It is stopped, or the signal cannot be sent.
     pub fn resume(&self) -> Result<(), ServerError> {
-        self.signal("CONT")
+        self.signal("CONT")?;
+        self.paused.store(false, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Starts it again on the same port and folder, and waits until it answers; one that runs is killed first.
@@ -141,16 +153,30 @@ impl Server {
         command.arg(CONFIG);
         let mut process = Process::start(&mut command, &self.folder)?;
         patience::until("a server to answer", START, || self.look(&mut process))?;
+        self.paused.store(false, Ordering::SeqCst);
         *self.process.lock() = Some(process);
         Ok(())
     }
 
     /// Sends one command and gives its answer, over a connection that is kept for the next. Answers come within 5 s or are an error.
     ///
+    /// A command is sent once more where the server had closed the kept connection.
+    ///
     /// # Errors
     /// The server refuses it, is stopped, or does not answer.
-    pub fn command<W: AsRef<[u8]>>(&self, words: &[W]) -> Result<redis::Value, ServerError> {
-        self.wire.command(words)
+    pub fn command(&self, words: &[impl AsRef<[u8]>]) -> Result<redis::Value, ServerError> {
+        self.wire.ask(words)
+    }
+
+    /// As [`Server::command`], the answer read as a type (`i64`, `String`, `Vec<u8>`).
+    ///
+    /// # Errors
+    /// As [`Server::command`], and when the answer is of another type.
+    pub fn ask<T: redis::FromRedisValue>(
+        &self,
+        words: &[impl AsRef<[u8]>],
+    ) -> Result<T, ServerError> {
+        self.wire.ask(words)
     }
 
     /// A connection of its own, with all rights and timeouts of 5 s.
@@ -166,11 +192,7 @@ impl Server {
     /// # Errors
     /// As [`Server::command`].
     pub fn info(&self, section: &str) -> Result<BTreeMap<String, String>, ServerError> {
-        let answer = self.command(&["INFO", section])?;
-        let text: String = redis::from_redis_value(answer).map_err(|_| ServerError::Answer {
-            command: "INFO",
-            wanted: "text".to_owned(),
-        })?;
+        let text: String = self.ask(&["INFO", section])?;
         let pairs = text.lines().filter_map(|line| line.split_once(':'));
         Ok(pairs
             .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))

@@ -32,14 +32,28 @@ impl Wire {
         }
     }
 
-    pub(super) fn command<W: AsRef<[u8]>>(&self, words: &[W]) -> Result<redis::Value, ServerError> {
+    pub(super) fn ask<T: redis::FromRedisValue>(
+        &self,
+        words: &[impl AsRef<[u8]>],
+    ) -> Result<T, ServerError> {
         let mut connection = self.connection.lock();
-        let answer = self.ask(&mut connection, words);
+        let was_kept = connection.is_some();
+        let mut answer = self.send(&mut connection, words);
+        if was_kept
+            && answer
+                .as_ref()
+                .is_err_and(|error| error.is_connection_dropped())
+        {
+            // A server that changes its part in a failover sends its clients away.
+            *connection = None;
+            answer = self.send(&mut connection, words);
+        }
         if answer.as_ref().is_err_and(|error| !is_answer(error)) {
             // What is left on it may be the answer to what failed.
             *connection = None;
         }
-        answer.map_err(|source| self.failed(words, source))
+        let read = answer.and_then(|value| Ok(redis::from_redis_value(value)?));
+        read.map_err(|source| self.failed(words, source))
     }
 
     pub(super) fn connect(&self) -> Result<redis::Connection, ServerError> {
@@ -52,10 +66,10 @@ impl Wire {
         *self.connection.lock() = None;
     }
 
-    fn ask<W: AsRef<[u8]>>(
+    fn send(
         &self,
         connection: &mut Option<redis::Connection>,
-        words: &[W],
+        words: &[impl AsRef<[u8]>],
     ) -> redis::RedisResult<redis::Value> {
         let connection = match connection {
             Some(open) => open,
@@ -76,7 +90,7 @@ impl Wire {
         Ok(connection)
     }
 
-    fn failed<W: AsRef<[u8]>>(&self, words: &[W], source: redis::RedisError) -> ServerError {
+    fn failed(&self, words: &[impl AsRef<[u8]>], source: redis::RedisError) -> ServerError {
         let first = words.iter().take(2);
         let shown: Vec<_> = first
             .map(|word| String::from_utf8_lossy(word.as_ref()).into_owned())
