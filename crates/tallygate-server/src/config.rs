@@ -12,6 +12,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tallygate_core::{Metrics, Policy};
@@ -33,6 +34,7 @@ mod read;
 mod routes;
 mod secret;
 mod shape;
+mod store;
 mod tiers;
 mod tree;
 mod upstream;
@@ -43,6 +45,7 @@ pub use listeners::{Exposed, Unreloadable};
 pub use problem::{CheckReport, ConfigErrors, Kind, Problem, Severity};
 pub use routes::{NoRoute, Route};
 pub use secret::Secret;
+pub use store::StoreChoice;
 pub use tiers::Forbidden;
 pub use upstream::Upstream;
 
@@ -51,6 +54,8 @@ pub use upstream::Upstream;
 pub struct Config {
     listen: SocketAddr,
     admin: Option<SocketAddr>,
+    store: StoreChoice,
+    data: Option<PathBuf>,
     policy: Arc<Policy>,
     keyring: Keyring,
     routes: routes::Routes,
@@ -89,6 +94,18 @@ impl Config {
     #[must_use]
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// `store`: where counters live. Default memory.
+    #[must_use]
+    pub fn store(&self) -> &StoreChoice {
+        &self.store
+    }
+
+    /// `data`: the folder for what has to be kept while the store is away.
+    #[must_use]
+    pub fn data(&self) -> Option<&Path> {
+        self.data.as_deref()
     }
 
     /// All limits, those of tiers included.

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tallygate_core::{Bounds, Receipt, ReservationId};
-use tallygate_store::{MemoryOptions, MemoryStore, SettleError, Store, StoreError};
+use tallygate_core::{Receipt, ReservationId};
+use tallygate_store::{SettleError, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::admin::{self, Admin, Readiness, Ready};
-use crate::config::{Config, Exposed, Unreloadable};
+use crate::config::{Config, Exposed, StoreChoice, Unreloadable};
 use crate::observe::Observer;
 use crate::pipeline::{Means, Pipeline, Settler, SettlerLog, Setup, settler};
 
 mod connections;
 mod data;
+mod opening;
 mod patience;
 mod store_watch;
 
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The machine has no source of randomness.
     #[error("failed to get random numbers: {0}")]
     Random(String),
+    /// The store is not here yet.
+    #[error("a store on Redis is not in this version")]
+    NotBuilt,
 }
 
 /// Why a running server keeps its old configuration.
@@ -79,20 +83,21 @@ pub enum RunError {
 }
 
 impl Server {
-    /// A server for `config`, with counters in memory.
+    /// A server for `config`, with its counters where `store` of the configuration says.
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn new(config: Config) -> Result<Self, StartError> {
-        let bounds = Bounds {
-            waiters: config.waiting().queue,
-            ..Bounds::default()
-        };
-        let options = MemoryOptions {
-            bounds,
-            ..MemoryOptions::default()
-        };
-        let store = MemoryStore::new(config.policy(), options);
+    pub async fn open(config: Config) -> Result<Self, StartError> {
+        let choice = config.store().clone();
+        Self::open_on(&choice, config).await
+    }
+
+    /// A server for `config`, with its counters in `choice`, whatever the configuration says.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn open_on(choice: &StoreChoice, config: Config) -> Result<Self, StartError> {
+        let store = opening::open(choice, &config).await?;
         Self::with_store(config, store)
     }
 

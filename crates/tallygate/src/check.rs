@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use tallygate_server::Config;
-use tallygate_server::config::CheckReport;
+use tallygate_server::config::{CheckReport, StoreChoice};
 
 use crate::exit::{Exit, Failure};
 use crate::screen::{Screen, tell};
@@ -26,7 +26,9 @@ pub(crate) fn run(args: &CheckArgs, screen: &Screen) -> Result<(), Failure> {
                 tell(&warnings.render());
             }
             let report = CheckReport::new(&settings.name, warnings.problems());
-            screen.answer(&json!(report), &sentence(&settings.name, &config));
+            let mut told = json!(report);
+            told["store"] = config.store().to_string().into();
+            screen.answer(&told, &sentence(&settings.name, &config));
             Ok(())
         }
         Err(errors) if screen.is_json() => {
@@ -41,8 +43,12 @@ pub(crate) fn run(args: &CheckArgs, screen: &Screen) -> Result<(), Failure> {
 fn sentence(name: &str, config: &Config) -> String {
     let limits = config.policy().limits().count();
     let upstreams = config.upstreams().len();
+    let counters = match config.store() {
+        StoreChoice::Memory => "in memory".to_owned(),
+        elsewhere => format!("on {elsewhere}"),
+    };
     format!(
-        "{name} can be used: limits {limits}, upstreams {upstreams}, listening on {}",
+        "{name} can be used: limits {limits}, upstreams {upstreams}, counters {counters}, listening on {}",
         config.listen()
     )
 }

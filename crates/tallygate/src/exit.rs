@@ -23,11 +23,13 @@ pub(crate) enum Exit {
     Unreachable,
     /// `demo` saw a limit exceeded.
     OverLimit,
+    /// The store cannot be used.
+    Store,
 }
 
 impl Exit {
     /// All of them, in order.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -36,6 +38,7 @@ impl Exit {
         Self::Listen,
         Self::Unreachable,
         Self::OverLimit,
+        Self::Store,
     ];
 
     /// The number that the shell sees.
@@ -49,6 +52,7 @@ impl Exit {
             Self::Listen => 5,
             Self::Unreachable => 6,
             Self::OverLimit => 7,
+            Self::Store => 8,
         }
     }
 
@@ -63,6 +67,7 @@ impl Exit {
             Self::Listen => "an address cannot be listened on",
             Self::Unreachable => "a server cannot be reached, or refused the question",
             Self::OverLimit => "demo: a limit was exceeded",
+            Self::Store => "the store cannot be used",
         }
     }
 

@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use tallygate_server::config::StoreChoice;
 use tallygate_server::reload::Watcher;
-use tallygate_server::{Config, Listeners, Server, ServerHandle};
+use tallygate_server::{Config, Listeners, Server, ServerHandle, StartError};
 use tokio::net::TcpListener;
 
 use crate::exit::{Exit, Failure};
@@ -28,9 +29,10 @@ pub(crate) struct ServeArgs {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Where counters live
-    #[arg(long, value_enum)]
-    store: Option<StoreKind>,
+    /// Where counters live, whatever the configuration says: memory, or redis://… as in docs/redis.md; ${NAME} stands for that
+    /// environment variable
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
 
     /// Listen here, whatever the configuration says; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS")]
@@ -41,23 +43,17 @@ pub(crate) struct ServeArgs {
     admin: Option<SocketAddr>,
 }
 
-/// The stores there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StoreKind {
-    /// In this process: lost with it
-    Memory,
-}
-
 pub(crate) async fn run(args: &ServeArgs, screen: &Screen) -> Result<(), Failure> {
     let settings = settings(args)?;
     let config = settings.config()?;
     if !config.warnings().problems().is_empty() {
         tell(&config.warnings().render());
     }
+    let store = store(args, &config)?;
     let listeners = bind(args, &config).await?;
-    let server = Server::new(config).map_err(|error| Failure::new(Exit::Failed, error))?;
+    let server = Server::open_on(&store, config).await.map_err(not_started)?;
     let signals = Signals::new()?;
-    greeting::greet(screen, &settings, &listeners)?;
+    greeting::greet(screen, &settings, &store, &listeners)?;
     tokio::spawn(watch(args.config.clone(), server.handle()));
     let shutdown = async {
         signals.stop().await;
@@ -78,6 +74,24 @@ fn settings(args: &ServeArgs) -> Result<Settings, Failure> {
             )
         }),
     }
+}
+
+/// The store of the command line, or else the configuration's.
+fn store(args: &ServeArgs, config: &Config) -> Result<StoreChoice, Failure> {
+    let Some(text) = &args.store else {
+        return Ok(config.store().clone());
+    };
+    let env = |name: &str| std::env::var(name).ok();
+    StoreChoice::parse(text, "--store", &env)
+        .map_err(|errors| Failure::shown(Exit::Usage, errors.render()))
+}
+
+fn not_started(error: StartError) -> Failure {
+    let exit = match error {
+        StartError::NotBuilt => Exit::Store,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error)
 }
 
 /// Takes over what the file becomes. Standard input and the built-in configuration do not change.

@@ -31,6 +31,16 @@ impl<'e> Reading<'e> {
         }
     }
 
+    /// Notes that `node` holds a URL that may hold a password. In a text of one line the password alone is hidden, by its marks.
+    pub(super) fn secret_url(&mut self, node: &Node) {
+        match &node.value {
+            Value::Scalar(text) if text.contains('\n') || text.contains(' ') => {
+                self.secrets.push(node.at)
+            }
+            _ => {}
+        }
+    }
+
     pub(super) fn report(&mut self, problem: Problem) {
         self.problems.push(problem);
     }

@@ -42,6 +42,8 @@ pub(super) struct Written {
     pub(super) references: Vec<(String, String, Place)>,
     /// Where a `cost` amount stands.
     pub(super) cost_at: Option<Place>,
+    /// Where its `store_down` stands.
+    pub(super) store_down_at: Option<Place>,
 }
 
 /// What every limit inherits.
@@ -126,6 +128,7 @@ fn limit(node: &Node, inherited: &Inherited<'_>, reading: &mut Reading<'_>) -> O
         name_at,
         references: conditions.references,
         cost_at: limited.cost_at,
+        store_down_at: store_down.map(|_| fields.key_at("store_down")),
     })
 }
 

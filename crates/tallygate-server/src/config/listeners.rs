@@ -31,6 +31,12 @@ pub enum Unreloadable {
     /// Another admin listener, or none.
     #[error("`admin` changed, which needs a restart")]
     Admin,
+    /// Another place for the counters.
+    #[error("`store` changed, which needs a restart")]
+    Store,
+    /// Another folder for what has to be kept while the store is away.
+    #[error("`data` changed, which needs a restart")]
+    Data,
     /// The user-defined metrics are not the old ones with new ones behind them; open reservations would change their meaning.
     #[error("`metrics` changed other than by new names at its end, which needs a restart")]
     Metrics,
@@ -62,6 +68,12 @@ pub(super) fn compare(running: &Config, next: &Config) -> Result<(), Unreloadabl
     }
     if running.admin != next.admin {
         return Err(Unreloadable::Admin);
+    }
+    if running.store != next.store {
+        return Err(Unreloadable::Store);
+    }
+    if running.data != next.data {
+        return Err(Unreloadable::Data);
     }
     let mut names = next.metrics().iter().map(|(_, name)| name);
     if !running

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use super::problem::Place;
 
+/// What a password stands behind in a URL's options.
+const PASSWORD_OPTION: &str = "password=";
+
 /// The settings whose values may be keys, as people spell them.
 const SECRET_NAMES: [&str; 5] = ["api_key", "apikey", "api-key", "api key", "hash"];
 
@@ -14,7 +17,7 @@ pub(super) fn masked(source: &str, secrets: &[Place]) -> String {
     let read = secrets
         .iter()
         .map(|at| at.offset..at.offset.saturating_add(at.length));
-    for range in read.chain(named(source)) {
+    for range in read.chain(named(source)).chain(passwords(source)) {
         let end = range.end.min(source.len());
         hidden
             .get_mut(range.start..end)
@@ -51,6 +54,53 @@ fn named(source: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// The passwords in URLs: of `user:password@` up to the line's last `@`, for they may hold one unescaped, and behind
+/// [`PASSWORD_OPTION`]. A login without a colon may be a password that was put in the wrong place.
+fn passwords(source: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for (at, mark) in source.match_indices("://") {
+        let start = at + mark.len();
+        let line = line_from(source, start);
+        let Some(login) = line.rfind('@').and_then(|end| line.get(..end)) else {
+            continue;
+        };
+        match login.split_once(':') {
+            Some((user, password)) if !is_variable(password) => {
+                found.push(start + user.len() + 1..start + login.len());
+            }
+            None if !is_variable(login) && !login.contains(' ') => {
+                found.push(start..start + login.len());
+            }
+            _ => {}
+        }
+    }
+    for (at, mark) in source.to_ascii_lowercase().match_indices(PASSWORD_OPTION) {
+        let start = at + mark.len();
+        let value = line_from(source, start);
+        let option = value
+            .split(['&', '"', '\'', ' '])
+            .next()
+            .unwrap_or_default();
+        if !is_variable(option) {
+            found.push(start..start + value.len());
+        }
+    }
+    found
+}
+
+fn line_from(source: &str, start: usize) -> &str {
+    let rest = source.get(start..).unwrap_or_default();
+    rest.lines().next().unwrap_or_default()
+}
+
+/// Whether a text is one `${NAME}` and nothing else.
+fn is_variable(text: &str) -> bool {
+    let name = text
+        .strip_prefix("${")
+        .and_then(|text| text.strip_suffix('}'));
+    name.is_some_and(|name| !name.contains(['$', '{', '}', '@']))
+}
+
 fn value_behind(source: &str, name_end: usize) -> Option<Range<usize>> {
     let rest = source.get(name_end..)?;
     let colon = rest
@@ -78,6 +128,35 @@ mod tests {
             "a: { api_key: \"******\", x: 1 }\nb: { apikey: **** }\nc: { \"api_key\": ${KEY} }\nd: ok"
         );
         assert_eq!(shown.len(), source.len());
+    }
+
+    #[test]
+    fn passwords_in_urls_are_starred_and_what_is_around_them_is_not() {
+        for (source, shown) in [
+            ("store: redis://:pw@h:1/0", "store: redis://:**@h:1/0"),
+            (
+                "store: 'redis://u:p@w@h' # x",
+                "store: 'redis://u:***@h' # x",
+            ),
+            ("a: redis://u:p@h, b: me@x", "a: redis://u:**********@x"),
+            ("store: redis://misplaced@h", "store: redis://*********@h"),
+            ("store: redis://u:${PW}@h", "store: redis://u:${PW}@h"),
+            (
+                "store: redis://u:${A}b${C}@h",
+                "store: redis://u:*********@h",
+            ),
+            (
+                "s: \"redis+sentinel://h/m?sentinel_password=pw\"",
+                "s: \"redis+sentinel://h/m?sentinel_password=**\"",
+            ),
+            (
+                "s: redis+sentinel://h/m?sentinel_password=${PW}&db=1",
+                "s: redis+sentinel://h/m?sentinel_password=${PW}&db=1",
+            ),
+            ("base_url: https://h:1/v1", "base_url: https://h:1/v1"),
+        ] {
+            assert_eq!(masked(source, &[]), shown);
+        }
     }
 
     #[test]

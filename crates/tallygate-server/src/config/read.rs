@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tallygate_core::{METRICS, Metrics, Policy, Rule, StoreDown};
 
-use super::fields::{Fields, Known, Reading, not_built};
-use super::limits::{self, Inherited, LIMIT_KEYS, STORE_DOWN, Written};
+use super::fields::{Fields, Known, Reading};
+use super::limits::{self, Inherited, LIMIT_KEYS, Written};
 use super::listeners::{self, Keyless};
 use super::problem::{Kind, Problem};
 use super::tiers::{self, TiersWritten};
 use super::tree::{Node, Value};
-use super::{Config, ConfigErrors, bounds, check, keys, models, upstream};
+use super::{Config, ConfigErrors, bounds, check, keys, models, store, upstream};
 
 const TOP: Known<'static> = Known {
     what: "a configuration",
@@ -18,6 +18,7 @@ const TOP: Known<'static> = Known {
         "listen",
         "admin",
         "store",
+        "data",
         "store_down",
         "upstreams",
         "models",
@@ -73,11 +74,17 @@ pub(super) fn config(
 /// Every section is read whatever the others say; `None` when any of them has an error.
 fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
     let top = reading.fields(node, &TOP)?;
-    check_store(&top, reading);
+    let mut stored = store::read(&top, reading);
     let metrics = metrics(&top, reading);
     let upstreams = upstream::read_all(&top, reading);
     let routes = models::read(&top, upstreams, reading);
-    let (written, tiers) = all_limits(&top, &metrics, reading);
+    let inherited = Inherited {
+        metrics: &metrics,
+        store_down: stored.down.unwrap_or(StoreDown::Closed),
+        tier: None,
+    };
+    let (written, tiers) = all_limits(&top, &inherited, reading);
+    stored.check(&written, reading);
     tiers.check_models(&routes, reading);
     let keys = keys::read(&top, &tiers.tiers, reading);
     let keyless = if keys.any { Keyless::No } else { Keyless::Yes };
@@ -96,6 +103,8 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
     Some(Config {
         listen: listeners.listen,
         admin: listeners.admin,
+        data: stored.data.take(),
+        store: stored.choice(),
         policy: policy(rules, metrics, &top, reading)?,
         keyring: keys.keyring,
         routes,
@@ -109,22 +118,14 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
 /// The limits outside tiers and those inside, which end up in one list.
 fn all_limits(
     top: &Fields<'_>,
-    metrics: &Metrics,
+    inherited: &Inherited<'_>,
     reading: &mut Reading<'_>,
 ) -> (Vec<Written>, TiersWritten) {
-    let store_down = top
-        .get("store_down")
-        .and_then(|node| reading.word(node, "`store_down`", &STORE_DOWN));
-    let inherited = Inherited {
-        metrics,
-        store_down: store_down.unwrap_or(StoreDown::Closed),
-        tier: None,
-    };
     let outside = top
         .get("limits")
-        .map(|node| limits::limits(node, &inherited, reading));
+        .map(|node| limits::limits(node, inherited, reading));
     let mut written = outside.unwrap_or_default();
-    let tiers = tiers::read(top, &inherited, &mut written, reading);
+    let tiers = tiers::read(top, inherited, &mut written, reading);
     limits::check_names(&written, reading);
     (written, tiers)
 }
@@ -151,23 +152,6 @@ fn policy(
             None
         }
     }
-}
-
-/// Only counters in memory are here so far; a store that would keep them must not be left out in silence.
-fn check_store(top: &Fields<'_>, reading: &mut Reading<'_>) {
-    let Some(node) = top.get("store") else { return };
-    let Some(text) = reading.expanded(node, "`store`") else {
-        return;
-    };
-    let what = match text.as_str() {
-        "memory" => return,
-        redis if redis.starts_with("redis") && redis.contains("://") => "a store on Redis",
-        _ => "a store in a folder",
-    };
-    reading.report(
-        not_built(node.at, what)
-            .mend("write `store: memory`, or leave `store` out: counters are kept in memory"),
-    );
 }
 
 /// `metrics:`: the names of the user's own metrics.

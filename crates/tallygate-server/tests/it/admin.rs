@@ -27,7 +27,7 @@ async fn listener() -> TcpListener {
 
 async fn serve(config: &str) -> Running {
     let config = Config::parse(config, "tallygate.yaml", &|_| None).expect("a good configuration");
-    let server = Server::new(config).expect("a server");
+    let server = Server::open(config).await.expect("a server");
     let handle = server.handle();
     assert_eq!(handle.ready(), Ready::No, "nothing is served yet");
     let listeners = Listeners {

@@ -52,7 +52,12 @@ fn a_report_for_machines_has_the_same_places() {
 
 #[test]
 fn no_key_is_ever_shown() {
-    for name in ["secrets.yaml", "secret-syntax.yaml"] {
+    for name in [
+        "secrets.yaml",
+        "secret-syntax.yaml",
+        "store-url.yaml",
+        "store-syntax.yaml",
+    ] {
         let text = fs::read_to_string(golden::folder("config").join(name)).expect("readable");
         let errors = parse(&text).unwrap_err();
         let all = format!(

@@ -17,6 +17,7 @@ mod quiet;
 mod reload;
 mod sizing;
 mod store_down;
+mod stores;
 mod streams;
 mod telling;
 mod told;

@@ -41,7 +41,7 @@ const ONE: &str = "limits: [{ name: one, tokens: 10, every: 60s }]";
 async fn watched(text: &str) -> (Scratch, ServerHandle, Watcher) {
     let file = Scratch::new(text);
     let config = Config::parse(text, "tallygate.yaml", &|_| None).expect("good");
-    let handle = Server::new(config).expect("a server").handle();
+    let handle = Server::open(config).await.expect("a server").handle();
     let watcher = Watcher::new(file.0.clone(), Arc::new(|_| None), handle.clone()).await;
     (file, handle, watcher)
 }

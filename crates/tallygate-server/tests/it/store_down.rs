@@ -159,7 +159,11 @@ async fn every_dialect_is_answered_503_with_the_wait() {
     assert_eq!(reply.json()["error"]["type"], "store_down");
     let limits = within(world.client.get("/tallygate/v1/limits")).await;
     says_when(&limits.expect("an answer"));
-    assert_eq!(world.mock.books().totals().admitted, 0, "nothing was sent on");
+    assert_eq!(
+        world.mock.books().totals().admitted,
+        0,
+        "nothing was sent on"
+    );
     let metrics = world.metrics();
     for line in [
         r#"tallygate_decisions_total{door="gateway",decision="deny",reason="store_down"} 4"#,

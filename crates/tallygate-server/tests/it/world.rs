@@ -47,14 +47,16 @@ impl World {
         let mock = Mock::start(([127, 0, 0, 1], 0).into(), options)
             .await
             .expect("a world to test in");
-        let server = Server::new(config(&upstreams(&mock), settings)).expect("a world to test in");
+        let server = Server::open(config(&upstreams(&mock), settings))
+            .await
+            .expect("a world to test in");
         Self::run(mock, server).await
     }
 
     /// A world with this configuration, whose mock nobody calls.
     pub(crate) async fn with_config(config: Config) -> Self {
         let mock = Mock::start(([127, 0, 0, 1], 0).into(), MockOptions::default()).await;
-        let server = Server::new(config).expect("a server");
+        let server = Server::open(config).await.expect("a server");
         Self::run(mock.expect("a mock"), server).await
     }
 

@@ -1,6 +1,7 @@
 //! What `explain` found, for a person and for a program.
 
 use serde_json::{Value, json};
+use tallygate_core::StoreDown;
 
 use super::ask::{Label, Size};
 
@@ -16,6 +17,10 @@ pub(super) struct Row {
     pub(super) window: String,
     pub(super) reset_ms: u64,
     pub(super) promise: String,
+    /// What it does while its store is away; `None` where that cannot be, or is not known.
+    pub(super) store_down: Option<StoreDown>,
+    /// How it is counted at present, as a server says: `exact`, or `leased`.
+    pub(super) regime: Option<String>,
 }
 
 /// Whether a call of a size has room.
@@ -28,6 +33,8 @@ enum Room {
 
 pub(super) struct Answer {
     pub(super) subject: Vec<Label>,
+    /// Where the counters are, if not in the process that counts.
+    pub(super) store: Option<String>,
     pub(super) rows: Vec<Row>,
     pub(super) size: Option<Size>,
 }
@@ -35,11 +42,13 @@ pub(super) struct Answer {
 impl Answer {
     /// The same with what `written` promises: a server tells where its counters stand, its configuration what they are for.
     pub(super) fn promising(mut self, written: &Self) -> Self {
+        self.store.clone_from(&written.store);
         for row in &mut self.rows {
             let same = |other: &&Row| other.name == row.name && other.metric == row.metric;
             if let Some(known) = written.rows.iter().find(same) {
                 row.promise.clone_from(&known.promise);
                 row.burst = known.burst;
+                row.store_down = known.store_down;
             }
         }
         self
@@ -52,6 +61,9 @@ impl Answer {
             .map(|Label(name, value)| (name.clone(), value.clone().into()))
             .collect();
         let mut told = json!({ "subject": subject, "limits": self.rows.iter().map(Row::json).collect::<Vec<_>>() });
+        if let Some(store) = &self.store {
+            told["store"] = store.as_str().into();
+        }
         if let Some(size) = self.size {
             told["demand"] =
                 json!({ "requests": 1, "input_tokens": size.input, "output_tokens": size.output });
@@ -78,6 +90,9 @@ impl Answer {
                 subject.join(" ")
             }
         )];
+        if let Some(store) = &self.store {
+            lines.push(format!("counters on {store}"));
+        }
         if self.rows.is_empty() {
             lines.push("no limit applies".to_owned());
         }
@@ -124,10 +139,17 @@ impl Answer {
 
 impl Row {
     fn json(&self) -> Value {
-        json!({
+        let mut told = json!({
             "name": self.name, "metric": self.metric, "limit": self.limit, "burst": self.burst, "remaining": self.remaining,
             "debt": self.debt, "window": self.window, "reset_ms": self.reset_ms, "promise": self.promise,
-        })
+        });
+        if let Some(down) = self.store_down {
+            told["store_down"] = words(down).0.into();
+        }
+        if let Some(regime) = &self.regime {
+            told["regime"] = regime.as_str().into();
+        }
+        told
     }
 
     fn text(&self) -> Vec<String> {
@@ -141,15 +163,32 @@ impl Row {
         } else {
             format!("every {}", self.window)
         };
-        let head = format!(
-            "\n{}: {} {} {per}, {} left{debt}",
+        let regime = self.regime.as_ref();
+        let regime = regime.map_or_else(String::new, |regime| format!(" ({regime})"));
+        let mut lines = vec![format!(
+            "\n{}: {} {} {per}, {} left{debt}{regime}",
             self.name, self.limit, self.metric, self.remaining
-        );
-        if self.promise.is_empty() {
-            vec![head]
-        } else {
-            vec![head, format!("  promises {}", self.promise)]
+        )];
+        if !self.promise.is_empty() {
+            lines.push(format!("  promises {}", self.promise));
         }
+        if let Some(down) = self.store_down {
+            let (word, meaning) = words(down);
+            lines.push(format!("  without its store {meaning} ({word})"));
+        }
+        lines
+    }
+}
+
+/// What a limit does without its store: the word of the configuration, and its meaning.
+fn words(down: StoreDown) -> (&'static str, &'static str) {
+    match down {
+        StoreDown::Closed => ("closed", "refuses every call"),
+        StoreDown::Open => ("open", "lets every call through uncounted"),
+        StoreDown::Share => (
+            "share",
+            "lets each node spend what it had leased before, and no more",
+        ),
     }
 }
 
@@ -169,9 +208,12 @@ mod tests {
             window: "day".to_owned(),
             reset_ms: 0,
             promise: String::new(),
+            store_down: None,
+            regime: None,
         };
         Answer {
             subject: Vec::new(),
+            store: None,
             rows: vec![row],
             size: None,
         }

@@ -78,10 +78,16 @@ pub(super) async fn configuration(config: &Config, question: &Question) -> Resul
             format!("the counters cannot be read: {error}"),
         )
     })?;
-    let rows = standings.iter().map(row_of_standing).collect();
+    let store = config.store();
+    let elsewhere = store.is_elsewhere();
+    let rows = standings.iter().map(|standing| Row {
+        store_down: elsewhere.then_some(standing.limit.store_down),
+        ..row_of_standing(standing)
+    });
     Ok(Answer {
         subject: labels,
-        rows,
+        store: elsewhere.then(|| store.to_string()),
+        rows: rows.collect(),
         size: question.size,
     })
 }
@@ -153,6 +159,8 @@ fn row_of_standing(standing: &Standing) -> Row {
         window: limit.window().to_owned(),
         reset_ms: u64::try_from(standing.reset.as_millis()).unwrap_or(u64::MAX),
         promise: limit.promise(),
+        store_down: None,
+        regime: None,
     }
 }
 
@@ -185,6 +193,7 @@ pub(super) async fn server(
             let rows = limits.iter().map(row_of_json).collect();
             Ok(Answer {
                 subject: labels,
+                store: None,
                 rows,
                 size: question.size,
             })
@@ -218,6 +227,8 @@ fn row_of_json(limit: &Value) -> Row {
         window: text("window"),
         reset_ms: number("reset_ms"),
         promise: text("promise"),
+        store_down: None,
+        regime: limit["regime"].as_str().map(str::to_owned),
     }
 }
 

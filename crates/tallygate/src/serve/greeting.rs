@@ -4,15 +4,17 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 use tallygate_server::Listeners;
+use tallygate_server::config::StoreChoice;
 
 use crate::exit::{Exit, Failure};
 use crate::screen::Screen;
 use crate::settings::Settings;
 
-/// Both addresses, and for the built-in configuration what it is and what to try.
+/// Both addresses, where the counters are if not in this process, and for the built-in configuration what it is and what to try.
 pub(super) fn greet(
     screen: &Screen,
     settings: &Settings,
+    store: &StoreChoice,
     listeners: &Listeners,
 ) -> Result<(), Failure> {
     let unknown = |error: std::io::Error| {
@@ -27,11 +29,14 @@ pub(super) fn greet(
     if let Some(admin) = &admin {
         text.push_str(&format!("\nadmin listening on {admin}"));
     }
+    if store.is_elsewhere() {
+        text.push_str(&format!("\ncounting on {store}"));
+    }
     if settings.is_built_in() {
         text.push_str(&advice(settings, &gateway));
     }
     screen.answer(
-        &json!({ "event": "listening", "gateway": gateway, "admin": admin }),
+        &json!({ "event": "listening", "gateway": gateway, "admin": admin, "store": store.to_string() }),
         &text,
     );
     Ok(())

@@ -97,6 +97,28 @@ fn every_example_is_accepted_without_a_warning_about_names() {
 }
 
 #[test]
+fn the_store_is_shown_without_its_password() {
+    let config = "store: redis://tallygate:never-shown@10.0.0.9/3\n";
+    let ran = run_with(&["check", "-"], config);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(
+        ran.stdout
+            .contains("counters on redis://tallygate:***@10.0.0.9:6379/3"),
+        "{}",
+        ran.stdout
+    );
+    let told = run_with(&["check", "--json", "-"], config).json();
+    assert_eq!(told["store"], "redis://tallygate:***@10.0.0.9:6379/3");
+    let wrong = run_with(
+        &["check", "-"],
+        "store: redis://:never-shown@h?tiemout=1s\n",
+    );
+    assert_eq!(wrong.code, 3);
+    assert!(wrong.stderr.contains("did you mean `timeout`?"));
+    assert!(!wrong.stderr.contains("never-shown"), "{}", wrong.stderr);
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let folder = Folder::new("check-unread");
     let file = folder.path().join("wrong.yaml");

@@ -33,7 +33,7 @@ fn the_exit_codes_of_the_help_are_those_of_the_document() {
         .map(|(code, meaning)| (code.to_owned(), meaning.to_owned()))
         .collect();
     assert_eq!(told, written);
-    assert_eq!(told.len(), 8);
+    assert_eq!(told.len(), 9);
 }
 
 #[test]

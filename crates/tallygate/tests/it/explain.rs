@@ -81,6 +81,36 @@ fn a_size_has_room_or_can_never_have() {
 }
 
 #[test]
+fn what_becomes_of_each_limit_without_its_store_is_told() {
+    let folder = Folder::new("store-down");
+    let file = folder.path().join("tallygate.yaml");
+    let config = "
+store: redis://:never-shown@10.0.0.9
+store_down: share
+limits:
+  - { name: hour, requests: 60, every: 1h }
+  - { name: hard, tokens: 100, every: day, store_down: closed }
+  - { name: soft, tokens: 100, every: 60s, store_down: open }
+";
+    fs::write(&file, config).expect("a file");
+    let path = file.display().to_string();
+    let text = run(&["explain", "--config", &path]).stdout;
+    for said in [
+        "counters on redis://:***@10.0.0.9:6379",
+        "without its store lets each node spend what it had leased before, and no more (share)",
+        "without its store refuses every call (closed)",
+        "without its store lets every call through uncounted (open)",
+    ] {
+        assert!(text.contains(said), "{said} is not in {text}");
+    }
+    let told = run(&["explain", "--config", &path, "--json"]).json();
+    assert_eq!(told["store"], "redis://:***@10.0.0.9:6379");
+    assert_eq!(told["limits"][1]["store_down"], "closed");
+    let memory = explain("store-memory", &["user=alice", "--json"]).json();
+    assert_eq!(memory["limits"][0].get("store_down"), None);
+}
+
+#[test]
 fn nothing_to_explain_is_a_usage_failure() {
     assert_eq!(run(&["explain", "user=alice"]).code, 2);
     assert_eq!(explain("label", &["alice"]).code, 2);

@@ -236,6 +236,23 @@ fn a_wrong_configuration_starts_nothing() {
 }
 
 #[test]
+fn the_store_of_the_command_line_counts() {
+    let file = "store: redis://127.0.0.1:1\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\n";
+    let folder = Folder::new("store-flag");
+    let path = folder.path().join("tallygate.yaml");
+    fs::write(&path, file).expect("a file");
+    let mut command = tallygate(&["serve", "--json", "--store", "memory", "--config"]);
+    let mut gateway = Running::start(command.arg(&path));
+    gateway.said(r#""store":"memory""#);
+
+    let wrong = &["serve", "--config", "-", "--store", "redis://:never-shown@"];
+    let ran = run_with(wrong, "listen: 127.0.0.1:0\n");
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+    assert!(ran.stderr.contains("has no host"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("never-shown"), "{}", ran.stderr);
+}
+
+#[test]
 fn an_open_listener_needs_keys() {
     let ran = run_with(
         &["serve", "--config", "-", "--listen", "0.0.0.0:0"],

@@ -1,0 +1,163 @@
+//! `store:`, `data:` and `store_down:`: where counters live, and what is done while that is away.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use tallygate_core::StoreDown;
+use tallygate_store::RedisOptions;
+
+use super::ConfigErrors;
+use super::fields::{Fields, Reading, not_built};
+use super::limits::{STORE_DOWN, Written};
+use super::problem::{Kind, Place, Problem};
+use super::tree::{Node, Value};
+
+/// Where counters live. Shown without secrets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StoreChoice {
+    /// In this process: lost with it.
+    #[default]
+    Memory,
+    /// On Redis or Valkey, shared by all that name the same servers and prefix.
+    Redis(Box<RedisOptions>),
+}
+
+impl StoreChoice {
+    /// Reads what may stand behind `store:`, with `${VAR}` looked up by `env`; `name` is what the text is called in errors.
+    ///
+    /// # Errors
+    /// When it is no store, or none of this version. No error shows a password.
+    pub fn parse(
+        text: &str,
+        name: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigErrors> {
+        let at = Place {
+            length: text.len(),
+            ..Place::start()
+        };
+        let node = Node {
+            at,
+            value: Value::Scalar(text.to_owned()),
+        };
+        let mut reading = Reading::new(env);
+        let choice = choice(&node, &mut reading);
+        let findings = reading.findings(name, text);
+        choice.ok_or(findings)
+    }
+
+    /// Whether it can be away while this process is not.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        !matches!(self, Self::Memory)
+    }
+}
+
+impl fmt::Display for StoreChoice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => out.write_str("memory"),
+            Self::Redis(options) => out.write_str(&options.shown()),
+        }
+    }
+}
+
+/// What the file says of its store.
+#[derive(Default)]
+pub(super) struct Stored {
+    /// `None`: what stands there was reported.
+    choice: Option<StoreChoice>,
+    pub(super) data: Option<PathBuf>,
+    /// `store_down` for limits that do not say.
+    pub(super) down: Option<StoreDown>,
+    down_at: Option<Place>,
+}
+
+impl Stored {
+    /// The store, which is memory unless the file says otherwise.
+    pub(super) fn choice(self) -> StoreChoice {
+        self.choice.unwrap_or_default()
+    }
+
+    fn is_memory(&self) -> bool {
+        self.choice == Some(StoreChoice::Memory)
+    }
+
+    /// Tells of each `store_down` that nothing can come of.
+    pub(super) fn check(&self, written: &[Written], reading: &mut Reading<'_>) {
+        if !self.is_memory() {
+            return;
+        }
+        let of_limits = written.iter().filter_map(|limit| limit.store_down_at);
+        for at in self.down_at.into_iter().chain(of_limits) {
+            let message = "`store_down` has no effect on counters in memory, which are never away";
+            let how =
+                "remove it, or write `store: redis://HOST` to share counters between machines";
+            reading.report(Problem::warning(Kind::Conflict, at, message).mend(how));
+        }
+    }
+}
+
+/// Reads the three keys.
+pub(super) fn read(top: &Fields<'_>, reading: &mut Reading<'_>) -> Stored {
+    let choice = match top.get("store") {
+        None => Some(StoreChoice::Memory),
+        Some(node) => choice(node, reading),
+    };
+    let down = top.get("store_down");
+    let mut stored = Stored {
+        choice,
+        data: None,
+        down: down.and_then(|node| reading.word(node, "`store_down`", &STORE_DOWN)),
+        down_at: down.map(|_| top.key_at("store_down")),
+    };
+    stored.data = data(top, &stored, reading);
+    stored
+}
+
+fn choice(node: &Node, reading: &mut Reading<'_>) -> Option<StoreChoice> {
+    reading.secret_url(node);
+    let text = reading.expanded(node, "`store`")?;
+    if text == "memory" {
+        return Some(StoreChoice::Memory);
+    }
+    if !text.contains("://") {
+        let problem = not_built(node.at, "a store in a folder");
+        reading.report(problem.mend(
+            "write `store: memory` for counters in this process, or `store: redis://HOST` for counters that outlive it",
+        ));
+        return None;
+    }
+    match RedisOptions::parse(&text) {
+        Ok(options) => Some(StoreChoice::Redis(Box::new(options))),
+        Err(error) => {
+            reading.report(refused(node.at, &error.to_string()));
+            None
+        }
+    }
+}
+
+/// The URL's error, with its last part as the mend where it has one.
+fn refused(at: Place, said: &str) -> Problem {
+    match said.rsplit_once(": ") {
+        Some((what, how)) => Problem::error(Kind::Value, at, what).mend(how),
+        None => Problem::error(Kind::Value, at, said).mend(EXAMPLES),
+    }
+}
+
+const EXAMPLES: &str =
+    "write it as redis://HOST, redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST";
+
+/// `data:`: the folder for what has to be kept while the store is away.
+fn data(top: &Fields<'_>, stored: &Stored, reading: &mut Reading<'_>) -> Option<PathBuf> {
+    let node = top.get("data")?;
+    let folder = reading.expanded(node, "`data`")?;
+    if stored.is_memory() {
+        let message =
+            "`data` keeps what a store on Redis could not be told, and the store is memory";
+        let problem = Problem::error(Kind::Conflict, top.key_at("data"), message);
+        reading.report(problem.mend("remove `data`, or write `store: redis://HOST`"));
+        return None;
+    }
+    Some(PathBuf::from(folder))
+}

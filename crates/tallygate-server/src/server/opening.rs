@@ -1,0 +1,35 @@
+//! Opening the store that a configuration names.
+
+use std::sync::Arc;
+
+use tallygate_core::Bounds;
+use tallygate_store::{MemoryOptions, MemoryStore, Store};
+
+use super::StartError;
+use crate::config::{Config, StoreChoice};
+
+/// A store of this kind with the limits of `config`.
+///
+/// # Errors
+/// When it cannot be used.
+pub(super) async fn open(
+    choice: &StoreChoice,
+    config: &Config,
+) -> Result<Arc<dyn Store>, StartError> {
+    match choice {
+        StoreChoice::Memory => Ok(memory(config)),
+        StoreChoice::Redis(_) => Err(StartError::NotBuilt),
+    }
+}
+
+fn memory(config: &Config) -> Arc<dyn Store> {
+    let bounds = Bounds {
+        waiters: config.waiting().queue,
+        ..Bounds::default()
+    };
+    let options = MemoryOptions {
+        bounds,
+        ..MemoryOptions::default()
+    };
+    MemoryStore::new(config.policy(), options)
+}

@@ -1,0 +1,168 @@
+//! `store:` and what belongs to it.
+
+use std::path::Path;
+
+use tallygate_core::StoreDown;
+use tallygate_server::Config;
+use tallygate_server::config::{ConfigErrors, Kind, StoreChoice, Unreloadable};
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "REDIS_PASSWORD" => Some("never-shown".to_owned()),
+        "STORE" => Some("redis+sentinel://:never-shown@s1,s2,s3/main?prefix=prod".to_owned()),
+        "DATA" => Some("/var/lib/tallygate".to_owned()),
+        _ => None,
+    }
+}
+
+fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    Config::parse(text, "tallygate.yaml", &env)
+}
+
+fn good(text: &str) -> Config {
+    parse(text).unwrap_or_else(|errors| panic!("{}", errors.render()))
+}
+
+#[test]
+fn every_kind_of_store_is_read_and_shown_without_its_password() {
+    for (written, shown) in [
+        ("memory", "memory"),
+        ("redis://10.0.0.1", "redis://10.0.0.1:6379"),
+        (
+            "rediss://u:${REDIS_PASSWORD}@h/2",
+            "rediss://u:***@h:6379/2",
+        ),
+        (
+            "${STORE}",
+            "redis+sentinel://:***@s1:26379,s2:26379,s3:26379/main?prefix=prod",
+        ),
+        ("rediss+sentinel://h/m", "rediss+sentinel://h:26379/m"),
+        (
+            "redis+cluster://a:7000,b:7001",
+            "redis+cluster://a:7000,b:7001",
+        ),
+        ("rediss+cluster://a", "rediss+cluster://a:6379"),
+    ] {
+        let config = good(&format!("store: {written}"));
+        assert_eq!(config.store().to_string(), shown);
+        assert_eq!(config.store().is_elsewhere(), written != "memory");
+        assert!(!format!("{config:?}").contains("never-shown"));
+        assert!(config.warnings().problems().is_empty());
+        let alone = StoreChoice::parse(written, "--store", &env);
+        assert_eq!(alone.ok().as_ref(), Some(config.store()));
+    }
+    assert_eq!(*good("").store(), StoreChoice::Memory);
+}
+
+#[test]
+fn what_is_no_store_is_told_with_its_mend_and_without_its_password() {
+    for (written, kind, message, mend) in [
+        (
+            "./tallygate-data",
+            Kind::NotBuilt,
+            "a store in a folder is not in this version",
+            "write `store: memory` for counters in this process, or `store: redis://HOST` for counters that outlive it",
+        ),
+        (
+            "reddis://:never-shown@h",
+            Kind::Value,
+            "the store URL begins with none of",
+            "write it as redis://HOST, redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST",
+        ),
+        (
+            "redis://:${UNSET}@h",
+            Kind::Environment,
+            "the environment variable `UNSET` is not set",
+            "set it before the start: export UNSET=…",
+        ),
+        (
+            "redis://never-shown@h",
+            Kind::Value,
+            "the store URL names a user without a password",
+            "write user:password@host, or :password@host for the default user",
+        ),
+        (
+            "redis://:never/shown@h",
+            Kind::Value,
+            "the store URL has an `@` after its servers",
+            "in user, password and values write `@` as %40",
+        ),
+        (
+            "redis://h?tiemout=1s",
+            Kind::Value,
+            "the store URL has an unknown option `tiemout`",
+            "did you mean `timeout`?",
+        ),
+        (
+            "redis+sentinel://h",
+            Kind::Value,
+            "the store URL has no master name",
+            "write redis+sentinel://host:26379/NAME",
+        ),
+    ] {
+        let errors = parse(&format!("store: {written}")).unwrap_err();
+        let problem = &errors.problems()[0];
+        assert_eq!(errors.problems().len(), 1, "{}", errors.render());
+        assert_eq!(
+            (problem.kind(), problem.line(), problem.column()),
+            (kind, 1, 8)
+        );
+        assert!(problem.message().starts_with(message), "{problem:?}");
+        assert!(
+            problem.mending().is_some_and(|how| how.starts_with(mend)),
+            "{problem:?}"
+        );
+        let alone = StoreChoice::parse(written, "--store", &env).unwrap_err();
+        let all = format!("{errors:?}{}{alone:?}{}", errors.render(), alone.render());
+        assert!(
+            !all.contains("never-shown") && !all.contains("never/shown"),
+            "{all}"
+        );
+    }
+}
+
+#[test]
+fn a_data_folder_goes_with_a_store_elsewhere() {
+    let config = good("store: redis://h\ndata: ${DATA}");
+    assert_eq!(config.data(), Some(Path::new("/var/lib/tallygate")));
+    assert_eq!(good("store: redis://h").data(), None);
+    let errors = parse("data: /var/lib/tallygate").unwrap_err();
+    assert_eq!(errors.problems()[0].kind(), Kind::Conflict);
+    assert_eq!(
+        errors.problems()[0].mending(),
+        Some("remove `data`, or write `store: redis://HOST`")
+    );
+    // A store that is wrong is reported once, and not as memory too.
+    let errors = parse("store: redis://\ndata: x\nstore_down: open").unwrap_err();
+    assert_eq!(errors.problems().len(), 1, "{}", errors.render());
+}
+
+#[test]
+fn limits_inherit_what_they_do_without_their_store() {
+    let limits = "limits: [{ name: a, tokens: 1, every: 1s }, { name: b, tokens: 1, every: 1s, store_down: open }]";
+    let config = good(&format!("store: redis://h\nstore_down: share\n{limits}"));
+    let said: Vec<StoreDown> = config
+        .policy()
+        .limits()
+        .map(|limit| limit.store_down)
+        .collect();
+    assert_eq!(said, [StoreDown::Share, StoreDown::Open]);
+    assert!(config.warnings().problems().is_empty());
+}
+
+#[test]
+fn a_reload_keeps_its_store() {
+    let running = good("store: redis://:${REDIS_PASSWORD}@h\ndata: a");
+    for (next, refused) in [
+        ("store: redis://:other@h\ndata: a", Unreloadable::Store),
+        ("store: memory", Unreloadable::Store),
+        (
+            "store: redis://:${REDIS_PASSWORD}@h\ndata: b",
+            Unreloadable::Data,
+        ),
+    ] {
+        assert_eq!(running.reloadable(&good(next)), Err(refused));
+    }
+    let same = good("store: redis://:never-shown@h:6379/0?prefix=tg\ndata: a\nstore_down: open");
+    assert_eq!(running.reloadable(&same), Ok(()));
+}
