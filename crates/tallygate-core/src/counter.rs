@@ -49,6 +49,17 @@ pub(crate) struct Gate<'a> {
     pub(crate) now: Time,
 }
 
+impl Track {
+    /// What is known of a counter that is kept elsewhere: the sum held, and what ends when.
+    pub(crate) fn read(held: u64, ends: impl Iterator<Item = (Time, u64)>) -> Self {
+        Self {
+            held,
+            history: History::default(),
+            ends: ends.map(|(at, amount)| (at, 0, amount)).collect(),
+        }
+    }
+}
+
 impl State {
     /// The initial state.
     pub(crate) fn fresh(meter: &Meter) -> Self {
@@ -242,6 +253,7 @@ impl Gate<'_> {
                 let level = track.history.reserve(moment.seq, cost, now, level);
                 state.set_level(rate.level(level));
             }
+            Meter::Gauge { .. } if amount == 0 => {}
             Meter::Gauge { .. } => {
                 self.add(state, amount);
                 let end = (moment.deadline, moment.seq, amount);

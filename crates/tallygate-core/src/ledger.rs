@@ -29,6 +29,8 @@ use std::collections::BinaryHeap;
 use std::hash::Hasher;
 use timers::Timers;
 
+pub(crate) use judge::note_largest;
+
 pub use hold::{ExtendError, MAX_EXTENSIONS, Used};
 pub use line::{Entry, Ticket};
 

@@ -19,6 +19,7 @@ mod metric;
 mod num;
 mod policy;
 mod rate;
+pub mod remote;
 mod ring;
 mod shape;
 mod slot;

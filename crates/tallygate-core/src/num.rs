@@ -32,6 +32,11 @@ pub(crate) const fn wide(n: u64) -> u128 {
     n as u128
 }
 
+/// Widens without loss.
+pub(crate) const fn wide32(n: u32) -> u64 {
+    n as u64
+}
+
 /// A 32-bit index as a position in a slice.
 pub(crate) const fn index(n: u32) -> usize {
     n as usize

@@ -55,6 +55,11 @@ impl Rate {
         rate
     }
 
+    /// How many parts make a nanosecond.
+    pub(crate) const fn parts(&self) -> u64 {
+        num::wide32(self.drain)
+    }
+
     pub(crate) const fn burst(&self) -> u64 {
         self.burst
     }

@@ -22,6 +22,27 @@ struct Cell {
 }
 
 impl Ring {
+    /// How long a cell takes charges.
+    pub(crate) fn width(every: Span) -> Span {
+        Span::from_nanos(every.as_nanos().checked_div(CELLS).unwrap_or(1).max(1))
+    }
+
+    /// A ring of cells (beginning and last charge in microseconds, sum) and of `more` that counts from `now`.
+    pub(crate) fn of(cells: &[[u64; 3]], more: u64, now: Time) -> Self {
+        let at = |micros: u64| Time::from_nanos(micros.saturating_mul(1000));
+        let cell = |[start, last, sum]: &[u64; 3]| Cell {
+            start: at(*start),
+            last: at(*last),
+            sum: *sum,
+        };
+        let more = (more > 0).then_some(Cell {
+            start: now,
+            last: now,
+            sum: more,
+        });
+        Self(cells.iter().map(cell).chain(more).collect())
+    }
+
     /// What counts at `now`.
     pub(crate) fn used(&self, every: Span, now: Time) -> u64 {
         let live = self.0.iter().filter(|cell| cell.last.plus(every) > now);
@@ -57,7 +78,7 @@ impl Ring {
         {
             self.0.pop_front();
         }
-        let width = Span::from_nanos(every.as_nanos().checked_div(CELLS).unwrap_or(1).max(1));
+        let width = Self::width(every);
         match self.0.back_mut() {
             Some(cell) if now < cell.start.plus(width) => {
                 cell.last = now;

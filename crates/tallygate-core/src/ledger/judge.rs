@@ -257,7 +257,7 @@ fn has_older(line: &Line, order: u64) -> bool {
         .is_some_and(|(first, _)| *first < order)
 }
 
-fn note_largest(largest: &mut Vec<(Metric, u64)>, metric: Metric, amount: u64) {
+pub(crate) fn note_largest(largest: &mut Vec<(Metric, u64)>, metric: Metric, amount: u64) {
     match largest.iter_mut().find(|(known, _)| *known == metric) {
         Some((_, least)) => *least = amount.min(*least),
         None => largest.push((metric, amount)),

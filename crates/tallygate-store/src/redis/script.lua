@@ -1,0 +1,1046 @@
+-- Tallygate's decisions on Redis and Valkey: one call, many operations, each all or nothing.
+--
+-- KEYS    accounts first, in the order of their descriptions; then whatever operations name by number.
+-- ARGV[1] who asks, and how each account's limits count; ARGV[2..] one operation each. Layouts: script.rs.
+-- Answer  the time; each account as it stands now; the answer to each operation. The time alone, and nothing is
+--         done, when a calendar window is not the one the caller thinks.
+--
+-- An instant is microseconds since 1970. The level of a bucket is the instant at which it is full again, and is
+-- finer: `h` microseconds and `l` parts, `base` of which make one. Costs come ready made from the caller's exact
+-- arithmetic, so that nothing multiplies here and every number stays exact below 2^53.
+local call, sub, byte, char, concat = redis.call, string.sub, string.byte, string.char, table.concat
+local get, put = struct.unpack, struct.pack
+local floor, ceil, max = math.floor, math.ceil, math.max
+local EPOCHS = 16
+
+local node, alone, prefix, count, p = get('<c8BBc0I2', ARGV[1])
+local accounts, alive_nodes = {}, { [node] = true }
+
+-- How limits count -------------------------------------------------------------------------------------------
+
+for i = 1, count do
+  local a = { key = KEYS[i] }
+  local n
+  n, a.enforced, a.gauge, p = get('<BBI2', ARGV[1], p)
+  for j = 1, n do
+    local kind = sub(ARGV[1], p, p)
+    local m = { kind = kind }
+    p = p + 1
+    if kind == 'b' then
+      m.amount, m.base, m.bh, m.bl, p = get('<I7I6I7I6', ARGV[1], p)
+    elseif kind == 's' then
+      m.amount, m.every, m.width, p = get('<I7I7I7', ARGV[1], p)
+    elseif kind == 'f' then
+      m.amount, m.number, m.from, m.to, p = get('<I7I7I7I7', ARGV[1], p)
+      if now < m.from or now >= m.to then return { put('<I7', now) } end
+    else
+      m.amount, p = get('<I7', ARGV[1], p)
+    end
+    a[j] = m
+  end
+  accounts[i] = a
+end
+
+-- Buckets ----------------------------------------------------------------------------------------------------
+-- While reservations are open a bucket keeps what its level would be had it been full at some instant and never
+-- since, for each instant at which it was (an epoch), and its level is the highest of them. A settlement counts from the
+-- moment of its reservation: it moves the epochs before that moment and no other. history.rs in the core has the
+-- argument; here an epoch begins only when the bucket is seen full with a reservation open, since until then it could
+-- never be the highest. Past EPOCHS of them the two that are closest become one, which is moved by what makes it higher
+-- and not by what makes it lower.
+
+local function add(e, ch, cl, base)
+  local l = e.l + cl
+  e.h = e.h + ch
+  if l >= base then
+    e.h, l = e.h + 1, l - base
+  end
+  e.l = l
+end
+
+local function take(e, ch, cl, base)
+  local l = e.l - cl
+  e.h = e.h - ch
+  if l < 0 then
+    e.h, l = e.h - 1, l + base
+  end
+  e.l = l
+end
+
+local function higher(a, b) return a.h > b.h or (a.h == b.h and a.l > b.l) end
+
+local function raise_to_now(e)
+  if e.h < now then e.h, e.l = now, 0 end
+end
+
+local function set_level(m)
+  local top = m[1]
+  for i = 2, m.n do
+    if higher(m[i], top) then top = m[i] end
+  end
+  m.h, m.l = top.h, top.l
+end
+
+local function remove_epoch(m, i)
+  table.remove(m, i)
+  m.n = m.n - 1
+end
+
+-- Makes epoch i and the next one: they can never again move apart.
+local function join(m, i)
+  local e, f = m[i], m[i + 1]
+  if higher(f, e) then e.h, e.l = f.h, f.l end
+  e.z, e.open, e.dl = f.z, f.open, f.dl
+  remove_epoch(m, i + 1)
+end
+
+local function join_closest(m)
+  local best, at
+  for i = 1, m.n - 2 do
+    local gap = math.abs(m[i].h - m[i + 1].h)
+    if not best or gap < best then best, at = gap, i end
+  end
+  join(m, at)
+end
+
+local function rest(m)
+  for i = 1, m.n do m[i] = nil end
+  m.n, m.open, m.held, m.dl = 0, 0, 0, 0
+end
+
+-- Ends what is past its deadline, and takes the instant into the newest epoch.
+local function look(m)
+  if m.n == 0 then return end
+  if m.dl <= now then return rest(m) end
+  for i = m.n, 1, -1 do
+    local e = m[i]
+    if e.open > 0 and e.dl <= now then
+      m.open, e.open = m.open - e.open, 0
+    end
+    if e.open == 0 and i < m.n then join(m, i) end
+  end
+  local last = m[m.n]
+  if last.h >= now then return end
+  if last.open == 0 then
+    last.h, last.l = now, 0
+  else
+    m.n = m.n + 1
+    m[m.n] = { h = now, l = 0, a = m.seq, z = m.seq, open = 0, dl = 0 }
+    if m.n > EPOCHS then join_closest(m) end
+  end
+  set_level(m)
+end
+
+local function charge_bucket(m, ch, cl)
+  look(m)
+  if m.n == 0 then
+    raise_to_now(m)
+    return add(m, ch, cl, m.base)
+  end
+  for i = 1, m.n do add(m[i], ch, cl, m.base) end
+  set_level(m)
+end
+
+local function open_bucket(m, seq, dl)
+  if m.n == 0 then
+    raise_to_now(m)
+    m[1] = { h = m.h, l = m.l, a = 0, z = 0, open = 0, dl = 0 }
+    m.n, m.open, m.dl = 1, 0, 0
+  end
+  local last = m[m.n]
+  last.open, last.dl = last.open + 1, max(last.dl, dl)
+  m.open, m.dl, m.seq = m.open + 1, max(m.dl, dl), seq
+end
+
+-- The epoch after whose beginning, and before the next, a moment lies; none if it lies within a joined one.
+local function epoch_of(m, seq)
+  for i = m.n, 1, -1 do
+    local e = m[i]
+    if e.z < seq then return i end
+    if e.a < seq then return nil end
+  end
+end
+
+local function settle_bucket(m, seq, more, ch, cl)
+  look(m)
+  if m.n == 0 then
+    -- Its reservation outlived its deadline: what was used above it is charged, nothing is given back.
+    if more then
+      raise_to_now(m)
+      add(m, ch, cl, m.base)
+    end
+    return
+  end
+  for i = 1, m.n do
+    local e = m[i]
+    if more and e.a < seq then
+      add(e, ch, cl, m.base)
+    elseif not more and e.z < seq then
+      take(e, ch, cl, m.base)
+    end
+  end
+  set_level(m)
+  local i = epoch_of(m, seq)
+  m.open = m.open - 1
+  if m.open <= 0 then return rest(m) end
+  if i and m[i].open > 0 then
+    m[i].open = m[i].open - 1
+    if m[i].open == 0 and i < m.n then join(m, i) end
+  end
+end
+
+-- Another amount in the same window: what is taken stays taken.
+local function rescale(m, before)
+  local by = before / m.amount
+  local function scale(e)
+    e.h, e.l = ceil(now + (e.h - now + (e.l > 0 and 1 or 0)) * by), 0
+  end
+  scale(m)
+  for i = 1, m.n do scale(m[i]) end
+end
+
+-- Other shapes -----------------------------------------------------------------------------------------------
+
+local function drop_gone(m)
+  while m[1] and m[1].last + m.every <= now do table.remove(m, 1) end
+end
+
+local function used(m)
+  if m.kind == 's' then
+    local sum = 0
+    for i = 1, #m do
+      if m[i].last + m.every > now then sum = sum + m[i].sum end
+    end
+    return sum
+  elseif m.kind == 'f' then
+    return m.current == m.number and m.sum or 0
+  end
+  return m.sum
+end
+
+local function charge(m, amount)
+  if m.kind == 's' then
+    drop_gone(m)
+    local cell = m[#m]
+    if cell and now < cell.from + m.width then
+      cell.last, cell.sum = now, cell.sum + amount
+    else
+      m[#m + 1] = { from = now, last = now, sum = amount }
+    end
+  elseif m.kind == 'f' then
+    if m.current ~= m.number then m.current, m.sum = m.number, 0 end
+    m.sum = m.sum + amount
+  else
+    m.sum = m.sum + amount
+  end
+end
+
+local function settle(m, at, held, real)
+  if m.kind == 's' then
+    for i = 1, #m do
+      if m[i].from <= at and at <= m[i].last then
+        m[i].sum = max(0, m[i].sum + real - held)
+        return
+      end
+    end
+  elseif m.kind == 'f' and m.current == m.number and m.from <= at then
+    m.sum = max(0, m.sum + real - held)
+  end
+end
+
+local function hold(m, amount, dl)
+  m.held, m.dl = m.held + amount, max(m.dl, dl)
+end
+
+-- Accounts ---------------------------------------------------------------------------------------------------
+
+local function read_bucket(m, raw, q)
+  local amount, n
+  amount, m.h, m.l, n, q = get('<I7I7I6B', raw, q)
+  m.n = n
+  if n > 0 then
+    m.held, m.open, m.seq, m.dl, q = get('<I7I4I7I7', raw, q)
+    for i = 1, n do
+      local e = {}
+      e.h, e.l, e.a, e.z, e.open, e.dl, q = get('<I7I6I7I7I4I7', raw, q)
+      m[i] = e
+    end
+  end
+  if amount ~= m.amount then return q, amount end
+  return q
+end
+
+local function read_limit(m, raw, q)
+  local cells
+  if m.kind == 'b' then return read_bucket(m, raw, q) end
+  m.held, m.dl, q = get('<I7I7', raw, q)
+  if m.kind == 'f' then
+    m.current, m.sum, q = get('<I7I7', raw, q)
+  elseif m.kind == 'g' then
+    m.sum, m.first, m.kept, q = get('<I7I7I7', raw, q)
+  else
+    cells, q = get('<B', raw, q)
+    for i = 1, cells do
+      local cell = {}
+      cell.from, cell.last, cell.sum, q = get('<I7I7I7', raw, q)
+      m[i] = cell
+    end
+  end
+  return q
+end
+
+local function fresh(m)
+  m.held, m.dl = 0, 0
+  if m.kind == 'b' then
+    m.h, m.l, m.n, m.open, m.seq = 0, 0, 0, 0, 0
+  elseif m.kind ~= 's' then
+    m.sum, m.current, m.first, m.kept = 0, 0, 0, 0
+  end
+end
+
+local function read_tail(a, raw, q)
+  local size = #raw
+  while q <= size do
+    local tag, n = sub(raw, q, q)
+    q = q + 1
+    if tag == 'q' then
+      a.seq, q = get('<I7', raw, q)
+    elseif tag == 'w' then
+      a.watched = true
+    elseif tag == 'l' then
+      n, q = get('<B', raw, q)
+      for i = 1, n do
+        local e = {}
+        e.limit, e.node, e.order, e.queued, e.till, e.turn, q = get('<Bc8I7I7I7I7', raw, q)
+        a.line[i] = e
+      end
+    else
+      n, q = get('<B', raw, q)
+      for i = 1, n do
+        local e = {}
+        e.node, e.till, e.asked, e.turn, e.grown, q = get('<c8I7BI4B', raw, q)
+        for j = 1, #a do
+          local s = {}
+          s.amount, s.h, s.l, q = get('<I7I7I6', raw, q)
+          e[j] = s
+        end
+        a.leases[i] = e
+      end
+    end
+  end
+end
+
+local function number(text) return floor(tonumber(text)) end
+
+-- Frees the slots of reservations whose deadline has passed.
+local function expire_slots(a, m)
+  if m.first == 0 or m.first > now then return end
+  local zset = KEYS[a.gauge]
+  for _, member in ipairs(call('ZRANGEBYSCORE', zset, '-inf', now)) do
+    m.sum = max(0, m.sum - get('<I7', member, #member - 6))
+    a.gave = true
+  end
+  call('ZREMRANGEBYSCORE', zset, '-inf', now)
+  local next = call('ZRANGE', zset, 0, 0, 'WITHSCORES')
+  m.first = next[2] and number(next[2]) or 0
+  a.dirty = true
+end
+
+local function sum_shares(a)
+  for j = 1, #a do
+    local s = { amount = 0, h = 0, l = 0 }
+    for i = 1, #a.leases do
+      local e = a.leases[i][j]
+      s.amount = s.amount + e.amount
+      if a[j].kind == 'b' then add(s, e.h, e.l, a[j].base) end
+    end
+    a[j].shared = s
+  end
+end
+
+local function spend_share(m, s)
+  if m.kind == 'b' then
+    charge_bucket(m, s.h, s.l)
+  elseif m.kind ~= 'g' then
+    charge(m, s.amount)
+  end
+end
+
+-- A lease that was not renewed in time counts as spent.
+local function expire_leases(a)
+  for i = #a.leases, 1, -1 do
+    local e = a.leases[i]
+    if e.till <= now then
+      for j = 1, #a do spend_share(a[j], e[j]) end
+      table.remove(a.leases, i)
+      a.dirty = true
+    end
+  end
+end
+
+local function open_account(a, raw)
+  a.raw, a.seq, a.line, a.leases = raw, 0, {}, {}
+  local q, before = 1
+  for j = 1, #a do fresh(a[j]) end
+  if raw then
+    for j = 1, #a do
+      q, before = read_limit(a[j], raw, q)
+      if before then
+        rescale(a[j], before)
+        a.dirty = true
+      end
+    end
+    read_tail(a, raw, q)
+    for j = 1, #a do
+      local m = a[j]
+      if m.kind == 'g' then
+        expire_slots(a, m)
+      elseif m.kind ~= 'b' and m.dl > 0 and m.dl <= now then
+        m.held, m.dl = 0, 0
+      end
+    end
+  end
+  if a.leases[1] then
+    expire_leases(a)
+    sum_shares(a)
+  end
+  return a
+end
+
+if count > 0 then
+  local raws = call('MGET', unpack(KEYS, 1, count))
+  for i = 1, count do open_account(accounts[i], raws[i]) end
+end
+
+local function write_limit(m, out)
+  if m.kind == 'b' then
+    if m.n > 0 then look(m) end
+    if m.n == 0 and m.h < now then m.h, m.l = 0, 0 end
+    out[#out + 1] = put('<I7I7I6B', m.amount, m.h, m.l, m.n)
+    if m.n > 0 then
+      out[#out + 1] = put('<I7I4I7I7', m.held, m.open, m.seq, m.dl)
+      for i = 1, m.n do
+        local e = m[i]
+        out[#out + 1] = put('<I7I6I7I7I4I7', e.h, e.l, e.a, e.z, e.open, e.dl)
+      end
+      return max(m.h + 1, m.dl)
+    end
+    return m.h > 0 and m.h + 1 or 0
+  end
+  out[#out + 1] = put('<I7I7', m.held, m.dl)
+  if m.kind == 'f' then
+    local live = m.current == m.number and m.sum > 0
+    out[#out + 1] = put('<I7I7', m.current, m.sum)
+    return max(live and m.to or 0, m.dl)
+  elseif m.kind == 'g' then
+    out[#out + 1] = put('<I7I7I7', m.sum, m.first, m.kept)
+    return m.sum > 0 and max(m.kept, now + 1000) or 0
+  end
+  drop_gone(m)
+  out[#out + 1] = char(#m)
+  local till = m.dl
+  for i = 1, #m do
+    out[#out + 1] = put('<I7I7I7', m[i].from, m[i].last, m[i].sum)
+    till = max(till, m[i].last + m.every)
+  end
+  return till
+end
+
+local function write_tail(a, out)
+  local till = 0
+  if a.seq > 0 and a.moving then out[#out + 1] = put('<c1I7', 'q', a.seq) end
+  if a.watched then out[#out + 1] = 'w' end
+  if a.line[1] then
+    out[#out + 1] = put('<c1B', 'l', #a.line)
+    for _, e in ipairs(a.line) do
+      out[#out + 1] = put('<Bc8I7I7I7I7', e.limit, e.node, e.order, e.queued, e.till, e.turn)
+      till = max(till, e.till)
+    end
+  end
+  if a.leases[1] then
+    out[#out + 1] = put('<c1B', 's', #a.leases)
+    for _, e in ipairs(a.leases) do
+      out[#out + 1] = put('<c8I7BI4B', e.node, e.till, e.asked, e.turn, e.grown)
+      for j = 1, #a do
+        out[#out + 1] = put('<I7I7I6', e[j].amount, e[j].h, e[j].l)
+      end
+      -- What is not renewed must still be there to be charged: an hour is far more than any of it takes to come back.
+      till = max(till, e.till + 3600000000)
+    end
+  end
+  return till
+end
+
+-- The account as it is kept; nothing while it stands as a fresh one would.
+local function close_account(a)
+  local out, till = {}, 0
+  a.moving = false
+  for j = 1, #a do
+    till = max(till, write_limit(a[j], out))
+    if a[j].kind == 'b' and a[j].n > 0 then a.moving = true end
+  end
+  till = max(till, write_tail(a, out))
+  if till <= now then
+    if a.raw then call('DEL', a.key) end
+    return ''
+  end
+  local raw = concat(out)
+  call('SET', a.key, raw, 'PX', ceil((till - now) / 1000) + 1)
+  return raw
+end
+
+-- Lines ------------------------------------------------------------------------------------------------------
+-- An account's line has one entry for each limit and process: the process's head, by its arrival. A process that has
+-- died is known by its channel having no subscriber; where that cannot be seen (on a Cluster), by its not having
+-- come again in time.
+
+local function channel(of) return prefix .. ':n:' .. of end
+
+local function is_alive(e)
+  if e.till <= now then return false end
+  if alive_nodes[e.node] == nil then
+    alive_nodes[e.node] = alone == 0 or call('PUBSUB', 'NUMSUB', channel(e.node))[2] > 0
+  end
+  return alive_nodes[e.node]
+end
+
+-- Whether a live entry of a limit's line came before `order`; entries of the dead are taken out.
+local function is_behind(a, j, order)
+  local found = false
+  for i = #a.line, 1, -1 do
+    local e = a.line[i]
+    if e.limit == j and e.order < order then
+      if is_alive(e) then
+        found = true
+      else
+        table.remove(a.line, i)
+        a.dirty = true
+      end
+    end
+  end
+  return found
+end
+
+local function remove_entry(a, j)
+  for i = #a.line, 1, -1 do
+    local e = a.line[i]
+    if e.limit == j and e.node == node then
+      table.remove(a.line, i)
+      a.dirty = true
+      return true
+    end
+  end
+end
+
+local function leave_line(a, j)
+  if remove_entry(a, j) then a.moved = true end
+end
+
+local function enter_line(a, j, e)
+  remove_entry(a, j)
+  if #a.line >= 250 then return end
+  local at = 1
+  while a.line[at] and a.line[at].order <= e.order do at = at + 1 end
+  table.insert(a.line, at, e)
+  a.dirty = true
+end
+
+-- Tells the first of each line of an account that something has changed for it.
+local function wake(a)
+  local told = {}
+  local i = 1
+  while a.line[i] do
+    local e = a.line[i]
+    local gone = false
+    if not told[e.limit] then
+      if e.till <= now then
+        gone = true
+      elseif e.node ~= node then
+        gone = call('PUBLISH', channel(e.node), put('<c1B', 'w', e.limit) .. a.key) == 0 and alone == 1
+      end
+    end
+    if gone then
+      table.remove(a.line, i)
+      a.dirty = true
+    else
+      told[e.limit] = true
+      i = i + 1
+    end
+  end
+end
+
+local function tell_changes(a)
+  if a.gave and a.watched then
+    a.watched, a.dirty = nil, true
+    call('PUBLISH', prefix .. ':room', a.key)
+  end
+  if (a.gave or a.moved) and a.line[1] then wake(a) end
+end
+
+-- Asks the holders of shares of an account to give back what they do not need.
+local function recall(a)
+  for _, e in ipairs(a.leases) do
+    if e.asked == 0 and e.node ~= node then
+      e.asked, a.dirty = 1, true
+      call('PUBLISH', channel(e.node), 'r' .. a.key)
+    end
+  end
+end
+
+-- Asking -----------------------------------------------------------------------------------------------------
+
+local function fits(m, amount, ch, cl, shared)
+  if m.kind ~= 'b' then
+    return used(m) + amount + (shared and shared.amount or 0) <= m.amount
+  end
+  local h, l = m.h, m.l
+  if h < now then h, l = now, 0 end
+  h, l = h + ch, l + cl
+  if shared then h, l = h + shared.h, l + shared.l end
+  while l >= m.base do h, l = h + 1, l - m.base end
+  local most = now + m.bh
+  return h < most or (h == most and l <= m.bl)
+end
+
+-- Reads what is asked of which accounts.
+local function read_asks(op, q)
+  local n, at
+  local asks = {}
+  n, q = get('<I2', op, q)
+  for i = 1, n do
+    at, q = get('<I2', op, q)
+    local a = accounts[at]
+    local ask = { account = a }
+    for j = 1, #a do
+      local c = {}
+      c.amount, q = get('<I7', op, q)
+      if a[j].kind == 'b' then c.h, c.l, q = get('<I7I6', op, q) end
+      ask[j] = c
+    end
+    asks[i] = ask
+  end
+  return asks, q
+end
+
+-- Whether all fits and nobody is overtaken. Whoever holds a share of what does not fit is asked for it.
+local function may_go(asks, order)
+  local free = true
+  for _, ask in ipairs(asks) do
+    local a = ask.account
+    if a.enforced == 1 then
+      for j = 1, #a do
+        local c = ask[j]
+        if c.amount > 0 then
+          local m = a[j]
+          if m.kind == 'b' and m.n > 0 then look(m) end
+          if not fits(m, c.amount, c.h, c.l, m.shared) then
+            free = false
+            if m.shared then recall(a) end
+          elseif a.line[1] and is_behind(a, j, order) then
+            free = false
+          end
+        end
+      end
+    end
+  end
+  return free
+end
+
+local function next_seq(asks)
+  local seq = now
+  for _, ask in ipairs(asks) do seq = max(seq, ask.account.seq + 1) end
+  return seq
+end
+
+local function hold_slot(a, m, amount, id, part, dl)
+  local zset = KEYS[a.gauge]
+  call('ZADD', zset, dl, put('<c12I2I7', id, part, amount))
+  if m.first == 0 or dl < m.first then m.first = dl end
+  if dl > m.kept then
+    m.kept = dl + 60000000
+    call('PEXPIREAT', zset, ceil(m.kept / 1000) + 1)
+  end
+end
+
+-- Charges all that is asked as part number `part` of a reservation.
+local function hold_all(asks, id, part, seq, dl)
+  for _, ask in ipairs(asks) do
+    local a = ask.account
+    a.seq, a.dirty = seq, true
+    for j = 1, #a do
+      local m, c = a[j], ask[j]
+      if m.kind == 'b' then
+        look(m)
+        open_bucket(m, seq, dl)
+        charge_bucket(m, c.h, c.l)
+        hold(m, c.amount, dl)
+      elseif m.kind == 'g' then
+        if c.amount > 0 then
+          charge(m, c.amount)
+          hold_slot(a, m, c.amount, id, part, dl)
+        end
+      else
+        charge(m, c.amount)
+        hold(m, c.amount, dl)
+      end
+    end
+  end
+end
+
+-- The deadlines that a blocked demand on slots needs to know.
+local function slot_ends(asks)
+  local out = {}
+  for _, ask in ipairs(asks) do
+    local a = ask.account
+    for j = 1, #a do
+      local m = a[j]
+      if m.kind == 'g' and m.first > 0 then
+        local most = ask[j].amount > 0 and 256 or 1
+        local ends = call('ZRANGE', KEYS[a.gauge], 0, most - 1, 'WITHSCORES')
+        local last = call('ZRANGE', KEYS[a.gauge], -1, -1, 'WITHSCORES')
+        out[#out + 1] = put('<I2I7', #ends / 2, number(last[2]))
+        for i = 1, #ends, 2 do
+          out[#out + 1] = put('<I7I7', number(ends[i + 1]), (get('<I7', ends[i], #ends[i] - 6)))
+        end
+      elseif m.kind == 'g' then
+        out[#out + 1] = put('<I2I7', 0, 0)
+      end
+    end
+  end
+  return concat(out)
+end
+
+local function record(flags, parts, dl, blob)
+  local out = { put('<BBI2I7', 1, flags, #parts, dl) }
+  for i, part in ipairs(parts) do out[i + 1] = put('<I7I7', part.at, part.seq) end
+  out[#out + 1] = blob
+  return concat(out)
+end
+
+local function read_record(raw)
+  local r, n, q = {}
+  r.state, r.flags, n, r.dl, q = get('<BBI2I7', raw)
+  for i = 1, n do
+    local part = {}
+    part.at, part.seq, q = get('<I7I7', raw, q)
+    r[i] = part
+  end
+  r.blob = q
+  return r
+end
+
+-- A reservation made before under the same idempotency key.
+local function namesake(at)
+  local id = call('GET', KEYS[at])
+  if not id then return end
+  local key = sub(KEYS[at], 1, -18) .. 'r' .. id
+  local raw = call('GET', key)
+  if not raw then return end
+  if byte(raw) == 1 then call('SETRANGE', key, 1, char(1)) end
+  return 'N' .. id .. raw
+end
+
+local function reserve(op, q)
+  local rec, name, ttl, keep, order, stand, limit, queued, stay, turn
+  local after, after_queued
+  rec, name, ttl, keep, order, stand, limit, q = get('<I2I2I7I7I7I2B', op, q)
+  queued, stay, turn, after, after_queued, q = get('<I7I7I7I7I7', op, q)
+  local blob
+  blob, q = get('<I2c0', op, q)
+  local asks = read_asks(op, q)
+  local known = name > 0 and namesake(name)
+  if known then
+    if stand > 0 then leave_line(accounts[stand], limit) end
+    return known
+  end
+  if not may_go(asks, order) then
+    if stand > 0 then
+      enter_line(accounts[stand], limit, {
+        limit = limit, node = node, order = order, queued = queued, till = now + stay, turn = turn,
+      })
+    else
+      for _, ask in ipairs(asks) do
+        if not ask.account.watched then ask.account.watched, ask.account.dirty = true, true end
+      end
+    end
+    return 'B' .. slot_ends(asks)
+  end
+  local seq, dl = next_seq(asks), now + ttl
+  local id = sub(KEYS[rec], -12)
+  local raw = record(0, { { at = now, seq = seq } }, dl, blob)
+  if not call('SET', KEYS[rec], raw, 'NX', 'PX', ceil(ttl / 1000) + keep) then
+    return 'P' .. (call('GET', KEYS[rec]) or '')
+  end
+  if name > 0 then call('SET', KEYS[name], id, 'PX', ceil(ttl / 1000) + keep) end
+  if stand > 0 then
+    local a = accounts[stand]
+    leave_line(a, limit)
+    if after > 0 then
+      enter_line(a, limit, {
+        limit = limit, node = node, order = after, queued = after_queued, till = now + stay, turn = 0,
+      })
+    end
+  end
+  hold_all(asks, id, 1, seq, dl)
+  return put('<c1I7I7I7', 'A', dl, now, seq)
+end
+
+-- Ending -----------------------------------------------------------------------------------------------------
+
+-- How far a limit is past what it gives, in its own numbers.
+local function excess(m)
+  if m.kind ~= 'b' then return put('<I7I6', max(0, used(m) - m.amount), 0) end
+  local e = { h = m.h, l = m.l }
+  take(e, now + m.bh, m.bl, m.base)
+  if e.h < 0 then return put('<I7I6', 0, 0) end
+  return put('<I7I6', e.h, e.l)
+end
+
+local function free_slot(a, m, id, part, held)
+  if held == 0 then return end
+  if call('ZREM', KEYS[a.gauge], put('<c12I2I7', id, part, held)) == 1 then
+    m.sum = max(0, m.sum - held)
+    a.gave = true
+    if m.sum == 0 then m.first = 0 end
+  end
+end
+
+-- Replaces what one part of a reservation took of an account by what was used; reads it from `op`.
+local function settle_part(a, r, part, id, op, q)
+  for j = 1, #a do
+    local m = a[j]
+    local held, real, ch, cl
+    held, real, q = get('<I7I7', op, q)
+    if m.kind == 'b' then
+      ch, cl, q = get('<I7I6', op, q)
+      settle_bucket(m, r[part].seq, real > held, ch, cl)
+    elseif m.kind == 'g' then
+      free_slot(a, m, id, part, held)
+    else
+      settle(m, r[part].at, held, real)
+    end
+    if m.kind ~= 'g' then m.held = max(0, m.held - held) end
+    if real < held then a.gave = true end
+  end
+  a.dirty = true
+  return q
+end
+
+local function finish(op, q)
+  local rec, name, outcome, parts, keep, blob, n, at
+  rec, name, outcome, parts, keep, q = get('<I2I2BI2I7', op, q)
+  blob, n, q = get('<I2c0I2', op, q)
+  local raw = call('GET', KEYS[rec])
+  if not raw then return 'U' end
+  local r = read_record(raw)
+  local late = outcome >= 16
+  if late then outcome = outcome - 16 end
+  if r.state ~= 1 or (r.dl <= now and not late) then return 'O' .. raw end
+  if #r ~= parts then return 'V' .. raw end
+  local withdrawn = outcome == 9
+  if withdrawn and r.flags == 1 then return 'O' .. raw end
+  local id, over = sub(KEYS[rec], -12), {}
+  for _ = 1, n do
+    at, q = get('<I2', op, q)
+    local a = accounts[at]
+    for part = 1, parts do q = settle_part(a, r, part, id, op, q) end
+    for j = 1, #a do over[#over + 1] = excess(a[j]) end
+  end
+  if withdrawn then
+    call('DEL', KEYS[rec])
+    if name > 0 then call('DEL', KEYS[name]) end
+    return 'E'
+  end
+  raw = put('<BB', outcome, r.flags) .. blob .. concat(over)
+  call('SET', KEYS[rec], raw, 'PX', keep)
+  if name > 0 then call('PEXPIRE', KEYS[name], keep) end
+  return 'E' .. raw
+end
+
+local function postpone_bucket(m, r, dl)
+  if m.n == 0 then return end
+  m.dl = max(m.dl, dl)
+  for part = 1, #r do
+    local i = epoch_of(m, r[part].seq)
+    if i then m[i].dl = max(m[i].dl, dl) end
+  end
+end
+
+local function postpone(asks, r, id, dl)
+  for _, ask in ipairs(asks) do
+    local a = ask.account
+    a.dirty = true
+    for j = 1, #a do
+      local m, held = a[j], ask[j].parts
+      if m.kind == 'b' then
+        postpone_bucket(m, r, dl)
+      elseif m.kind == 'g' then
+        for part = 1, #r do
+          if held[part] > 0 then hold_slot(a, m, held[part], id, part, dl) end
+        end
+      else
+        m.dl = max(m.dl, dl)
+      end
+    end
+  end
+end
+
+-- What each part of the reservation holds of each limit, where slots are to be moved.
+local function read_parts(asks, parts, op, q)
+  for _, ask in ipairs(asks) do
+    for j = 1, #ask.account do
+      local held = {}
+      if ask.account[j].kind == 'g' then
+        for part = 1, parts do held[part], q = get('<I7', op, q) end
+      end
+      ask[j].parts = held
+    end
+  end
+end
+
+local function extend(op, q)
+  local rec, name, parts, more, ttl, keep, blob
+  rec, name, parts, more, ttl, keep, q = get('<I2I2I2BI7I7', op, q)
+  blob, q = get('<I2c0', op, q)
+  local asks
+  asks, q = read_asks(op, q)
+  local raw = call('GET', KEYS[rec])
+  if not raw then return 'U' end
+  local r = read_record(raw)
+  if r.state ~= 1 or r.dl <= now then return 'O' .. raw end
+  if #r ~= parts then return 'V' .. raw end
+  local id = sub(KEYS[rec], -12)
+  local dl = ttl > 0 and now + ttl or r.dl
+  read_parts(asks, parts, op, q)
+  if more == 1 then
+    if not may_go(asks, 0) then return 'B' .. slot_ends(asks) end
+    local seq = next_seq(asks)
+    hold_all(asks, id, parts + 1, seq, dl)
+    r[parts + 1] = { at = now, seq = seq }
+  end
+  if ttl > 0 then
+    if more == 1 then
+      for _, ask in ipairs(asks) do
+        for j = 1, #ask.account do
+          if ask.account[j].kind == 'g' then ask[j].parts[parts + 1] = 0 end
+        end
+      end
+    end
+    postpone(asks, r, id, dl)
+  end
+  local last = r[#r]
+  local out = {}
+  for i = 1, #r do out[i] = r[i] end
+  call('SET', KEYS[rec], record(r.flags, out, dl, blob), 'PX', ceil((dl - now) / 1000) + keep)
+  if name > 0 then call('PEXPIRE', KEYS[name], ceil((dl - now) / 1000) + keep) end
+  return put('<c1I7I7I7', 'A', dl, last.at, last.seq)
+end
+
+-- The rest ---------------------------------------------------------------------------------------------------
+
+local function peek(op, q)
+  return 'S' .. slot_ends((read_asks(op, q)))
+end
+
+local function look_up(op, q)
+  return 'S' .. (call('GET', KEYS[(get('<I2', op, q))]) or '')
+end
+
+local function leave(op, q)
+  local at, limit = get('<I2B', op, q)
+  leave_line(accounts[at], limit)
+  return 'S'
+end
+
+local function lease_of(a)
+  for i, e in ipairs(a.leases) do
+    if e.node == node then return e, i end
+  end
+end
+
+-- Whether a share may grow: there is plenty, and nobody waits.
+local function may_grow(a, asks)
+  if a.line[1] then return false end
+  for j = 1, #a do
+    local m, c = a[j], asks[j]
+    local s = m.shared or { amount = 0, h = 0, l = 0 }
+    if m.kind == 'b' then look(m) end
+    -- A cap beside the demand: it must fit although that were taken too.
+    if not fits(m, c.amount + c.cap, c.h + c.cap_h, c.l + c.cap_l, s) then return false end
+  end
+  return true
+end
+
+local function read_shares(a, op, q)
+  local asks = {}
+  for j = 1, #a do
+    local c = {}
+    c.spent, c.spent_h, c.spent_l, q = get('<I7I7I6', op, q)
+    c.back, c.back_h, c.back_l, q = get('<I7I7I6', op, q)
+    c.amount, c.h, c.l, q = get('<I7I7I6', op, q)
+    c.cap, c.cap_h, c.cap_l, q = get('<I7I7I6', op, q)
+    asks[j] = c
+  end
+  return asks
+end
+
+local function shrink(m, s, amount, ch, cl)
+  s.amount = s.amount - amount
+  if m.kind == 'b' then take(s, ch, cl, m.base) end
+end
+
+-- Tells what was spent of a share, gives some of it back, and asks for more: a lease.
+local function lease(op, q)
+  local at, ttl, turn
+  at, ttl, turn, q = get('<I2I7I4', op, q)
+  local a = accounts[at]
+  local asks = read_shares(a, op, q)
+  local e, place = lease_of(a)
+  if e and e.turn == turn then return put('<c1BI7', 'L', e.grown, e.till) end
+  a.dirty = true
+  if not e then
+    local asked = 0
+    for j = 1, #a do asked = asked + asks[j].spent + asks[j].back end
+    -- It has ended, and all of it was charged: the caller has nothing left.
+    if asked > 0 then return 'X' end
+    e = { node = node, asked = 0 }
+    for j = 1, #a do e[j] = { amount = 0, h = 0, l = 0 } end
+    place = #a.leases + 1
+    a.leases[place] = e
+  end
+  for j = 1, #a do
+    local m, s, c = a[j], e[j], asks[j]
+    spend_share(m, { amount = c.spent, h = c.spent_h, l = c.spent_l })
+    shrink(m, s, c.spent, c.spent_h, c.spent_l)
+    shrink(m, s, c.back, c.back_h, c.back_l)
+    if c.back > 0 then a.gave = true end
+  end
+  sum_shares(a)
+  local grown = may_grow(a, asks)
+  if grown then
+    for j = 1, #a do
+      local s, c = e[j], asks[j]
+      s.amount = s.amount + c.amount
+      if a[j].kind == 'b' then add(s, c.h, c.l, a[j].base) end
+    end
+  end
+  e.till, e.asked, e.turn, e.grown = now + ttl, 0, turn, grown and 1 or 0
+  local left = 0
+  for j = 1, #a do left = left + e[j].amount end
+  if left == 0 then table.remove(a.leases, place) end
+  sum_shares(a)
+  return put('<c1BI7', 'L', e.grown, e.till)
+end
+
+local operations = { reserve, finish, extend, peek, look_up, leave, lease }
+local answers = {}
+for i = 2, #ARGV do answers[i - 1] = operations[byte(ARGV[i])](ARGV[i], 2) end
+
+local reply = { put('<I7', now) }
+for i = 1, count do
+  local a = accounts[i]
+  tell_changes(a)
+  reply[i + 1] = a.dirty and close_account(a) or a.raw or ''
+end
+for i = 1, #answers do reply[#reply + 1] = answers[i] end
+return reply

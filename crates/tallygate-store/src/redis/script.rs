@@ -1,0 +1,458 @@
+//! The script that decides in the store: how operations are written for it and its answers read.
+//!
+//! Numbers are little-endian; an instant, a length or an amount has seven bytes, the parts of a microsecond six.
+use super::names::Account;
+use super::pack::{Pack, Unpack};
+use super::record::{Ending, Held};
+use super::sheet::instant;
+use redis::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tallygate_core::remote::{Mark, Numbers, RemoteLimit};
+use tallygate_core::{Amounts, Time};
+
+/// The script as it runs: it reads the server's clock.
+pub(crate) const TEXT: &str = concat!(
+    "local moment = redis.call('TIME')\n",
+    "local now = moment[1] * 1000000 + moment[2]\n",
+    include_str!("script.lua")
+);
+
+/// The script with a clock that is told the time by its caller: the last argument.
+#[cfg(test)]
+pub(crate) const TIMED: &str = concat!(
+    "local now = tonumber(table.remove(ARGV))\n",
+    include_str!("script.lua")
+);
+
+/// Who asks the script.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// The process.
+    pub(crate) name: [u8; 8],
+    pub(crate) prefix: Arc<str>,
+    /// Whether the script can see which processes have subscribed: not on a Cluster.
+    pub(crate) sees_subscribers: bool,
+}
+
+/// A key that is not an account's.
+pub(crate) type Key = Vec<u8>;
+
+/// One operation.
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    Reserve(Reserve),
+    Finish(Finish),
+    Extend(Extend),
+    Peek(Vec<Arc<Account>>, Amounts),
+    Look(Key),
+    Leave(Arc<Account>, usize),
+    Lease(Lease),
+}
+
+/// Asks for a reservation.
+#[derive(Debug, Clone)]
+pub(crate) struct Reserve {
+    pub(crate) record: Key,
+    pub(crate) name: Option<Key>,
+    /// In microseconds.
+    pub(crate) ttl: u64,
+    /// How many milliseconds the record is kept past its deadline.
+    pub(crate) keep: u64,
+    pub(crate) order: u64,
+    pub(crate) stand: Option<Stand>,
+    pub(crate) accounts: Vec<Arc<Account>>,
+    pub(crate) demand: Amounts,
+    /// What is kept beside the reservation: [`Held::write`].
+    pub(crate) blob: Vec<u8>,
+}
+
+/// A place in the line of a limit, to be taken if the demand does not fit.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stand {
+    /// Which of the accounts.
+    pub(crate) account: usize,
+    /// Which of its limits.
+    pub(crate) limit: usize,
+    /// What the process's callers in this line wait for.
+    pub(crate) queued: u64,
+    /// How long the place is kept, in microseconds.
+    pub(crate) stay: u64,
+    /// When the caller expects its turn.
+    pub(crate) turn: u64,
+    /// The order of the process's next caller, who takes the place once this one has gone; zero: there is none.
+    pub(crate) after: u64,
+    /// What they wait for then.
+    pub(crate) after_queued: u64,
+}
+
+/// Ends a reservation.
+#[derive(Debug, Clone)]
+pub(crate) struct Finish {
+    pub(crate) record: Key,
+    pub(crate) name: Option<Key>,
+    /// [`super::record::byte_of`] the outcome, or [`WITHDRAWN`]; with [`LATE`] past its deadline too.
+    pub(crate) outcome: u8,
+    /// How many milliseconds its receipt is kept.
+    pub(crate) keep: u64,
+    pub(crate) held: Arc<Held>,
+    /// Which of its accounts are meant.
+    pub(crate) accounts: Vec<Arc<Account>>,
+    pub(crate) used: Ending,
+    pub(crate) receipt: Vec<u8>,
+}
+
+/// Cancelled before its caller was told of it.
+pub(crate) const WITHDRAWN: u8 = 9;
+
+/// Its outcome was decided elsewhere.
+pub(crate) const LATE: u8 = 16;
+
+/// Extends a reservation.
+#[derive(Debug, Clone)]
+pub(crate) struct Extend {
+    pub(crate) record: Key,
+    pub(crate) name: Option<Key>,
+    pub(crate) held: Arc<Held>,
+    pub(crate) accounts: Vec<Arc<Account>>,
+    pub(crate) more: Amounts,
+    /// In microseconds; zero: the deadline stays.
+    pub(crate) ttl: u64,
+    pub(crate) keep: u64,
+    pub(crate) blob: Vec<u8>,
+}
+
+/// Reports on a share of an account, gives back of it, asks for more: amounts a limit.
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    pub(crate) account: Arc<Account>,
+    /// How long it stands without another report, in microseconds.
+    pub(crate) ttl: u64,
+    /// Numbers the reports, so that one that is sent twice counts once.
+    pub(crate) turn: u32,
+    pub(crate) spent: Vec<u64>,
+    pub(crate) back: Vec<u64>,
+    pub(crate) more: Vec<u64>,
+    /// What must be free beside it.
+    pub(crate) spare: Vec<u64>,
+}
+
+/// One call of the script.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Batch {
+    pub(crate) keys: Vec<Key>,
+    pub(crate) args: Vec<Vec<u8>>,
+    /// How many of the keys are accounts.
+    accounts: usize,
+}
+
+/// What the script answered to one call.
+#[derive(Debug, Clone)]
+pub(crate) struct Answers {
+    /// The server's time.
+    pub(crate) now: Time,
+    /// The accounts of the call as they stand now, by key.
+    pub(crate) accounts: HashMap<Key, Vec<u8>>,
+    /// One for each operation; none when a calendar window was not the one thought.
+    pub(crate) operations: Vec<Vec<u8>>,
+}
+
+impl Op {
+    /// The accounts it touches.
+    pub(crate) fn accounts(&self) -> &[Arc<Account>] {
+        match self {
+            Self::Reserve(one) => &one.accounts,
+            Self::Finish(one) => &one.accounts,
+            Self::Extend(one) => &one.accounts,
+            Self::Peek(accounts, _) => accounts,
+            Self::Look(_) => &[],
+            Self::Leave(account, _) => std::slice::from_ref(account),
+            Self::Lease(one) => std::slice::from_ref(&one.account),
+        }
+    }
+}
+
+/// Writes operations as one call; `now` is what the server's clock is thought to show.
+pub(crate) fn write(node: &Node, ops: &[&Op], now: Time) -> Batch {
+    let mut writer = Writer::new(node, ops, now);
+    for op in ops {
+        let written = writer.operation(op);
+        writer.batch.args.push(written);
+    }
+    writer.batch
+}
+
+/// Reads the answer to a call.
+pub(crate) fn read(batch: &Batch, values: Vec<Value>) -> Option<Answers> {
+    let mut values = values.into_iter().map(|value| match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.into_bytes()),
+        _ => None,
+    });
+    let now = instant(Unpack(&values.next()??).long()?);
+    let mut answers = Answers {
+        now,
+        accounts: HashMap::with_capacity(batch.accounts),
+        operations: Vec::with_capacity(batch.args.len()),
+    };
+    if values.len() == 0 {
+        return Some(answers);
+    }
+    for key in batch.keys.iter().take(batch.accounts) {
+        answers.accounts.insert(key.clone(), values.next()??);
+    }
+    for value in values {
+        answers.operations.push(value?);
+    }
+    Some(answers)
+}
+
+struct Writer<'a> {
+    node: &'a Node,
+    places: HashMap<Key, u64>,
+    batch: Batch,
+}
+
+impl<'a> Writer<'a> {
+    fn new(node: &'a Node, ops: &[&Op], now: Time) -> Self {
+        let mut writer = Self {
+            node,
+            places: HashMap::new(),
+            batch: Batch::default(),
+        };
+        let mut accounts: Vec<&Arc<Account>> = Vec::new();
+        for account in ops.iter().flat_map(|op| op.accounts()) {
+            if !writer.places.contains_key(&account.key) {
+                writer.place(&account.key);
+                accounts.push(account);
+            }
+        }
+        writer.batch.accounts = accounts.len();
+        let head = writer.head(&accounts, now);
+        writer.batch.args.push(head);
+        writer
+    }
+
+    /// The number of a key.
+    fn place(&mut self, key: &Key) -> u64 {
+        if let Some(known) = self.places.get(key) {
+            return *known;
+        }
+        self.batch.keys.push(key.clone());
+        let place = self.batch.keys.len() as u64;
+        self.places.insert(key.clone(), place);
+        place
+    }
+
+    fn place_if(&mut self, key: Option<&Key>) -> u64 {
+        key.map_or(0, |key| self.place(key))
+    }
+
+    fn head(&mut self, accounts: &[&Arc<Account>], now: Time) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        out.extend_from_slice(&self.node.name);
+        out.uint(u64::from(self.node.sees_subscribers), 1);
+        out.uint(self.node.prefix.len() as u64, 1);
+        out.extend_from_slice(self.node.prefix.as_bytes());
+        out.uint(accounts.len() as u64, 2);
+        for account in accounts {
+            let rule = &account.rule.rule;
+            out.uint(rule.limits().len() as u64, 1);
+            out.uint(u64::from(rule.is_enforced()), 1);
+            let slots = account.slots(&self.node.prefix);
+            out.uint(self.place_if(slots.as_ref()), 2);
+            for limit in rule.limits() {
+                numbers(&mut out, limit.numbers(now));
+            }
+        }
+        out
+    }
+
+    fn operation(&mut self, op: &Op) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        match op {
+            Op::Reserve(one) => self.reserve(&mut out, one),
+            Op::Finish(one) => self.finish(&mut out, one),
+            Op::Extend(one) => self.extend(&mut out, one),
+            Op::Peek(accounts, demand) => {
+                out.push(4);
+                self.asks(&mut out, accounts, demand);
+            }
+            Op::Look(record) => {
+                out.push(5);
+                out.uint(self.place(record), 2);
+            }
+            Op::Leave(account, limit) => {
+                out.push(6);
+                out.uint(self.place(&account.key), 2);
+                out.uint(*limit as u64 + 1, 1);
+            }
+            Op::Lease(one) => self.lease(&mut out, one),
+        }
+        out
+    }
+
+    fn reserve(&mut self, out: &mut Vec<u8>, one: &Reserve) {
+        out.push(1);
+        out.uint(self.place(&one.record), 2);
+        out.uint(self.place_if(one.name.as_ref()), 2);
+        out.long(one.ttl);
+        out.long(one.keep);
+        out.long(one.order);
+        let stand = one.stand.clone().unwrap_or_default();
+        let account = one.accounts.get(stand.account);
+        let account = account.filter(|_| one.stand.is_some());
+        out.uint(self.place_if(account.map(|account| &account.key)), 2);
+        out.uint(stand.limit as u64 + 1, 1);
+        for number in [
+            stand.queued,
+            stand.stay,
+            stand.turn,
+            stand.after,
+            stand.after_queued,
+        ] {
+            out.long(number);
+        }
+        out.text(&one.blob);
+        self.asks(out, &one.accounts, &one.demand);
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>, one: &Finish) {
+        out.push(2);
+        out.uint(self.place(&one.record), 2);
+        out.uint(self.place_if(one.name.as_ref()), 2);
+        out.push(one.outcome);
+        out.uint(one.held.parts.len() as u64, 2);
+        out.long(one.keep);
+        out.text(&one.receipt);
+        out.uint(one.accounts.len() as u64, 2);
+        for account in &one.accounts {
+            out.uint(self.place(&account.key), 2);
+            for part in 0..one.held.parts.len() {
+                for limit in account.rule.rule.limits() {
+                    let (held, used) = one.held.truth(part, limit.metric(), &one.used);
+                    out.long(held);
+                    out.long(used);
+                    change(out, limit, held, used);
+                }
+            }
+        }
+    }
+
+    fn extend(&mut self, out: &mut Vec<u8>, one: &Extend) {
+        out.push(3);
+        out.uint(self.place(&one.record), 2);
+        out.uint(self.place_if(one.name.as_ref()), 2);
+        out.uint(one.held.parts.len() as u64, 2);
+        out.push(u8::from(one.more != Amounts::ZERO));
+        out.long(one.ttl);
+        out.long(one.keep);
+        out.text(&one.blob);
+        self.asks(out, &one.accounts, &one.more);
+        for account in &one.accounts {
+            let limits = account.rule.rule.limits();
+            let slots =
+                limits.filter(|limit| matches!(limit.numbers(Time::ZERO), Numbers::Gauge { .. }));
+            for limit in slots {
+                for part in &one.held.parts {
+                    out.long(part.get(limit.metric()));
+                }
+            }
+        }
+    }
+
+    fn lease(&mut self, out: &mut Vec<u8>, one: &Lease) {
+        out.push(7);
+        out.uint(self.place(&one.account.key), 2);
+        out.long(one.ttl);
+        out.uint(u64::from(one.turn), 4);
+        for (at, limit) in one.account.rule.rule.limits().enumerate() {
+            for amounts in [&one.spent, &one.back, &one.more, &one.spare] {
+                let amount = amounts.get(at).copied().unwrap_or(0);
+                out.long(amount);
+                mark(out, limit.cost(amount));
+            }
+        }
+    }
+
+    fn asks(&mut self, out: &mut Vec<u8>, accounts: &[Arc<Account>], demand: &Amounts) {
+        out.uint(accounts.len() as u64, 2);
+        for account in accounts {
+            out.uint(self.place(&account.key), 2);
+            for limit in account.rule.rule.limits() {
+                let amount = demand.get(limit.metric());
+                out.long(amount);
+                if is_bucket(limit) {
+                    mark(out, limit.cost(amount));
+                }
+            }
+        }
+    }
+}
+
+fn numbers(out: &mut Vec<u8>, numbers: Numbers) {
+    match numbers {
+        Numbers::Bucket {
+            amount,
+            base,
+            burst,
+        } => {
+            out.push(b'b');
+            out.long(amount);
+            out.uint(base, 6);
+            mark(out, burst);
+        }
+        Numbers::Sliding {
+            amount,
+            every,
+            width,
+        } => {
+            out.push(b's');
+            [amount, every, width]
+                .into_iter()
+                .for_each(|number| out.long(number));
+        }
+        Numbers::Fixed {
+            amount,
+            number,
+            from,
+            to,
+        } => {
+            out.push(b'f');
+            [amount, number, from, to]
+                .into_iter()
+                .for_each(|number| out.long(number));
+        }
+        Numbers::Gauge { amount } => {
+            out.push(b'g');
+            out.long(amount);
+        }
+    }
+}
+
+/// What a bucket's level moves by when `used` takes the place of `held`.
+fn change(out: &mut Vec<u8>, limit: RemoteLimit<'_>, held: u64, used: u64) {
+    if is_bucket(limit) {
+        mark(out, limit.cost(held.abs_diff(used)));
+    }
+}
+
+fn is_bucket(limit: RemoteLimit<'_>) -> bool {
+    matches!(limit.info().shape, tallygate_core::Shape::Bucket { .. })
+}
+
+fn mark(out: &mut Vec<u8>, mark: Mark) {
+    out.long(mark.micros);
+    out.uint(mark.rest, 6);
+}
+
+/// The time of an instant for the timed script.
+#[cfg(test)]
+pub(crate) fn timed(batch: &mut Batch, now: Time) {
+    batch
+        .args
+        .push(super::sheet::micros(now).to_string().into_bytes());
+}
+
+#[cfg(test)]
+mod tests;
