@@ -32,6 +32,7 @@ mod error;
 mod patience;
 mod port;
 mod process;
+mod sentinel;
 mod server;
 mod wire;
 
@@ -39,4 +40,5 @@ pub use cluster::{Cluster, Migration};
 pub use engine::Engine;
 pub use error::ServerError;
 pub use port::free_port;
+pub use sentinel::Sentinels;
 pub use server::Server;

@@ -26,6 +26,7 @@ const PORTS_TRIED: u32 = 5;
 ///
 /// Beside the default user it has a user `keeper`, by which the calls here reach it whatever passwords a test sets.
 pub struct Server {
+    role: Role,
     engine: Engine,
     port: u16,
     // Above the folder, so that it ends before its files go.
@@ -41,10 +42,18 @@ impl Server {
     /// # Errors
     /// The engine is missing, a line of the configuration is wrong, or no answer came within 20 s.
     pub fn start(engine: Engine, config: &[&str]) -> Result<Self, ServerError> {
+        Self::start_as(Role::Data, engine, config)
+    }
+
+    pub(super) fn start_as(
+        role: Role,
+        engine: Engine,
+        config: &[&str],
+    ) -> Result<Self, ServerError> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match Self::start_on(engine, free_port()?, config) {
+            match Self::new(role, engine, config).and_then(Self::started) {
                 Err(ServerError::Ended { words, .. })
                     if words.contains("in use") && tries < PORTS_TRIED => {}
                 outcome => return outcome,
@@ -52,20 +61,24 @@ impl Server {
         }
     }
 
-    fn start_on(engine: Engine, port: u16, config: &[&str]) -> Result<Self, ServerError> {
-        let folder = Folder::new()?;
-        fs::write(folder.path().join(CONFIG), configuration(port, config))
+    fn new(role: Role, engine: Engine, config: &[&str]) -> Result<Self, ServerError> {
+        let (port, folder) = (free_port()?, Folder::new()?);
+        fs::write(folder.path().join(CONFIG), role.configuration(port, config))
             .map_err(ServerError::machine("write the configuration of a server"))?;
-        let server = Self {
+        Ok(Self {
+            role,
             engine,
             port,
             process: Mutex::new(None),
             paused: AtomicBool::new(false),
-            wire: Wire::of_keeper(port),
+            wire: role.wire(port),
             folder,
-        };
-        server.restart()?;
-        Ok(server)
+        })
+    }
+
+    fn started(self) -> Result<Self, ServerError> {
+        self.restart()?;
+        Ok(self)
     }
 
     /// Which engine it is.
@@ -150,7 +163,7 @@ impl Server {
     pub fn restart(&self) -> Result<(), ServerError> {
         self.kill();
         let mut command = Command::new(self.engine.program()?);
-        command.arg(CONFIG);
+        command.arg(CONFIG).args(self.role.arguments());
         let mut process = Process::start(&mut command, &self.folder)?;
         patience::until("a server to answer", START, || self.look(&mut process))?;
         self.paused.store(false, Ordering::SeqCst);
@@ -258,13 +271,40 @@ impl Server {
 
 const CONFIG: &str = "server.conf";
 
-fn configuration(port: u16, config: &[&str]) -> String {
-    let mut text = format!(
-        "bind 127.0.0.1\nport {port}\nsave \"\"\nappendonly no\nuser {KEEPER} on >{KEEPER} ~* &* +@all\n"
-    );
-    for line in config {
-        text.push_str(line);
-        text.push('\n');
+/// What a server is for.
+#[derive(Clone, Copy)]
+pub(super) enum Role {
+    /// Keeps keys.
+    Data,
+    /// Watches servers that keep keys.
+    Sentinel,
+}
+
+impl Role {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Data => &[],
+            Self::Sentinel => &["--sentinel"],
+        }
     }
-    text
+
+    fn wire(self, port: u16) -> Wire {
+        match self {
+            Self::Data => Wire::of_keeper(port),
+            Self::Sentinel => Wire::of_default_user(port),
+        }
+    }
+
+    fn configuration(self, port: u16, config: &[&str]) -> String {
+        let mut text = format!("bind 127.0.0.1\nport {port}\n");
+        if let Self::Data = self {
+            text.push_str("save \"\"\nappendonly no\n");
+            text.push_str(&format!("user {KEEPER} on >{KEEPER} ~* &* +@all\n"));
+        }
+        for line in config {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
 }

@@ -24,6 +24,11 @@ impl Wire {
         Self::new(port, format!("redis://{KEEPER}:{KEEPER}@127.0.0.1:{port}"))
     }
 
+    /// To a server that lets anyone in.
+    pub(super) fn of_default_user(port: u16) -> Self {
+        Self::new(port, format!("redis://127.0.0.1:{port}"))
+    }
+
     fn new(port: u16, url: String) -> Self {
         Self {
             port,
