@@ -190,7 +190,8 @@ impl Tally {
             Form::Fixed(_) if self.used(now).least == 0 => Some(0),
             Form::Fixed(calendar) => Some(ends(calendar, now) - now),
             Form::Gauge => {
-                let live = self.charges.iter().map(|charge| charge.until);
+                let taken = self.charges.iter().filter(|charge| charge.amount > 0);
+                let live = taken.map(|charge| charge.until);
                 Some(live.max().unwrap_or(now).max(now) - now)
             }
         }
