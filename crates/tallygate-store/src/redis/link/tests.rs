@@ -1,0 +1,80 @@
+//! The link against real servers.
+mod alone;
+
+use std::time::Duration;
+
+use redis::Value;
+use tallygate_sim::servers::{Engine, Server};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{Call, Link, LinkError};
+use crate::redis::RedisOptions;
+
+/// Adds to a counter and answers with its value.
+const ADD: &str = "return {redis.call('INCRBY', KEYS[1], ARGV[1]), 'as text'}";
+
+/// The deadline of a call, long enough for a busy machine and short enough to wait for it.
+const TIMEOUT: Duration = Duration::from_millis(250);
+
+fn add(tag: u32, amount: u32) -> Call {
+    Call {
+        tag,
+        keys: vec![format!("tg:{{{tag:08x}}}n").into_bytes()],
+        args: vec![amount.to_string().into_bytes()],
+    }
+}
+
+fn started(engine: Engine, config: &[&str]) -> Server {
+    Server::start(engine, config).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn options(url: &str) -> RedisOptions {
+    RedisOptions::parse(url).unwrap_or_else(|error| panic!("{error}"))
+}
+
+async fn opened(url: &str, script: &str) -> Link {
+    let link = Link::open(&options(url), script).await;
+    link.unwrap_or_else(|error| panic!("{error}"))
+}
+
+async fn sum(link: &Link, call: &Call) -> Result<i64, LinkError> {
+    let values = link.call(call).await?;
+    assert_eq!(values.len(), 2, "{values:?}");
+    match values.first() {
+        Some(Value::Int(sum)) => Ok(*sum),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_down<T: std::fmt::Debug>(answer: Result<T, LinkError>) -> String {
+    match answer {
+        Err(LinkError::Down {
+            reason,
+            retry_after,
+        }) => {
+            assert!(retry_after <= Duration::from_secs(1), "{retry_after:?}");
+            reason
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_refused<T: std::fmt::Debug>(answer: Result<T, LinkError>) -> String {
+    match answer {
+        Err(LinkError::Refused { reason }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waits until as many circuits are open, and tells how long that took.
+async fn open_circuits(watch: &mut watch::Receiver<usize>, wanted: usize) -> Duration {
+    let since = Instant::now();
+    let seen = tokio::time::timeout(
+        Duration::from_secs(20),
+        watch.wait_for(|open| *open == wanted),
+    );
+    let seen = seen.await.map(|seen| seen.is_ok());
+    assert_eq!(seen, Ok(true), "waiting for {wanted} open circuits");
+    since.elapsed()
+}
