@@ -9,7 +9,7 @@ mod sync;
 
 pub use clock::{Clock, Hands};
 pub use memory::{MemoryOptions, MemoryStore};
-pub use redis::{RedisOpenError, RedisOptions, RedisUrlError};
+pub use redis::{RedisOpenError, RedisOptions, RedisStore, RedisUrlError};
 pub use store::{
     BoxFuture, Reserve, SettleError, Settlement, Store, StoreError, StoreHealth, StoreStats,
 };

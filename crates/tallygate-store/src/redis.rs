@@ -1,14 +1,20 @@
 //! The store on Redis or Valkey: standalone, behind Sentinel, or a Cluster.
+mod clock;
 mod desk;
-#[expect(dead_code, reason = "the store that calls it is built upon it")]
+mod groups;
+mod holds;
 mod link;
 mod names;
+mod notice;
 mod opening;
 mod options;
 mod pack;
+mod pump;
 mod record;
 mod script;
 mod sheet;
+mod store;
 
 pub use opening::RedisOpenError;
 pub use options::{RedisOptions, RedisUrlError};
+pub use store::RedisStore;

@@ -45,8 +45,8 @@ end
 -- While reservations are open a bucket keeps what its level would be had it been full at some instant and never
 -- since, for each instant at which it was (an epoch), and its level is the highest of them. A settlement counts from the
 -- moment of its reservation: it moves the epochs before that moment and no other. history.rs in the core has the
--- argument; here an epoch begins only when the bucket is seen full with a reservation open, since until then it could
--- never be the highest. Past EPOCHS of them the two that are closest become one, which is moved by what makes it higher
+-- argument. Here an epoch begins only once it could become the highest: when the newest one, less all that open
+-- reservations hold that were charged since it began (`kh`, `kl`), is past. Past EPOCHS of them the two that are closest become one, which is moved by what makes it higher
 -- and not by what makes it lower.
 
 local function add(e, ch, cl, base)
@@ -105,7 +105,7 @@ end
 
 local function rest(m)
   for i = 1, m.n do m[i] = nil end
-  m.n, m.open, m.held, m.dl = 0, 0, 0, 0
+  m.n, m.open, m.held, m.dl, m.kh, m.kl = 0, 0, 0, 0, 0, 0
 end
 
 -- Ends what is past its deadline, and takes the instant into the newest epoch.
@@ -120,12 +120,16 @@ local function look(m)
     if e.open == 0 and i < m.n then join(m, i) end
   end
   local last = m[m.n]
-  if last.h >= now then return end
   if last.open == 0 then
-    last.h, last.l = now, 0
+    m.kh, m.kl = 0, 0
+    raise_to_now(last)
   else
+    local least = { h = last.h, l = last.l }
+    take(least, m.kh, m.kl, m.base)
+    if least.h >= now then return end
     m.n = m.n + 1
     m[m.n] = { h = now, l = 0, a = m.seq, z = m.seq, open = 0, dl = 0 }
+    m.kh, m.kl = 0, 0
     if m.n > EPOCHS then join_closest(m) end
   end
   set_level(m)
@@ -141,12 +145,17 @@ local function charge_bucket(m, ch, cl)
   set_level(m)
 end
 
-local function open_bucket(m, seq, dl)
+-- Charges a bucket that was looked at for a reservation.
+local function open_bucket(m, seq, dl, ch, cl)
   if m.n == 0 then
     raise_to_now(m)
     m[1] = { h = m.h, l = m.l, a = 0, z = 0, open = 0, dl = 0 }
-    m.n, m.open, m.dl = 1, 0, 0
+    m.n, m.open, m.dl, m.kh, m.kl = 1, 0, 0, 0, 0
   end
+  for i = 1, m.n do add(m[i], ch, cl, m.base) end
+  set_level(m)
+  m.kh, m.kl = m.kh + ch, m.kl + cl
+  if m.kl >= m.base then m.kh, m.kl = m.kh + 1, m.kl - m.base end
   local last = m[m.n]
   last.open, last.dl = last.open + 1, max(last.dl, dl)
   m.open, m.dl, m.seq = m.open + 1, max(m.dl, dl), seq
@@ -161,7 +170,14 @@ local function epoch_of(m, seq)
   end
 end
 
-local function settle_bucket(m, seq, more, ch, cl)
+local function let_go(m, hh, hl)
+  m.kh, m.kl = m.kh - hh, m.kl - hl
+  if m.kl < 0 then m.kh, m.kl = m.kh - 1, m.kl + m.base end
+  if m.kh < 0 then m.kh, m.kl = 0, 0 end
+end
+
+-- Replaces what was held (`hh`, `hl`) by more or less of it, by `ch` and `cl`.
+local function settle_bucket(m, seq, more, ch, cl, hh, hl)
   look(m)
   if m.n == 0 then
     -- Its reservation outlived its deadline: what was used above it is charged, nothing is given back.
@@ -181,6 +197,7 @@ local function settle_bucket(m, seq, more, ch, cl)
   end
   set_level(m)
   local i = epoch_of(m, seq)
+  if i == m.n then let_go(m, hh, hl) end
   m.open = m.open - 1
   if m.open <= 0 then return rest(m) end
   if i and m[i].open > 0 then
@@ -197,6 +214,7 @@ local function rescale(m, before)
   end
   scale(m)
   for i = 1, m.n do scale(m[i]) end
+  m.kh, m.kl = ceil((m.kh + 1) * by), 0
 end
 
 -- Other shapes -----------------------------------------------------------------------------------------------
@@ -259,7 +277,7 @@ local function read_bucket(m, raw, q)
   amount, m.h, m.l, n, q = get('<I7I7I6B', raw, q)
   m.n = n
   if n > 0 then
-    m.held, m.open, m.seq, m.dl, q = get('<I7I4I7I7', raw, q)
+    m.held, m.open, m.seq, m.dl, m.kh, m.kl, q = get('<I7I4I7I7I7I6', raw, q)
     for i = 1, n do
       local e = {}
       e.h, e.l, e.a, e.z, e.open, e.dl, q = get('<I7I6I7I7I4I7', raw, q)
@@ -292,7 +310,7 @@ end
 local function fresh(m)
   m.held, m.dl = 0, 0
   if m.kind == 'b' then
-    m.h, m.l, m.n, m.open, m.seq = 0, 0, 0, 0, 0
+    m.h, m.l, m.n, m.open, m.seq, m.kh, m.kl = 0, 0, 0, 0, 0, 0, 0
   elseif m.kind ~= 's' then
     m.sum, m.current, m.first, m.kept = 0, 0, 0, 0
   end
@@ -418,7 +436,7 @@ local function write_limit(m, out)
     if m.n == 0 and m.h < now then m.h, m.l = 0, 0 end
     out[#out + 1] = put('<I7I7I6B', m.amount, m.h, m.l, m.n)
     if m.n > 0 then
-      out[#out + 1] = put('<I7I4I7I7', m.held, m.open, m.seq, m.dl)
+      out[#out + 1] = put('<I7I4I7I7I7I6', m.held, m.open, m.seq, m.dl, m.kh, m.kl)
       for i = 1, m.n do
         local e = m[i]
         out[#out + 1] = put('<I7I6I7I7I4I7', e.h, e.l, e.a, e.z, e.open, e.dl)
@@ -671,8 +689,7 @@ local function hold_all(asks, id, part, seq, dl)
       local m, c = a[j], ask[j]
       if m.kind == 'b' then
         look(m)
-        open_bucket(m, seq, dl)
-        charge_bucket(m, c.h, c.l)
+        open_bucket(m, seq, dl, c.h, c.l)
         hold(m, c.amount, dl)
       elseif m.kind == 'g' then
         if c.amount > 0 then
@@ -809,11 +826,11 @@ end
 local function settle_part(a, r, part, id, op, q)
   for j = 1, #a do
     local m = a[j]
-    local held, real, ch, cl
+    local held, real, ch, cl, hh, hl
     held, real, q = get('<I7I7', op, q)
     if m.kind == 'b' then
-      ch, cl, q = get('<I7I6', op, q)
-      settle_bucket(m, r[part].seq, real > held, ch, cl)
+      ch, cl, hh, hl, q = get('<I7I6I7I6', op, q)
+      settle_bucket(m, r[part].seq, real > held, ch, cl, hh, hl)
     elseif m.kind == 'g' then
       free_slot(a, m, id, part, held)
     else
@@ -832,10 +849,11 @@ local function finish(op, q)
   blob, n, q = get('<I2c0I2', op, q)
   local raw = call('GET', KEYS[rec])
   if not raw then return 'U' end
+  if byte(raw) ~= 1 then return 'O' .. raw end
   local r = read_record(raw)
   local late = outcome >= 16
   if late then outcome = outcome - 16 end
-  if r.state ~= 1 or (r.dl <= now and not late) then return 'O' .. raw end
+  if r.dl <= now and not late then return 'O' .. raw end
   if #r ~= parts then return 'V' .. raw end
   local withdrawn = outcome == 9
   if withdrawn and r.flags == 1 then return 'O' .. raw end
@@ -906,8 +924,9 @@ local function extend(op, q)
   asks, q = read_asks(op, q)
   local raw = call('GET', KEYS[rec])
   if not raw then return 'U' end
+  if byte(raw) ~= 1 then return 'O' .. raw end
   local r = read_record(raw)
-  if r.state ~= 1 or r.dl <= now then return 'O' .. raw end
+  if r.dl <= now then return 'O' .. raw end
   if #r ~= parts then return 'V' .. raw end
   local id = sub(KEYS[rec], -12)
   local dl = ttl > 0 and now + ttl or r.dl

@@ -147,7 +147,7 @@ pub(crate) struct Batch {
 }
 
 /// What the script answered to one call.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Answers {
     /// The server's time.
     pub(crate) now: Time,
@@ -434,6 +434,7 @@ fn numbers(out: &mut Vec<u8>, numbers: Numbers) {
 fn change(out: &mut Vec<u8>, limit: RemoteLimit<'_>, held: u64, used: u64) {
     if is_bucket(limit) {
         mark(out, limit.cost(held.abs_diff(used)));
+        mark(out, limit.cost(held));
     }
 }
 

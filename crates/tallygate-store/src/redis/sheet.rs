@@ -146,7 +146,7 @@ fn bucket(mut seen: Seen, bytes: &mut Unpack<'_>) -> Option<Seen> {
     let epochs = bytes.byte()?;
     if epochs > 0 {
         seen.held = bytes.long()?;
-        bytes.bytes(18)?;
+        bytes.bytes(31)?;
         bytes.bytes(38 * usize::from(epochs))?;
     }
     Some(seen)

@@ -2,6 +2,7 @@
 mod bounds;
 mod fronts;
 mod peers;
+mod redis;
 mod suite;
 mod support;
 mod sweep;

@@ -1,0 +1,241 @@
+//! Natural batching: what is asked while a call is under way goes into the next one, without a timer.
+use super::clock::ServerClock;
+use super::link::{Call, LinkError, Route};
+use super::names::Tag;
+use super::notice::Notice;
+use super::script::{self, Answers, Node, Op};
+use crate::mailbox::{Receiver, Sender, mailbox};
+use crate::store::BoxFuture;
+use parking_lot::Mutex;
+use redis::Value;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// The most operations of one call.
+const BATCH: usize = 64;
+
+/// How many calls of one route are under way at once: while the server works on one, the next is written.
+const UNDER_WAY: usize = 2;
+
+/// How often a call is written anew because a calendar window has ended on its way.
+const TURNS: usize = 3;
+
+/// The way to the script: connections, or in tests a network that delays and loses.
+pub(crate) trait Carrier: Send + Sync {
+    /// Runs the script once.
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Vec<Value>, LinkError>>;
+
+    /// Which calls may go out as one with a call of `tag`.
+    fn route(&self, tag: Tag) -> Route;
+
+    /// Whether keys of different tags may be on different servers.
+    fn is_cluster(&self) -> bool;
+
+    /// What is published on these channels from now on.
+    fn subscribe(&self, channels: Vec<String>) -> mpsc::Receiver<Notice>;
+}
+
+/// The operations of a process on their way.
+pub(crate) struct Pump {
+    carrier: Arc<dyn Carrier>,
+    node: Node,
+    clock: ServerClock,
+    lanes: Mutex<HashMap<Route, Lane>>,
+    /// Where answers go that nobody waits for any more.
+    orphans: mpsc::UnboundedSender<Orphan>,
+    runtime: Handle,
+}
+
+/// An answer whose caller has left.
+#[derive(Debug)]
+pub(crate) struct Orphan {
+    pub(crate) tag: Tag,
+    pub(crate) op: Arc<Op>,
+    pub(crate) answer: Answer,
+}
+
+/// The answers to a call, and which of them is meant.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) all: Arc<Answers>,
+    pub(crate) at: usize,
+}
+
+#[derive(Default)]
+struct Lane {
+    waiting: VecDeque<Job>,
+    under_way: usize,
+}
+
+struct Job {
+    tag: Tag,
+    op: Arc<Op>,
+    reply: Sender<Result<Answer, LinkError>>,
+}
+
+impl Pump {
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(crate) fn new(
+        carrier: Arc<dyn Carrier>,
+        node: Node,
+        orphans: mpsc::UnboundedSender<Orphan>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            carrier,
+            node,
+            clock: ServerClock::default(),
+            lanes: Mutex::default(),
+            orphans,
+            runtime: Handle::current(),
+        })
+    }
+
+    pub(crate) fn carrier(&self) -> &dyn Carrier {
+        &*self.carrier
+    }
+
+    pub(crate) fn clock(&self) -> &ServerClock {
+        &self.clock
+    }
+
+    /// Asks the script; all keys of the operation carry `tag`, or there is but one server.
+    ///
+    /// # Cancel safety
+    /// The operation may take effect all the same; its answer is an [`Orphan`] then.
+    pub(crate) async fn ask(self: &Arc<Self>, tag: Tag, op: Op) -> Result<Answer, LinkError> {
+        let (reply, receiver) = mailbox();
+        let op = Arc::new(op);
+        let wait = Wait {
+            pump: self,
+            tag,
+            op: op.clone(),
+            receiver,
+            done: false,
+        };
+        self.enter(Job { tag, op, reply });
+        wait.answer().await
+    }
+
+    fn enter(self: &Arc<Self>, job: Job) {
+        let route = self.carrier.route(job.tag);
+        let mut lanes = self.lanes.lock();
+        let lane = lanes.entry(route).or_default();
+        lane.waiting.push_back(job);
+        // A second call only when the first is full: else what queues meanwhile shares one.
+        if lane.under_way == 0 || (lane.under_way < UNDER_WAY && lane.waiting.len() >= BATCH) {
+            lane.under_way += 1;
+            drop(lanes);
+            self.runtime.spawn(self.clone().run(route));
+        }
+    }
+
+    async fn run(self: Arc<Self>, route: Route) {
+        while let Some(jobs) = self.next(route) {
+            let answer = self.call(&jobs).await;
+            for (at, job) in jobs.into_iter().enumerate() {
+                let answer = answer.clone().map(|all| Answer { all, at });
+                let refused = job.reply.send(answer);
+                self.orphan(job.tag, job.op, refused);
+            }
+        }
+    }
+
+    /// The next operations of a route; with none left the lane is closed.
+    fn next(&self, route: Route) -> Option<Vec<Job>> {
+        let mut lanes = self.lanes.lock();
+        let lane = lanes.get_mut(&route)?;
+        if lane.waiting.is_empty() {
+            lane.under_way -= 1;
+            if lane.under_way == 0 {
+                lanes.remove(&route);
+            }
+            return None;
+        }
+        let count = lane.waiting.len().min(BATCH);
+        Some(lane.waiting.drain(..count).collect())
+    }
+
+    async fn call(&self, jobs: &[Job]) -> Result<Arc<Answers>, LinkError> {
+        let ops: Vec<&Op> = jobs.iter().map(|job| &*job.op).collect();
+        let tag = jobs.first().map_or(0, |job| job.tag);
+        for _ in 0..TURNS {
+            let mut batch = script::write(&self.node, &ops, self.clock.now());
+            let call = Call {
+                tag,
+                keys: std::mem::take(&mut batch.keys),
+                args: std::mem::take(&mut batch.args),
+            };
+            let sent = Instant::now();
+            let values = self.carrier.call(&call).await?;
+            batch.keys = call.keys;
+            let answers = script::read(&batch, values).ok_or_else(strange)?;
+            self.clock.learn(answers.now, sent);
+            if answers.operations.len() == ops.len() {
+                return Ok(Arc::new(answers));
+            }
+        }
+        Err(strange())
+    }
+
+    fn orphan(&self, tag: Tag, op: Arc<Op>, refused: Option<Result<Answer, LinkError>>) {
+        if let Some(Ok(answer)) = refused {
+            // The store is closing when nobody hears it any more.
+            let _ = self.orphans.send(Orphan { tag, op, answer });
+        }
+    }
+}
+
+/// A caller's wait for its answer.
+struct Wait<'a> {
+    pump: &'a Pump,
+    tag: Tag,
+    op: Arc<Op>,
+    receiver: Receiver<Result<Answer, LinkError>>,
+    done: bool,
+}
+
+impl Wait<'_> {
+    async fn answer(mut self) -> Result<Answer, LinkError> {
+        let answer = (&mut self.receiver).await;
+        self.done = true;
+        answer
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            let answer = self.receiver.leave();
+            self.pump.orphan(self.tag, self.op.clone(), answer);
+        }
+    }
+}
+
+fn strange() -> LinkError {
+    LinkError::Refused {
+        reason: "the script gave an answer that is none: another version of it may be in use"
+            .to_owned(),
+    }
+}
+
+impl Carrier for super::link::Link {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Vec<Value>, LinkError>> {
+        Box::pin(Self::call(self, call))
+    }
+
+    fn route(&self, tag: Tag) -> Route {
+        Self::route(self, tag)
+    }
+
+    fn is_cluster(&self) -> bool {
+        Self::is_cluster(self)
+    }
+
+    fn subscribe(&self, _channels: Vec<String>) -> mpsc::Receiver<Notice> {
+        mpsc::channel(1).1
+    }
+}

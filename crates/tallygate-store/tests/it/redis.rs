@@ -1,0 +1,129 @@
+//! The Redis store under the conformance suite, on real servers and their clocks.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tallygate_core::Policy;
+use tallygate_sim::servers::{Engine, Server};
+use tallygate_store::conformance::{Harness, Outcome, Rig, cases};
+use tallygate_store::{BoxFuture, RedisOptions, RedisStore, Store};
+use tokio::runtime::{Handle, Runtime};
+
+/// Stores on one server, each under a prefix of its own.
+struct Shared {
+    url: String,
+    opened: AtomicU64,
+    runtime: Handle,
+}
+
+struct OneStore {
+    store: Arc<RedisStore>,
+    url: String,
+    policy: Policy,
+}
+
+impl Harness for Shared {
+    fn open(&self, policy: Policy) -> BoxFuture<'_, Result<Box<dyn Rig>, String>> {
+        let number = self.opened.fetch_add(1, Ordering::SeqCst);
+        let url = format!("{}?prefix=t{number}", self.url);
+        Box::pin(async move {
+            let store = open(&url, &policy).await?;
+            let rig: Box<dyn Rig> = Box::new(OneStore { store, url, policy });
+            Ok(rig)
+        })
+    }
+
+    fn second(&self) -> Duration {
+        Duration::from_millis(250)
+    }
+
+    fn together<'a>(&'a self, tasks: Vec<BoxFuture<'static, ()>>) -> BoxFuture<'a, ()> {
+        let tasks: Vec<_> = tasks
+            .into_iter()
+            .map(|task| self.runtime.spawn(task))
+            .collect();
+        Box::pin(async move {
+            for task in tasks {
+                task.await.expect("a task of a case ends");
+            }
+        })
+    }
+}
+
+impl Rig for OneStore {
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    fn pass(&self, length: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(tokio::time::sleep(length)) // tidy: sleeps because the clock under test is the server's
+    }
+
+    fn second_handle(&self) -> BoxFuture<'_, Option<Arc<dyn Store>>> {
+        Box::pin(async { Some(self.another().await) })
+    }
+
+    fn restart(&self) -> BoxFuture<'_, Option<Arc<dyn Store>>> {
+        Box::pin(async { Some(self.another().await) })
+    }
+}
+
+impl OneStore {
+    async fn another(&self) -> Arc<dyn Store> {
+        open(&self.url, &self.policy)
+            .await
+            .expect("the server is there")
+    }
+}
+
+async fn open(url: &str, policy: &Policy) -> Result<Arc<RedisStore>, String> {
+    let options = RedisOptions::parse(url).map_err(|error| error.to_string())?;
+    let store = RedisStore::open(options, policy).await;
+    store.map_err(|error| error.to_string())
+}
+
+/// Puts a server through every case, a few at a time.
+fn conforms(url: String) {
+    let runtime = Runtime::new().expect("a runtime starts");
+    let shared = Arc::new(Shared {
+        url,
+        opened: AtomicU64::new(0),
+        runtime: runtime.handle().clone(),
+    });
+    let only = std::env::var("TALLYGATE_CASE").unwrap_or_default();
+    let chosen: Vec<_> = cases()
+        .into_iter()
+        .filter(|case| case.name.contains(&only))
+        .collect();
+    let failed = runtime.block_on(async {
+        let turns = Arc::new(tokio::sync::Semaphore::new(8));
+        let mut running = Vec::new();
+        for case in chosen {
+            let (shared, turns) = (shared.clone(), turns.clone());
+            running.push(tokio::spawn(async move {
+                let _turn = turns.acquire_owned().await.expect("turns are open");
+                (case.name, case.run(&*shared).await)
+            }));
+        }
+        let mut failed = Vec::new();
+        for case in running {
+            match case.await.expect("a case ends") {
+                (_, Outcome::Passed) => {}
+                (name, Outcome::Skipped(why)) => failed.push(format!("{name} skipped: {why}")),
+                (name, Outcome::Failed(failure)) => failed.push(format!("{name}: {failure}")),
+            }
+        }
+        failed
+    });
+    assert!(
+        failed.is_empty(),
+        "{} failed\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
+}
+
+#[test]
+fn redis_conforms() {
+    let server = Server::start(Engine::Redis, &[]).expect("redis-server starts");
+    conforms(server.url());
+}
