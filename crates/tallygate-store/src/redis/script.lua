@@ -10,8 +10,8 @@
 -- arithmetic, so that nothing multiplies here and every number stays exact below 2^53.
 local call, sub, byte, char, concat = redis.call, string.sub, string.byte, string.char, table.concat
 local get, put = struct.unpack, struct.pack
-local floor, ceil, max = math.floor, math.ceil, math.max
-local EPOCHS = 16
+local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
+local EPOCHS, MOST_ENDS = 16, 256
 
 local node, alone, prefix, count, p = get('<c8BBc0I2', ARGV[1])
 local accounts, alive_nodes = {}, { [node] = true }
@@ -291,11 +291,13 @@ end
 local function read_limit(m, raw, q)
   local cells
   if m.kind == 'b' then return read_bucket(m, raw, q) end
+  if m.kind == 'g' then
+    m.sum, m.first, m.last, q = get('<I7I7I7', raw, q)
+    return q
+  end
   m.held, m.dl, q = get('<I7I7', raw, q)
   if m.kind == 'f' then
     m.current, m.sum, q = get('<I7I7', raw, q)
-  elseif m.kind == 'g' then
-    m.sum, m.first, m.kept, q = get('<I7I7I7', raw, q)
   else
     cells, q = get('<B', raw, q)
     for i = 1, cells do
@@ -312,7 +314,7 @@ local function fresh(m)
   if m.kind == 'b' then
     m.h, m.l, m.n, m.open, m.seq, m.kh, m.kl = 0, 0, 0, 0, 0, 0, 0
   elseif m.kind ~= 's' then
-    m.sum, m.current, m.first, m.kept = 0, 0, 0, 0
+    m.sum, m.current, m.first, m.last = 0, 0, 0, 0
   end
 end
 
@@ -348,7 +350,26 @@ local function read_tail(a, raw, q)
   end
 end
 
-local function number(text) return floor(tonumber(text)) end
+-- Slots ------------------------------------------------------------------------------------------------------
+-- Who holds slots stands by deadline in a sorted set of its own, which must never be there without its account: what an
+-- account that was forgotten left behind would be freed once more. So the set goes first, a minute or two after the last
+-- deadline.
+
+local MINUTE = 60000000
+
+local function kept_till(last) return (floor(last / MINUTE) + 2) * MINUTE end
+
+local function set_last(m, zset, last)
+  if last > 0 and (m.last == 0 or kept_till(last) ~= kept_till(m.last)) then
+    call('PEXPIREAT', zset, kept_till(last) / 1000)
+  end
+  m.last = last
+end
+
+local function deadline_at(zset, place)
+  local found = call('ZRANGE', zset, place, place, 'WITHSCORES')
+  return found[2] and floor(tonumber(found[2])) or 0
+end
 
 -- Frees the slots of reservations whose deadline has passed.
 local function expire_slots(a, m)
@@ -359,8 +380,8 @@ local function expire_slots(a, m)
     a.gave = true
   end
   call('ZREMRANGEBYSCORE', zset, '-inf', now)
-  local next = call('ZRANGE', zset, 0, 0, 'WITHSCORES')
-  m.first = next[2] and number(next[2]) or 0
+  m.first = deadline_at(zset, 0)
+  if m.first == 0 then m.sum, m.last = 0, 0 end
   a.dirty = true
 end
 
@@ -445,14 +466,15 @@ local function write_limit(m, out)
     end
     return m.h > 0 and m.h + 1 or 0
   end
+  if m.kind == 'g' then
+    out[#out + 1] = put('<I7I7I7', m.sum, m.first, m.last)
+    return m.sum > 0 and kept_till(m.last) + MINUTE or 0
+  end
   out[#out + 1] = put('<I7I7', m.held, m.dl)
   if m.kind == 'f' then
     local live = m.current == m.number and m.sum > 0
     out[#out + 1] = put('<I7I7', m.current, m.sum)
     return max(live and m.to or 0, m.dl)
-  elseif m.kind == 'g' then
-    out[#out + 1] = put('<I7I7I7', m.sum, m.first, m.kept)
-    return m.sum > 0 and max(m.kept, now + 1000) or 0
   end
   drop_gone(m)
   out[#out + 1] = char(#m)
@@ -674,10 +696,7 @@ local function hold_slot(a, m, amount, id, part, dl)
   local zset = KEYS[a.gauge]
   call('ZADD', zset, dl, put('<c12I2I7', id, part, amount))
   if m.first == 0 or dl < m.first then m.first = dl end
-  if dl > m.kept then
-    m.kept = dl + 60000000
-    call('PEXPIREAT', zset, ceil(m.kept / 1000) + 1)
-  end
+  if dl > m.last then set_last(m, zset, dl) end
 end
 
 -- Charges all that is asked as part number `part` of a reservation.
@@ -704,23 +723,22 @@ local function hold_all(asks, id, part, seq, dl)
   end
 end
 
--- The deadlines that a blocked demand on slots needs to know.
+-- The deadlines that a demand on slots waits for if it does not fit.
 local function slot_ends(asks)
   local out = {}
   for _, ask in ipairs(asks) do
     local a = ask.account
     for j = 1, #a do
-      local m = a[j]
-      if m.kind == 'g' and m.first > 0 then
-        local most = ask[j].amount > 0 and 256 or 1
-        local ends = call('ZRANGE', KEYS[a.gauge], 0, most - 1, 'WITHSCORES')
-        local last = call('ZRANGE', KEYS[a.gauge], -1, -1, 'WITHSCORES')
-        out[#out + 1] = put('<I2I7', #ends / 2, number(last[2]))
-        for i = 1, #ends, 2 do
-          out[#out + 1] = put('<I7I7', number(ends[i + 1]), (get('<I7', ends[i], #ends[i] - 6)))
+      local m, ends = a[j], {}
+      if m.kind == 'g' then
+        local missing = m.sum + ask[j].amount - m.amount
+        if missing > 0 and ask[j].amount > 0 and m.sum > 0 then
+          ends = call('ZRANGE', KEYS[a.gauge], 0, min(missing, MOST_ENDS) - 1, 'WITHSCORES')
         end
-      elseif m.kind == 'g' then
-        out[#out + 1] = put('<I2I7', 0, 0)
+        out[#out + 1] = put('<I2', #ends / 2)
+        for i = 1, #ends, 2 do
+          out[#out + 1] = put('<I7I7', tonumber(ends[i + 1]), (get('<I7', ends[i], #ends[i] - 6)))
+        end
       end
     end
   end
@@ -734,15 +752,16 @@ local function record(flags, parts, dl, blob)
   return concat(out)
 end
 
+-- An open reservation; none if it has ended.
 local function read_record(raw)
+  if byte(raw) ~= 1 then return end
   local r, n, q = {}
-  r.state, r.flags, n, r.dl, q = get('<BBI2I7', raw)
+  r.flags, n, r.dl, q = get('<BI2I7', raw, 2)
   for i = 1, n do
     local part = {}
     part.at, part.seq, q = get('<I7I7', raw, q)
     r[i] = part
   end
-  r.blob = q
   return r
 end
 
@@ -813,12 +832,17 @@ local function excess(m)
   return put('<I7I6', e.h, e.l)
 end
 
-local function free_slot(a, m, id, part, held)
+local function free_slot(a, m, id, part, held, dl)
   if held == 0 then return end
-  if call('ZREM', KEYS[a.gauge], put('<c12I2I7', id, part, held)) == 1 then
+  local zset = KEYS[a.gauge]
+  if call('ZREM', zset, put('<c12I2I7', id, part, held)) == 1 then
     m.sum = max(0, m.sum - held)
     a.gave = true
-    if m.sum == 0 then m.first = 0 end
+    if m.sum == 0 then
+      m.first, m.last = 0, 0
+    elseif dl >= m.last then
+      set_last(m, zset, deadline_at(zset, -1))
+    end
   end
 end
 
@@ -832,7 +856,7 @@ local function settle_part(a, r, part, id, op, q)
       ch, cl, hh, hl, q = get('<I7I6I7I6', op, q)
       settle_bucket(m, r[part].seq, real > held, ch, cl, hh, hl)
     elseif m.kind == 'g' then
-      free_slot(a, m, id, part, held)
+      free_slot(a, m, id, part, held, r.dl)
     else
       settle(m, r[part].at, held, real)
     end
@@ -895,6 +919,9 @@ local function postpone(asks, r, id, dl)
       elseif m.kind == 'g' then
         for part = 1, #r do
           if held[part] > 0 then hold_slot(a, m, held[part], id, part, dl) end
+        end
+        if r.dl >= m.last and dl < r.dl then
+          set_last(m, KEYS[a.gauge], deadline_at(KEYS[a.gauge], -1))
         end
       else
         m.dl = max(m.dl, dl)

@@ -18,12 +18,10 @@ pub(crate) const TEXT: &str = concat!(
     include_str!("script.lua")
 );
 
-/// The script with a clock that is told the time by its caller: the last argument.
+/// The script with a clock that is told the time by its caller: the last argument. Keys end by it too.
 #[cfg(test)]
-pub(crate) const TIMED: &str = concat!(
-    "local now = tonumber(table.remove(ARGV))\n",
-    include_str!("script.lua")
-);
+pub(crate) const TIMED: &str =
+    concat!(include_str!("script/timed.lua"), include_str!("script.lua"));
 
 /// Who asks the script.
 #[derive(Debug, Clone)]

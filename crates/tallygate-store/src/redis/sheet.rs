@@ -129,11 +129,12 @@ fn counter(limit: RemoteLimit<'_>, bytes: &mut Unpack<'_>, now: Time) -> Option<
             seen.state = SeenState::Fixed { number, sum };
         }
         Numbers::Gauge { .. } => {
-            bytes.bytes(14)?;
-            let count = bytes.long()?;
-            bytes.bytes(14)?;
+            let (count, _, last) = (bytes.long()?, bytes.long()?, bytes.long()?);
             seen.held = count;
-            let ends = Vec::new();
+            let ends = match count {
+                0 => Vec::new(),
+                _ => vec![(last, 0)],
+            };
             seen.state = SeenState::Gauge { count, ends };
         }
     }
@@ -216,13 +217,12 @@ pub(crate) fn add_ends(sheets: &mut [Sheet], raw: &[u8]) -> Option<()> {
         let SeenState::Gauge { ends, .. } = &mut seen.state else {
             continue;
         };
-        let (count, last) = (bytes.uint(2)?, bytes.long()?);
-        for _ in 0..count {
-            ends.push((bytes.long()?, bytes.long()?));
+        let mut first = Vec::new();
+        for _ in 0..bytes.uint(2)? {
+            first.push((bytes.long()?, bytes.long()?));
         }
-        if ends.last().is_some_and(|(at, _)| *at < last) {
-            ends.push((last, 0));
-        }
+        // The last one stays last: the counter is fresh then.
+        ends.splice(0..0, first);
     }
     Some(())
 }

@@ -1,4 +1,11 @@
 //! The script against the core: the same operations, the same answers.
+mod bench;
+mod case;
+mod differential;
+mod draw;
+mod saying;
+mod twins;
+
 use crate::redis::desk::{Ask, Desk, Done, Heard};
 use crate::redis::names;
 use crate::redis::record::Ending;

@@ -1,0 +1,79 @@
+//! A real server that runs the timed script.
+use crate::redis::script::{self, Answers, Batch, Node, Op, TIMED};
+use redis::Value;
+use tallygate_core::Time;
+use tallygate_sim::servers::{Engine, Server};
+
+/// A server and a connection to it.
+pub(super) struct Bench {
+    pub(super) server: Server,
+    connection: redis::Connection,
+    sha: String,
+    cases: u64,
+}
+
+impl Bench {
+    pub(super) fn open(engine: Engine) -> Self {
+        let server = Server::start(engine, &[]).unwrap();
+        let mut connection = server.connect().unwrap();
+        let sha = redis::cmd("SCRIPT")
+            .arg("LOAD")
+            .arg(TIMED)
+            .query(&mut connection)
+            .unwrap();
+        Self {
+            server,
+            connection,
+            sha,
+            cases: 0,
+        }
+    }
+
+    /// A process that shares keys with none that was made before.
+    pub(super) fn node(&mut self) -> Node {
+        self.cases += 1;
+        Node {
+            name: *b"node0001",
+            prefix: format!("t{}", self.cases).into(),
+            sees_subscribers: true,
+        }
+    }
+
+    /// One call of the script.
+    pub(super) fn call(&mut self, node: &Node, ops: &[&Op], now: Time) -> Answers {
+        let [answers] = self.calls(node, [ops], now);
+        answers
+    }
+
+    /// Some calls one after the other in one trip.
+    pub(super) fn calls<const N: usize>(
+        &mut self,
+        node: &Node,
+        calls: [&[&Op]; N],
+        now: Time,
+    ) -> [Answers; N] {
+        let batches = calls.map(|ops| {
+            let mut batch = script::write(node, ops, now);
+            script::timed(&mut batch, now);
+            batch
+        });
+        let mut pipe = redis::pipe();
+        for batch in &batches {
+            let command = pipe.cmd("EVALSHA").arg(&self.sha).arg(batch.keys.len());
+            for part in batch.keys.iter().chain(&batch.args) {
+                command.arg(part);
+            }
+        }
+        let values: Vec<Vec<Value>> = pipe.query(&mut self.connection).unwrap();
+        let mut values = values.into_iter();
+        batches.map(|batch: Batch| script::read(&batch, values.next().unwrap()).unwrap())
+    }
+
+    pub(super) fn ask<T: redis::FromRedisValue>(&mut self, words: &[impl redis::ToRedisArgs]) -> T {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
+        command.query(&mut self.connection).unwrap()
+    }
+}
