@@ -1,11 +1,17 @@
 //! The way to the servers: connections, deadlines, circuits, redirections.
 mod backoff;
 mod circuits;
+mod cluster;
 mod dialer;
+mod news;
+mod open;
+mod probe;
 mod said;
 mod script;
 mod seat;
+mod sentinels;
 mod server;
+mod slot;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -13,16 +19,18 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use redis::Value;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::circuits::Circuits;
+use self::cluster::Cluster;
 use self::dialer::Dialer;
-use self::said::Said;
-use self::script::Script;
-use self::seat::Seat;
-use self::server::{Server, Tools, Trouble};
+use self::news::News;
+pub(crate) use self::news::Notice;
+use self::script::{Manner, Script};
+use self::server::{Server, Trouble};
 use self::wire::Order;
 use super::opening::RedisOpenError;
 use super::options::RedisOptions;
@@ -36,10 +44,16 @@ struct Inner {
     servers: Servers,
     circuits: Circuits,
     timeout: Duration,
+    warnings: Vec<String>,
+    dialer: Arc<Dialer>,
+    /// Dropped with the last link: subscriptions end.
+    alive: watch::Sender<()>,
 }
 
+#[derive(Clone)]
 enum Servers {
     One(Arc<Server>),
+    Cluster(Arc<Cluster>),
 }
 
 /// One call of the script.
@@ -80,51 +94,31 @@ pub(crate) enum LinkError {
 }
 
 impl Link {
-    /// Connects.
+    /// Connects, examines the servers, and makes connections for calls.
     ///
     /// # Errors
-    /// When the server cannot be used.
+    /// When a server is not what the URL says, or cannot do what is needed of it.
     pub(crate) async fn open(options: &RedisOptions, script: &str) -> Result<Self, RedisOpenError> {
-        let dialer = Dialer::new(options).map_err(|ca| RedisOpenError::Authorities {
-            path: ca.path,
-            reason: ca.reason,
-        })?;
-        let circuits = Circuits::new();
-        let tools = Tools {
-            dialer: Arc::new(dialer),
-            circuits: circuits.clone(),
-            timeout: options.timeout,
-            connections: options.connections,
-        };
-        let unreachable = |reason: String| RedisOpenError::Unreachable {
-            host: options.shown(),
-            reason,
-        };
-        let node = options.nodes.first().cloned();
-        let node = node.ok_or_else(|| unreachable("no server is named".to_owned()))?;
-        let link = Self(Arc::new(Inner {
-            script: Script::new(script),
-            servers: Servers::One(Server::new(Seat::Alone(node), tools)),
-            circuits,
-            timeout: options.timeout,
-        }));
-        let answer = link.ping().await;
-        answer.map_err(|error| unreachable(error.to_string()))?;
-        Ok(link)
+        open::open(options, script).await
+    }
+
+    /// What an operator should know though it keeps nothing from working, as seen at the start.
+    #[cfg_attr(not(test), expect(dead_code, reason = "its user is built next"))]
+    pub(crate) fn warnings(&self) -> &[String] {
+        &self.0.warnings
     }
 
     /// Which calls may go out as one with a call of `tag`.
-    pub(crate) fn route(&self, _tag: u32) -> Route {
+    pub(crate) fn route(&self, tag: u32) -> Route {
         match &self.0.servers {
             Servers::One(_) => Route::One,
+            Servers::Cluster(_) => Route::Slot(slot::of_tag(tag)),
         }
     }
 
     /// Whether the servers are a Cluster: keys of different tags may then be on different servers.
     pub(crate) fn is_cluster(&self) -> bool {
-        match &self.0.servers {
-            Servers::One(_) => false,
-        }
+        matches!(self.0.servers, Servers::Cluster(_))
     }
 
     /// Runs the script, and answers within the command deadline.
@@ -136,8 +130,10 @@ impl Link {
     /// A call that is given up may take effect all the same.
     pub(crate) async fn call(&self, call: &Call) -> Result<Vec<Value>, LinkError> {
         let by = Instant::now() + self.0.timeout;
+        let script = &self.0.script;
         let answer = match &self.0.servers {
-            Servers::One(server) => self.0.script.run(server, call, by).await,
+            Servers::One(server) => script.run(server, call, (Manner::Plain, by)).await,
+            Servers::Cluster(cluster) => cluster.call(script, call, by).await,
         };
         match answer {
             Ok(Value::Array(values)) => Ok(values),
@@ -152,16 +148,38 @@ impl Link {
     /// When one does not.
     pub(crate) async fn ping(&self) -> Result<(), LinkError> {
         let by = Instant::now() + self.0.timeout;
-        match &self.0.servers {
-            Servers::One(server) => {
-                let ping = Order::Plain(redis::cmd("PING"));
-                server.ask(&ping, by).await?;
-                Ok(())
-            }
+        let servers = match &self.0.servers {
+            Servers::One(server) => vec![server.clone()],
+            Servers::Cluster(cluster) => cluster.owners(),
+        };
+        let ping = Order::Plain(redis::cmd("PING"));
+        let answers = servers.iter().map(|server| server.ask(&ping, by));
+        for answer in join_all(answers).await {
+            answer?;
         }
+        Ok(())
+    }
+
+    /// Listens to `channels` until the receiver or the last link is dropped.
+    ///
+    /// A server that is lost, or is no longer the primary, is replaced and subscribed to anew; what was sent
+    /// meanwhile is lost, and the receiver told so by [`Notice::Interrupted`] and [`Notice::Resumed`]. A receiver
+    /// that leaves 1024 notices waiting loses what comes then, and is told so likewise.
+    #[cfg_attr(not(test), expect(dead_code, reason = "its user is built next"))]
+    pub(crate) fn subscribe(&self, channels: Vec<String>) -> mpsc::Receiver<Notice> {
+        let (to, from) = mpsc::channel(news::WAITING);
+        let news = News {
+            channels,
+            servers: self.0.servers.clone(),
+            dialer: self.0.dialer.clone(),
+            patience: self.0.timeout,
+        };
+        tokio::spawn(news.listen(to, self.0.alive.subscribe()));
+        from
     }
 
     /// How many servers are out of reach just now: their circuits are open, and calls to them fail at once.
+    #[cfg_attr(not(test), expect(dead_code, reason = "its user is built next"))]
     pub(crate) fn open_circuits(&self) -> watch::Receiver<usize> {
         self.0.circuits.watch()
     }
@@ -171,10 +189,6 @@ impl From<Trouble> for LinkError {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Down(down) => down,
-            Trouble::Said(Said::TryAgain, node) => Self::Down {
-                reason: format!("{node}: {}", Said::TryAgain),
-                retry_after: Duration::from_millis(10),
-            },
             Trouble::Said(said, node) => Self::Refused {
                 reason: format!("{node}: {said}"),
             },

@@ -1,19 +1,23 @@
 //! Pauses between attempts to reach a server.
 use std::time::Duration;
 
-/// Pauses that double from 50 ms to 1 s, each shortened at random by up to half, so that nodes do not knock together.
+/// Pauses that double from 50 ms, each shortened at random by up to half, so that nodes do not knock together.
 pub(super) struct Backoff {
     next: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new() -> Self {
-        Self { next: FIRST }
+    pub(super) fn up_to(longest: Duration) -> Self {
+        Self {
+            next: FIRST,
+            longest,
+        }
     }
 
     pub(super) fn pause(&mut self) -> Duration {
         let whole = self.next;
-        self.next = (whole * 2).min(LONGEST);
+        self.next = (whole * 2).min(self.longest);
         whole - jitter(whole / 2)
     }
 }
@@ -26,15 +30,14 @@ fn jitter(most: Duration) -> Duration {
 }
 
 const FIRST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_second() {
-        let mut backoff = Backoff::new();
+    fn pauses_double_up_to_the_longest() {
+        let mut backoff = Backoff::up_to(Duration::from_secs(1));
         for whole in [50, 100, 200, 400, 800, 1000, 1000] {
             let whole = Duration::from_millis(whole);
             let pause = backoff.pause();

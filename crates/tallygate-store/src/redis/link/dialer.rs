@@ -38,6 +38,16 @@ impl Dialer {
         })
     }
 
+    /// One for the sentinels of the URL: they have a login of their own, and no databases.
+    pub(super) fn to_sentinels(&self, login: Option<Login>) -> Self {
+        Self {
+            login,
+            db: 0,
+            tls: self.tls.clone(),
+            patience: self.patience,
+        }
+    }
+
     /// A connection for calls, ready to take them.
     pub(super) async fn wire(&self, node: &Node) -> Result<Wire, DialError> {
         let dialed = tokio::time::timeout(self.patience, async {
@@ -101,7 +111,9 @@ impl Dialer {
         name.arg("SETNAME").arg("tallygate");
         match wire.ask(&Order::Plain(name)).await {
             // A convenience: a user may lack the right to it.
-            Err(Fault::Said(Said::Refused(_))) => Ok(()),
+            Err(Fault::Said(Said::Refused(reason))) if reason.starts_with("NOPERM") => Ok(()),
+            Err(Fault::Said(Said::Refused(reason))) if reason.contains("unknown") => Ok(()),
+            Err(Fault::Said(Said::NotHere(reason))) => Err(DialError::Login(reason)),
             other => other.map(drop).map_err(DialError::from),
         }
     }
@@ -190,6 +202,8 @@ pub(super) enum DialError {
     Silent(Duration),
     #[error("{0}")]
     Broken(String),
+    #[error("what answers is no Redis")]
+    Foreign,
     #[error("{0}")]
     Login(String),
     #[error("{0}")]
@@ -203,6 +217,7 @@ impl From<Fault> for DialError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Broken(reason) => Self::Broken(reason),
+            Fault::Foreign => Self::Foreign,
             Fault::Said(said) => Self::Said(said.to_string()),
         }
     }

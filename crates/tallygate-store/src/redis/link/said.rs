@@ -1,7 +1,7 @@
 //! What servers say instead of an answer, and what that means for the caller.
 use std::fmt;
 
-use redis::{ErrorKind, RedisError, ServerError};
+use redis::{RedisError, ServerError};
 
 use crate::redis::options::Node;
 
@@ -20,7 +20,7 @@ pub(super) enum Said {
     NotNow(String),
     /// It takes no writes: another one is the primary, or it wants a fresh login.
     NotHere(String),
-    /// It is well, but its replicas are not: nothing was done.
+    /// It is well, but its replicas are not, or nobody has the slot: nothing was done.
     Alone(String),
     /// It will not do this, today or tomorrow.
     Refused(String),
@@ -61,6 +61,8 @@ impl Said {
             "MOVED" => redirection(detail)
                 .map_or(Self::Refused(text), |(slot, to)| Self::Moved { slot, to }),
             "ASK" => redirection(detail).map_or(Self::Refused(text), |(_, to)| Self::Ask { to }),
+            // The servers are well, but one slot is nobody's.
+            "CLUSTERDOWN" if detail.contains("not served") => Self::Alone(text),
             "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" => Self::NotNow(text),
             "READONLY" | "NOAUTH" => Self::NotHere(text),
             "NOREPLICAS" => Self::Alone(text),
@@ -108,11 +110,10 @@ fn redirection(detail: &str) -> Option<(u16, Place)> {
 
 /// An error of the connection, in words.
 pub(super) fn told(error: &RedisError) -> String {
-    match error.kind() {
-        ErrorKind::Parse => "it answers in another protocol".to_owned(),
-        _ if error.is_connection_dropped() => "the connection was closed".to_owned(),
-        _ => shortened(&error.to_string()),
+    if error.is_connection_dropped() {
+        return "the connection was closed".to_owned();
     }
+    shortened(&error.to_string())
 }
 
 /// One line, long enough to tell what is meant. The arguments of an unknown command are left out.

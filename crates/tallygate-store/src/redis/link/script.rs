@@ -13,6 +13,23 @@ pub(super) struct Script {
     hash: String,
 }
 
+/// How a server is asked.
+#[derive(Clone, Copy)]
+pub(super) enum Manner {
+    Plain,
+    /// For a slot that is on its way to it.
+    Asking,
+}
+
+impl Manner {
+    fn order(self, command: Cmd) -> Order {
+        match self {
+            Self::Plain => Order::Plain(command),
+            Self::Asking => Order::asking(command),
+        }
+    }
+}
+
 impl Script {
     pub(super) fn new(text: &str) -> Self {
         Self {
@@ -26,11 +43,11 @@ impl Script {
         &self,
         server: &Server,
         call: &Call,
-        by: Instant,
+        (manner, by): (Manner, Instant),
     ) -> Result<Value, Trouble> {
-        match server.ask(&Order::Plain(self.by_hash(call)), by).await {
+        match server.ask(&manner.order(self.by_hash(call)), by).await {
             Err(Trouble::Said(Said::NoScript, _)) => {
-                server.ask(&Order::Plain(self.by_text(call)), by).await
+                server.ask(&manner.order(self.by_text(call)), by).await
             }
             answer => answer,
         }

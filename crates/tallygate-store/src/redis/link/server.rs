@@ -97,6 +97,33 @@ impl Server {
         })
     }
 
+    /// Whether its circuit is open.
+    pub(super) fn is_down(&self) -> bool {
+        matches!(*self.state.borrow(), State::Down(_))
+    }
+
+    /// Who holds the seat: for sure while it is well, and otherwise one after the other of those who may.
+    pub(super) async fn node(&self, turn: usize) -> Result<Node, String> {
+        if let State::Up(lines) = &*self.state.borrow() {
+            return Ok(lines.node.clone());
+        }
+        let holders = self.seat.holders().await?;
+        let holder = holders.get(turn % holders.len().max(1));
+        holder
+            .cloned()
+            .ok_or_else(|| "there is no server".to_owned())
+    }
+
+    /// Ends when another than `node` holds the seat.
+    pub(super) async fn moved_from(&self, node: &Node) {
+        let mut states = self.state.subscribe();
+        let moved =
+            states.wait_for(|state| matches!(state, State::Up(lines) if lines.node != *node));
+        if moved.await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Sends a command and waits for its answer until `by`.
     ///
     /// A connection that turns out to be closed is made anew and the command sent again, once: an idle one may have
@@ -122,9 +149,9 @@ impl Server {
         match timeout_at(by, wire.ask(order)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(Fault::Said(said))) => Err(Attempt::Over(self.heard(&lines, said))),
-            Ok(Err(Fault::Broken(reason))) => {
+            Ok(Err(broken)) => {
                 self.fail(&lines, State::Connecting, Suspicion::Gone);
-                Err(Attempt::Lost(reason))
+                Err(Attempt::Lost(broken.to_string()))
             }
             Err(_) => {
                 let reason = self.silence();
@@ -241,7 +268,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if matches!(*self.state.borrow(), State::Down(_)) {
+        if self.is_down() {
             self.tools.circuits.closed();
         }
     }

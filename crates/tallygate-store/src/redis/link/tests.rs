@@ -1,5 +1,9 @@
 //! The link against real servers.
 mod alone;
+mod cluster;
+mod elected;
+mod news;
+mod opening;
 
 use std::time::Duration;
 
@@ -16,6 +20,9 @@ const ADD: &str = "return {redis.call('INCRBY', KEYS[1], ARGV[1]), 'as text'}";
 
 /// The deadline of a call, long enough for a busy machine and short enough to wait for it.
 const TIMEOUT: Duration = Duration::from_millis(250);
+
+/// What is to happen within a second, with room for a machine that is busy with other tests.
+const SOON: Duration = Duration::from_millis(2500);
 
 fn add(tag: u32, amount: u32) -> Call {
     Call {
@@ -77,4 +84,68 @@ async fn open_circuits(watch: &mut watch::Receiver<usize>, wanted: usize) -> Dur
     let seen = seen.await.map(|seen| seen.is_ok());
     assert_eq!(seen, Ok(true), "waiting for {wanted} open circuits");
     since.elapsed()
+}
+
+/// What calls went through while something happened to their servers.
+struct Ordeal {
+    /// How long it took to happen.
+    happened: Duration,
+    /// The longest that one call took.
+    longest: Duration,
+    /// How long calls went on failing after it had happened.
+    after: Duration,
+}
+
+/// Calls with all of `tags` over and over while `happen` runs, and then until each has been answered once.
+async fn endure(
+    link: &Link,
+    tags: std::ops::Range<u32>,
+    happen: impl FnOnce() + Send + 'static,
+) -> Ordeal {
+    let began = Instant::now();
+    let happening = tokio::task::spawn_blocking(happen);
+    let mut longest = Duration::ZERO;
+    for tag in tags.clone().cycle() {
+        if happening.is_finished() {
+            break;
+        }
+        let since = Instant::now();
+        if sum(link, &add(tag, 0)).await.is_err() {
+            a_moment().await;
+        }
+        longest = longest.max(since.elapsed());
+    }
+    happening.await.unwrap();
+    let happened = Instant::now();
+    for tag in tags {
+        while sum(link, &add(tag, 0)).await.is_err() {
+            a_moment().await;
+        }
+    }
+    Ordeal {
+        happened: happened - began,
+        longest,
+        after: happened.elapsed(),
+    }
+}
+
+async fn a_moment() {
+    // tidy: sleeps because a caller that is refused at once would else take the CPU from the servers.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+impl Ordeal {
+    /// Calls went on soon after, and none of them waited for longer than its deadline.
+    fn was_short(&self, what: &str) {
+        let Self {
+            happened,
+            longest,
+            after,
+        } = self;
+        eprintln!(
+            "{what}: {happened:?}, then {after:?} until all calls were answered; the longest call {longest:?}"
+        );
+        assert!(*after < SOON, "{what}: {after:?}");
+        assert!(*longest < 4 * TIMEOUT, "{what}: {longest:?}");
+    }
 }

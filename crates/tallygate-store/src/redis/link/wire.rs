@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, ErrorKind, Pipeline, Value};
 use tokio::task::JoinHandle;
 
 use super::said::{Said, told};
@@ -44,8 +44,10 @@ impl Order {
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// The connection is gone, or speaks something else.
+    /// The connection is gone.
     Broken(String),
+    /// What answers speaks another protocol.
+    Foreign,
     /// The server answered with an error.
     Said(Said),
 }
@@ -54,6 +56,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Broken(reason) => out.write_str(reason),
+            Self::Foreign => out.write_str("what answers is no Redis"),
             Self::Said(said) => said.fmt(out),
         }
     }
@@ -85,6 +88,7 @@ impl Wire {
         match answer {
             Ok(Value::ServerError(error)) => Err(Fault::Said(Said::read(&error))),
             Ok(value) => Ok(value),
+            Err(error) if error.kind() == ErrorKind::Parse => Err(Fault::Foreign),
             Err(error) => Err(Fault::Broken(told(&error))),
         }
     }

@@ -1,13 +1,14 @@
 //! The task that gets a server back. There is at most one a server, so that a crowd of callers makes one attempt.
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use tokio::time::Instant;
 
 use super::super::backoff::Backoff;
 use super::super::wire::Wire;
 use super::{Lines, Outage, Server, State, Suspicion};
-use std::sync::atomic::AtomicUsize;
+use crate::redis::options::Node;
 
 impl Server {
     /// Starts the task. Whoever took the state from in service (or idle) to out of it does so, and nobody else.
@@ -16,9 +17,21 @@ impl Server {
         tokio::spawn(keep(self.me.clone(), suspects));
     }
 
-    /// Fresh connections to whoever holds the seat.
+    /// Fresh connections to whoever holds the seat: the first of those who may that suits.
     async fn connect(&self) -> Result<Lines, String> {
-        let node = self.seat.holder().await?;
+        let holders = self.seat.holders().await?;
+        let tried = holders.into_iter().map(|node| self.connect_to(node));
+        let mut reasons = Vec::new();
+        for tried in join_all(tried).await {
+            match tried {
+                Ok(lines) => return Ok(lines),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(reasons.join("; "))
+    }
+
+    async fn connect_to(&self, node: Node) -> Result<Lines, String> {
         let dial = (0..self.tools.connections).map(|_| self.tools.dialer.wire(&node));
         let wires = try_join_all(dial).await;
         let lines = Lines {
@@ -55,12 +68,13 @@ async fn keep(server: Weak<Server>, suspects: Option<Arc<Lines>>) {
     {
         return server.set(State::Up(lines));
     }
-    let mut backoff = Backoff::new();
+    let mut backoff: Option<Backoff> = None;
     while let Some(server) = server.upgrade() {
         let reason = match server.connect().await {
             Ok(lines) => return server.set(State::Up(Arc::new(lines))),
             Err(reason) => reason,
         };
+        let backoff = backoff.get_or_insert_with(|| Backoff::up_to(server.seat.longest_pause()));
         let next_attempt = Instant::now() + backoff.pause();
         server.set(State::Down(Outage {
             reason,

@@ -1,0 +1,83 @@
+//! What a server tells of itself.
+use super::Role;
+use crate::redis::opening::RedisOpenError;
+
+/// The lines of `INFO` that matter.
+pub(super) struct Info {
+    version: String,
+    is_sentinel: bool,
+    is_primary: bool,
+    primary: Option<String>,
+    is_cluster: bool,
+    is_loading: bool,
+    policy: String,
+}
+
+impl Info {
+    /// `None` where there is no version: no Redis answers so.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let value = |name: &str| {
+            let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+            let found = lines.find(|(known, _)| *known == name);
+            found.map(|(_, value)| value.trim().to_owned())
+        };
+        let is = |name: &str, wanted: &str| value(name).as_deref() == Some(wanted);
+        let host = value("master_host");
+        Some(Self {
+            version: value("redis_version")?,
+            // Valkey has its own name for it.
+            is_sentinel: is("redis_mode", "sentinel") || is("server_mode", "sentinel"),
+            is_primary: !is("role", "slave"),
+            primary: host
+                .zip(value("master_port"))
+                .map(|(host, port)| format!("{host}:{port}")),
+            is_cluster: is("cluster_enabled", "1"),
+            is_loading: is("loading", "1"),
+            policy: value("maxmemory_policy").unwrap_or_default(),
+        })
+    }
+
+    /// Whether the server is what it is taken for.
+    pub(super) fn suits(&self, role: Role, host: String) -> Result<(), RedisOpenError> {
+        if self.is_sentinel {
+            return Err(RedisOpenError::Sentinel { host });
+        }
+        if !self.is_recent() {
+            let version = self.version.clone();
+            return Err(RedisOpenError::TooOld { host, version });
+        }
+        match (role, self.is_cluster) {
+            (Role::Primary, true) => return Err(RedisOpenError::Cluster { host }),
+            (Role::Member, false) => return Err(RedisOpenError::NoCluster { host }),
+            _ => {}
+        }
+        if role == Role::Primary && !self.is_primary {
+            let primary = self.primary.clone();
+            return Err(RedisOpenError::Replica { host, primary });
+        }
+        if self.is_loading {
+            let reason = "it reads its data back".to_owned();
+            return Err(RedisOpenError::NotReady { host, reason });
+        }
+        Ok(())
+    }
+
+    /// What an operator should know, though it keeps nothing from working today.
+    pub(super) fn warnings(&self, host: String) -> Vec<String> {
+        if matches!(self.policy.as_str(), "" | "noeviction") {
+            return Vec::new();
+        }
+        vec![format!(
+            "the store at {host} throws keys away when its memory is full (`maxmemory-policy {}`), and limits with \
+             them; set `maxmemory-policy noeviction`",
+            self.policy
+        )]
+    }
+
+    /// At least 6.2. Valkey tells the version of Redis that it follows.
+    fn is_recent(&self) -> bool {
+        let mut parts = self.version.split('.').map(|part| part.parse().ok());
+        let version: Option<(u32, u32)> = parts.next().flatten().zip(parts.next().flatten());
+        version.is_some_and(|version| version >= (6, 2))
+    }
+}
