@@ -11,6 +11,7 @@ mod options;
 mod pack;
 mod pump;
 mod record;
+mod room;
 mod script;
 mod sheet;
 mod store;

@@ -98,6 +98,11 @@ impl Pump {
         &*self.carrier
     }
 
+    /// The runtime that the store's tasks run in.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     pub(crate) fn clock(&self) -> &ServerClock {
         &self.clock
     }

@@ -8,6 +8,7 @@ use super::opening::RedisOpenError;
 use super::options::RedisOptions;
 use super::pump::{Answer, Carrier, Orphan, Pump};
 use super::record::{Ending, Held, Record};
+use super::room::Room;
 use super::script::{self, Answers, Node, Op, Stand};
 use super::sheet::{self, Order, Sheet};
 use crate::store::{BoxFuture, Reserve, SettleError, Settlement, Store, StoreError, StoreStats};
@@ -30,11 +31,13 @@ pub struct RedisStore {
 pub(crate) struct Shared {
     pub(crate) pump: Arc<Pump>,
     desk: RwLock<Arc<Desk>>,
-    holds: Holds,
+    pub(crate) holds: Holds,
+    pub(crate) room: Room,
 }
 
 /// A demand on its way, and where its counters are kept.
 pub(crate) struct Errand {
+    subject: Vec<(String, String)>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) ask: Ask,
     pub(crate) groups: Vec<Group>,
@@ -46,6 +49,16 @@ pub(crate) struct Turn {
     pub(crate) order: Order,
     /// With its account's key.
     pub(crate) stand: Option<(Vec<u8>, Stand)>,
+}
+
+impl Turn {
+    /// Of one who has not stood in any line.
+    pub(crate) const fn newcomer() -> Self {
+        Self {
+            order: Order::NEWCOMER,
+            stand: None,
+        }
+    }
 }
 
 /// What came of an errand.
@@ -86,6 +99,7 @@ impl RedisStore {
             pump: Pump::new(carrier, node.clone(), orphans),
             desk: RwLock::new(Arc::new(Desk::new(node, policy))),
             holds: Holds::default(),
+            room: Room::default(),
         });
         tokio::spawn(take_back(Arc::downgrade(&shared), left));
         Arc::new(Self { shared })
@@ -113,11 +127,28 @@ impl Shared {
 
     /// What a call asks, ready to be put to the script.
     pub(crate) fn errand(&self, ask: &Reserve<'_>) -> Errand {
-        let desk = self.desk();
-        let accounts = desk.resolve(ask.subject);
-        let groups = groups(&accounts, self.is_apart());
         let name = ask.idempotency_key;
         let name = name.map(|key| names::idempotency(key, ask.subject));
+        self.errand_of(ask.subject, (ask.demand, ask.ttl.into()), name)
+    }
+
+    /// The same errand under the rules that are in force now.
+    pub(crate) fn renewed(&self, errand: &Errand) -> Errand {
+        let subject = errand.subject.iter();
+        let subject: Vec<_> = subject.map(|(label, value)| (&**label, &**value)).collect();
+        let ask = &errand.ask;
+        self.errand_of(&subject, (ask.demand, ask.ttl), ask.name)
+    }
+
+    fn errand_of(
+        &self,
+        subject: &[(&str, &str)],
+        (demand, ttl): (Amounts, Span),
+        name: Option<[u8; 16]>,
+    ) -> Errand {
+        let desk = self.desk();
+        let accounts = desk.resolve(subject);
+        let groups = groups(&accounts, self.is_apart());
         let tag = match (groups.first(), name) {
             (Some(group), _) => group.tag,
             // The same name must lead to the same place.
@@ -131,11 +162,14 @@ impl Shared {
             }],
             false => groups,
         };
+        let owned = subject.iter();
+        let owned = owned.map(|(label, value)| ((*label).to_owned(), (*value).to_owned()));
         Errand {
+            subject: owned.collect(),
             ask: Ask {
                 accounts,
-                demand: ask.demand,
-                ttl: ask.ttl.into(),
+                demand,
+                ttl,
                 name,
                 id: names::new_id(tag),
             },
@@ -298,14 +332,14 @@ impl Shared {
 
     /// Cancels what was admitted for a caller that was never told.
     pub(crate) async fn withdraw(&self, id: ReservationId, held: &Arc<Held>) {
-        self.holds.forget(id);
         let desk = self.desk();
         for group in self.parts_of(id, held) {
             let op = desk.withdraw(id, held, (group.tag, group.accounts));
-            if self.pump.ask(group.tag, op).await.is_err() {
-                return;
-            }
+            // What cannot be given back now ends at its deadline.
+            let _ = self.pump.ask(group.tag, op).await;
         }
+        self.holds.forget(id);
+        self.room.ring(&held.accounts);
     }
 
     /// Where the parts of a reservation are, its record first.
@@ -350,7 +384,9 @@ impl Shared {
             match home {
                 Done::Ended(receipt) => {
                     self.holds.forget(id);
-                    return self.end_rest(id, &held, (ending, receipt)).await;
+                    let receipt = self.end_rest(id, &held, (ending, receipt)).await;
+                    self.room.ring(&held.accounts);
+                    return receipt;
                 }
                 Done::Changed(changed) => held = changed,
                 Done::Failed(error) => {
@@ -478,13 +514,12 @@ impl Shared {
         Ok(remote::standings(&views, now))
     }
 
-    async fn reserve(&self, ask: Reserve<'_>) -> Result<Decision, StoreError> {
+    async fn reserve(self: &Arc<Self>, ask: Reserve<'_>) -> Result<Decision, StoreError> {
+        if !ask.max_wait.is_zero() {
+            return self.wait(&ask).await;
+        }
         let errand = self.errand(&ask);
-        let turn = Turn {
-            order: Order::NEWCOMER,
-            stand: None,
-        };
-        Ok(match self.attempt(&errand, &turn).await? {
+        Ok(match self.attempt(&errand, &Turn::newcomer()).await? {
             Outcomes::Admitted(admission, _) => Decision::Admit(admission),
             Outcomes::Blocked(blocks, now) => remote::denial(blocks, now),
             Outcomes::Never(never) => never,
@@ -535,14 +570,16 @@ impl Store for RedisStore {
         let mut desk = self.shared.desk.write();
         let node = desk.node.clone();
         *desk = Arc::new(Desk::new(node, &policy));
+        drop(desk);
+        self.shared.rehome();
         Ok(())
     }
 
     fn stats(&self) -> StoreStats {
         StoreStats {
             counters: 0,
-            reservations: self.shared.holds.count(self.shared.now()),
-            waiters: 0,
+            reservations: self.shared.holds.count(self.shared.now()) + self.shared.room.unsure(),
+            waiters: self.shared.room.waiting(),
         }
     }
 
