@@ -22,6 +22,10 @@ use crate::redis::options::Node;
 /// The map of the slots is a guess that servers correct: they redirect calls that are not theirs. Whenever one does,
 /// or is out of reach, the whole map is asked for anew, in the background, until every slot has an owner that is
 /// well.
+///
+/// The cluster client of the redis crate was measured first (1.8.1, 2026-11): after a primary was killed its calls were
+/// answered as soon as ours, but after one was stopped (`SIGSTOP`) every call for its slots waited for its whole
+/// deadline, and went on doing so 11 s after a replica had taken over: silence makes it ask for no new map.
 pub(super) struct Cluster {
     seeds: Vec<Node>,
     tools: Tools,

@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::said::{Said, told};
@@ -50,8 +51,9 @@ impl Dialer {
 
     /// A connection for calls, ready to take them.
     pub(super) async fn wire(&self, node: &Node) -> Result<Wire, DialError> {
-        let dialed = tokio::time::timeout(self.patience, async {
-            let stream = self.stream(node).await?;
+        let by = Instant::now() + self.patience;
+        let stream = self.stream(node, by).await?;
+        let ready = timeout_at(by, async {
             // A call's deadline is its caller's.
             let config = AsyncConnectionConfig::new().set_response_timeout(None);
             let info = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -63,28 +65,23 @@ impl Dialer {
             self.introduce(&wire).await?;
             Ok(wire)
         });
-        dialed
-            .await
-            .unwrap_or(Err(DialError::Silent(self.patience)))
+        ready.await.unwrap_or_else(|_| Err(self.silent()))
     }
 
     /// A connection for messages.
     pub(super) async fn pubsub(&self, node: &Node) -> Result<PubSub, DialError> {
-        let dialed = tokio::time::timeout(self.patience, async {
-            let stream = self.stream(node).await?;
-            PubSub::new(&self.info(), stream)
-                .await
-                .map_err(|error| DialError::Broken(told(&error)))
-        });
-        dialed
-            .await
-            .unwrap_or(Err(DialError::Silent(self.patience)))
+        let by = Instant::now() + self.patience;
+        let stream = self.stream(node, by).await?;
+        match timeout_at(by, PubSub::new(&self.info(), stream)).await {
+            Ok(ready) => ready.map_err(|error| DialError::Broken(told(&error))),
+            Err(_) => Err(self.silent()),
+        }
     }
 
-    async fn stream(&self, node: &Node) -> Result<Stream, DialError> {
-        let stream = TcpStream::connect((node.host.as_str(), node.port))
-            .await
-            .map_err(DialError::Connect)?;
+    async fn stream(&self, node: &Node, by: Instant) -> Result<Stream, DialError> {
+        let dialed = timeout_at(by, TcpStream::connect((node.host.as_str(), node.port)));
+        let dialed = dialed.await.map_err(|_| self.silent())?;
+        let stream = dialed.map_err(DialError::Connect)?;
         // Calls are small and waited for; without this a peer's delayed acknowledgement costs 40 ms.
         stream.set_nodelay(true).map_err(DialError::Connect)?;
         let Some(tls) = &self.tls else {
@@ -92,9 +89,15 @@ impl Dialer {
         };
         let name = ServerName::try_from(node.host.clone())
             .map_err(|_| DialError::Tls("the host is no name a certificate can have".to_owned()))?;
-        let encrypted = tls.connect(name, stream).await;
+        // A server that speaks no TLS may wait for the end of what it takes for a command.
+        let encrypted = timeout_at(by, tls.connect(name, stream)).await;
+        let encrypted = encrypted.map_err(|_| DialError::Tls(self.silent().to_string()))?;
         let encrypted = encrypted.map_err(|error| DialError::Tls(error.to_string()))?;
         Ok(Box::pin(encrypted))
+    }
+
+    fn silent(&self) -> DialError {
+        DialError::Silent(self.patience)
     }
 
     /// Logs in, chooses the database, and gives the connection a name in `CLIENT LIST`.

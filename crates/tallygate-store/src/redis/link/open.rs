@@ -11,7 +11,7 @@ use super::probe::{Probe, Role, dialed};
 use super::script::Script;
 use super::seat::Seat;
 use super::sentinels::{Sentinels, Silence};
-use super::server::{Server, Tools};
+use super::server::{Server, Tools, follow};
 use super::{Inner, Link, Servers, slot};
 use crate::redis::opening::RedisOpenError;
 use crate::redis::options::{Node, RedisOptions, Topology};
@@ -80,11 +80,9 @@ impl Opening<'_> {
         let named = named.map_err(|silent| self.unnamed(master, silent))?;
         let examined = join_all(named.iter().map(|node| self.examined(node))).await;
         let warnings = first_good(examined).ok_or_else(|| self.nowhere())??;
-        let seat = Seat::Elected(sentinels);
-        Ok((
-            Servers::One(Server::new(seat, self.tools.clone())),
-            warnings,
-        ))
+        let server = Server::new(Seat::Elected(sentinels), self.tools.clone());
+        tokio::spawn(follow(Arc::downgrade(&server)));
+        Ok((Servers::One(server), warnings))
     }
 
     async fn cluster(&self) -> Result<Opened, RedisOpenError> {

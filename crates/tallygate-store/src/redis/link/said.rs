@@ -125,3 +125,114 @@ fn shortened(text: &str) -> String {
 }
 
 const LONGEST: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Said {
+        let answer = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
+        match answer {
+            Ok(redis::Value::ServerError(error)) => Said::read(&error),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn from() -> Node {
+        Node {
+            host: "asked".to_owned(),
+            port: 1,
+        }
+    }
+
+    #[test]
+    fn redirections_are_read() {
+        for (line, node) in [
+            ("MOVED 3999 127.0.0.1:6381", "127.0.0.1:6381"),
+            ("MOVED 3999 ::1:6381", "[::1]:6381"),
+            ("MOVED 3999 :6381", "asked:6381"),
+            ("MOVED 3999 limits.example:6381", "limits.example:6381"),
+        ] {
+            match read(line) {
+                Said::Moved { slot: 3999, to } => {
+                    assert_eq!(to.seen_from(&from()).to_string(), node);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let to = Place::new("h", 1);
+        assert_eq!(read("ASK 1 h:1"), Said::Ask { to });
+        for nonsense in [
+            "MOVED",
+            "MOVED 1",
+            "MOVED x h:1",
+            "MOVED 1 h",
+            "ASK 1 h:99999",
+        ] {
+            assert!(matches!(read(nonsense), Said::Refused(_)), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn states_that_pass_are_told_from_answers_that_stay() {
+        for (line, wanted) in [
+            ("NOSCRIPT No matching script.", "NoScript"),
+            (
+                "TRYAGAIN Multiple keys request during rehashing of slot",
+                "TryAgain",
+            ),
+            ("LOADING Redis is loading the dataset in memory", "NotNow"),
+            ("BUSY Redis is busy running a script.", "NotNow"),
+            ("MASTERDOWN Link with MASTER is down", "NotNow"),
+            ("CLUSTERDOWN The cluster is down", "NotNow"),
+            ("CLUSTERDOWN Hash slot not served", "Alone"),
+            ("NOREPLICAS Not enough good replicas to write.", "Alone"),
+            (
+                "READONLY You can't write against a read only replica.",
+                "NotHere",
+            ),
+            ("NOAUTH Authentication required.", "NotHere"),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                "Refused",
+            ),
+            (
+                "MISCONF Redis is configured to save RDB snapshots",
+                "Refused",
+            ),
+            ("ERR whatever", "Refused"),
+        ] {
+            let said = format!("{:?}", read(line));
+            assert!(said.starts_with(wanted), "{line}: {said}");
+        }
+    }
+
+    /// As 6.2 words it.
+    #[test]
+    fn what_a_command_said_to_a_script_is_unwrapped() {
+        let wrapped =
+            "ERR Error running script (call to f_1b0f): @user_script:1: @user_script: 1: -";
+        let oom = read(&format!("{wrapped}OOM command not allowed"));
+        assert_eq!(oom, Said::Refused("OOM command not allowed".to_owned()));
+        let replica = read(&format!("{wrapped}READONLY You can't write"));
+        assert_eq!(
+            replica,
+            Said::NotHere("READONLY You can't write".to_owned())
+        );
+        let other = read(&format!("{wrapped}something else"));
+        assert!(matches!(other, Said::Refused(text) if text.starts_with("ERR Error running")));
+    }
+
+    #[test]
+    fn texts_are_one_line_and_short_and_without_arguments() {
+        let said = read("ERR unknown command 'EVALSHA', with args beginning with: 'secret'");
+        assert_eq!(
+            said,
+            Said::Refused("ERR unknown command 'EVALSHA'".to_owned())
+        );
+        match read(&format!("ERR {}", "é\t".repeat(500))) {
+            Said::Refused(text) => assert!(text.chars().count() <= LONGEST && !text.contains('\t')),
+            other => panic!("{other:?}"),
+        }
+    }
+}

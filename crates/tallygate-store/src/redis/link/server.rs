@@ -1,6 +1,8 @@
 //! One server: its connections, and a circuit that opens when it fails.
 mod keeper;
 
+pub(super) use self::keeper::follow;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -104,7 +106,7 @@ impl Server {
 
     /// Who holds the seat: for sure while it is well, and otherwise one after the other of those who may.
     pub(super) async fn node(&self, turn: usize) -> Result<Node, String> {
-        if let State::Up(lines) = &*self.state.borrow() {
+        if let Some(lines) = self.lines_now() {
             return Ok(lines.node.clone());
         }
         let holders = self.seat.holders().await?;
@@ -164,6 +166,9 @@ impl Server {
 
     /// The connections, made first if there are none.
     async fn lines(&self, by: Instant) -> Result<Arc<Lines>, Attempt> {
+        if let Some(lines) = self.lines_now() {
+            return Ok(lines);
+        }
         self.wake();
         let mut states = self.state.subscribe();
         let settled = states.wait_for(|state| !matches!(state, State::Idle | State::Connecting));
@@ -180,10 +185,17 @@ impl Server {
         })
     }
 
+    fn lines_now(&self) -> Option<Arc<Lines>> {
+        match &*self.state.borrow() {
+            State::Up(lines) => Some(lines.clone()),
+            _ => None,
+        }
+    }
+
     /// Lets the first call connect.
     fn wake(&self) {
         let idle = |state: &mut State| matches!(state, State::Idle);
-        if matches!(*self.state.borrow(), State::Idle) && self.change(idle, State::Connecting) {
+        if self.change(idle, State::Connecting) {
             self.keep(Suspicion::Gone, None);
         }
     }
@@ -255,10 +267,8 @@ impl Server {
     }
 
     fn name(&self) -> String {
-        match &*self.state.borrow() {
-            State::Up(lines) => lines.node.to_string(),
-            _ => self.seat.name(),
-        }
+        self.lines_now()
+            .map_or_else(|| self.seat.name(), |lines| lines.node.to_string())
     }
 
     fn silence(&self) -> String {

@@ -2,6 +2,7 @@
 mod alone;
 mod cluster;
 mod elected;
+mod encrypted;
 mod news;
 mod opening;
 

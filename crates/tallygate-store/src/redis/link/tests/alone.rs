@@ -201,3 +201,39 @@ async fn a_busy_server_is_down_until_it_is_free() {
 async fn open_circuits_by_calling(link: &Link) {
     while sum(link, &add(1, 1)).await.is_ok() {}
 }
+
+/// A server that became a replica is out of service until it is none, and its connections are made anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_is_down_until_it_is_promoted() {
+    for engine in Engine::ALL {
+        let server = started(engine, &[]);
+        let link = opened(&server.url(), ADD).await;
+        let mut circuits = link.open_circuits();
+        server.command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+        let reason = is_down(sum(&link, &add(1, 1)).await);
+        assert!(reason.contains("READONLY"), "{reason}");
+        open_circuits(&mut circuits, 1).await;
+        server.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
+        let back = open_circuits(&mut circuits, 0).await;
+        assert!(back < SOON, "{back:?}");
+        assert!(sum(&link, &add(1, 1)).await.is_ok());
+    }
+}
+
+/// Without enough replicas nothing is written, and it may be sent again; the server is well, so its circuit stays closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_few_replicas_are_not_the_servers_fault() {
+    let server = started(Engine::Redis, &[]);
+    let link = opened(&server.url(), ADD).await;
+    let set = |count: &str| {
+        server
+            .command(&["CONFIG", "SET", "min-replicas-to-write", count])
+            .unwrap();
+    };
+    set("1");
+    let reason = is_down(sum(&link, &add(1, 1)).await);
+    assert!(reason.contains("NOREPLICAS"), "{reason}");
+    assert_eq!(*link.open_circuits().borrow(), 0);
+    set("0");
+    assert_eq!(sum(&link, &add(1, 1)).await, Ok(1));
+}

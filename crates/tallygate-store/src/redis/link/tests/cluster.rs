@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tallygate_sim::servers::{Cluster, Engine};
+use tallygate_sim::servers::{Cluster, Engine, Server, ServerError};
 
 use super::super::Route;
 use super::super::slot;
@@ -106,22 +106,32 @@ async fn a_slot_between_two_servers_answers() {
 
 /// A dead primary's slots are back soon after its replica has taken over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_takes_over() {
+async fn a_replica_takes_over_from_a_dead_primary() {
     for engine in Engine::ALL {
-        let cluster = Arc::new(formed(engine, 3));
-        let link = opened(&cluster.url(), ADD).await;
-        let mut circuits = link.open_circuits();
-        for tag in 0..60 {
-            assert_eq!(sum(&link, &add(tag, 1)).await, Ok(1));
-        }
-        cluster.kill_primary(1).unwrap();
-        let waiting = cluster.clone();
-        let well = move || {
-            waiting.wait_until_well(Duration::from_secs(30)).unwrap();
-        };
-        let ordeal = endure(&link, 0..60, well).await;
-        ordeal.was_short(&format!("failover of a Cluster of {engine}"));
-        open_circuits(&mut circuits, 0).await;
-        assert_eq!(link.ping().await, Ok(()));
+        takes_over(engine, |primary| Ok(primary.kill())).await;
     }
+}
+
+/// So are those of one that hangs: nothing closes its connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_takes_over_from_a_silent_primary() {
+    takes_over(Engine::Valkey, Server::pause).await;
+}
+
+async fn takes_over(engine: Engine, fell: impl Fn(&Server) -> Result<(), ServerError>) {
+    let cluster = Arc::new(formed(engine, 3));
+    let link = opened(&cluster.url(), ADD).await;
+    let mut circuits = link.open_circuits();
+    for tag in 0..60 {
+        assert_eq!(sum(&link, &add(tag, 1)).await, Ok(1));
+    }
+    fell(cluster.primaries().unwrap()[1]).unwrap();
+    let waiting = cluster.clone();
+    let well = move || {
+        waiting.wait_until_well(Duration::from_secs(30)).unwrap();
+    };
+    let ordeal = endure(&link, 0..60, well).await;
+    ordeal.was_short(&format!("failover of a Cluster of {engine}"));
+    open_circuits(&mut circuits, 0).await;
+    assert_eq!(link.ping().await, Ok(()));
 }
