@@ -309,8 +309,11 @@ impl<'a> RemoteLimit<'a> {
                     sum: sum.saturating_add(shared),
                 }
             }
-            (SeenState::Gauge { count, .. }, Meter::Gauge { .. }) => {
-                State::Gauge(count.saturating_add(shared))
+            (SeenState::Gauge { count, ends }, Meter::Gauge { .. }) => {
+                // What has ended since it was read is not there any more.
+                let ended = ends.iter().filter(|(at, _)| instant(*at) <= now);
+                let ended = ended.fold(0u64, |sum, (_, amount)| sum.saturating_add(*amount));
+                State::Gauge(count.saturating_sub(ended).saturating_add(shared))
             }
             _ => State::fresh(&self.0.meter),
         }
@@ -336,13 +339,15 @@ impl<'a> View<'a> {
             SeenState::Gauge { ends, .. } => ends.as_slice(),
             _ => &[],
         };
+        let live = ends.iter().map(|(at, amount)| (instant(*at), *amount));
+        let live = live.filter(|(at, _)| *at > now);
         Self {
             sheet: place.0,
             at: place.1,
             limit,
             window,
             state: limit.state(seen, window.as_ref(), now),
-            track: Track::read(seen.held, ends.iter().map(|(at, sum)| (instant(*at), *sum))),
+            track: Track::read(seen.held, live),
             ahead: seen.ahead,
             now,
         }

@@ -1,11 +1,12 @@
 //! The store on Redis or Valkey: standalone, behind Sentinel, or a Cluster.
 mod clock;
+mod denials;
 mod desk;
 mod groups;
+mod hearing;
 mod holds;
 mod link;
 mod names;
-mod notice;
 mod opening;
 mod options;
 mod pack;

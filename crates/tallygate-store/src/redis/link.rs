@@ -165,7 +165,6 @@ impl Link {
     /// A server that is lost, or is no longer the primary, is replaced and subscribed to anew; what was sent
     /// meanwhile is lost, and the receiver told so by [`Notice::Interrupted`] and [`Notice::Resumed`]. A receiver
     /// that leaves 1024 notices waiting loses what comes then, and is told so likewise.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its user is built next"))]
     pub(crate) fn subscribe(&self, channels: Vec<String>) -> mpsc::Receiver<Notice> {
         let (to, from) = mpsc::channel(news::WAITING);
         let news = News {

@@ -1,8 +1,7 @@
 //! Natural batching: what is asked while a call is under way goes into the next one, without a timer.
 use super::clock::ServerClock;
-use super::link::{Call, LinkError, Route};
+use super::link::{Call, LinkError, Notice, Route};
 use super::names::Tag;
-use super::notice::Notice;
 use super::script::{self, Answers, Node, Op};
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::store::BoxFuture;
@@ -240,7 +239,7 @@ impl Carrier for super::link::Link {
         Self::is_cluster(self)
     }
 
-    fn subscribe(&self, _channels: Vec<String>) -> mpsc::Receiver<Notice> {
-        mpsc::channel(1).1
+    fn subscribe(&self, channels: Vec<String>) -> mpsc::Receiver<Notice> {
+        Self::subscribe(self, channels)
     }
 }

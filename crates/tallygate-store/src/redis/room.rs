@@ -570,6 +570,7 @@ impl Shared {
     /// Gives up a place in the store's line, unless somebody has come to stand there.
     async fn leave(&self, stand: &Standing) {
         if self.room.bell(&stand.place()).is_none() {
+            self.denials.outdate(std::slice::from_ref(&stand.account));
             let op = Op::Leave(stand.account.clone(), stand.limit);
             // A place that is not given up lapses.
             let _ = self.pump.ask(stand.account.tag, op).await;

@@ -920,6 +920,8 @@ local function postpone(asks, r, id, dl)
         for part = 1, #r do
           if held[part] > 0 then hold_slot(a, m, held[part], id, part, dl) end
         end
+        -- A deadline may have come nearer.
+        a.gave = true
         if r.dl >= m.last and dl < r.dl then
           set_last(m, KEYS[a.gauge], deadline_at(KEYS[a.gauge], -1))
         end

@@ -1,9 +1,11 @@
 //! The Redis store: what callers ask, put to the script.
+use super::denials::{Denials, Mark};
 use super::desk::{Ask, Desk, Done, Heard};
 use super::groups::{Group, groups};
+use super::hearing;
 use super::holds::Holds;
 use super::link::{Link, LinkError};
-use super::names::{self, Tag};
+use super::names::{self, Account, Tag};
 use super::opening::RedisOpenError;
 use super::options::RedisOptions;
 use super::pump::{Answer, Carrier, Orphan, Pump};
@@ -33,6 +35,7 @@ pub(crate) struct Shared {
     desk: RwLock<Arc<Desk>>,
     pub(crate) holds: Holds,
     pub(crate) room: Room,
+    pub(crate) denials: Denials,
 }
 
 /// A demand on its way, and where its counters are kept.
@@ -82,26 +85,32 @@ impl RedisStore {
     /// When the server cannot be used: unreachable, a replica, too old, out of memory, without the rights it takes.
     pub async fn open(options: RedisOptions, policy: &Policy) -> Result<Arc<Self>, RedisOpenError> {
         let link = Link::open(&options, script::TEXT).await?;
-        let store = Self::over(Arc::new(link), options.prefix(), policy);
-        store.shared.learn_the_time().await;
-        Ok(store)
+        Ok(Self::over(Arc::new(link), options.prefix(), policy).await)
     }
 
     /// A store over any way to the script.
-    pub(crate) fn over(carrier: Arc<dyn Carrier>, prefix: &str, policy: &Policy) -> Arc<Self> {
+    pub(crate) async fn over(
+        carrier: Arc<dyn Carrier>,
+        prefix: &str,
+        policy: &Policy,
+    ) -> Arc<Self> {
         let node = Node {
             name: node_name(),
             prefix: prefix.into(),
             sees_subscribers: !carrier.is_cluster(),
         };
+        let notices = carrier.subscribe(hearing::channels(prefix, node.name));
         let (orphans, left) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             pump: Pump::new(carrier, node.clone(), orphans),
             desk: RwLock::new(Arc::new(Desk::new(node, policy))),
             holds: Holds::default(),
             room: Room::default(),
+            denials: Denials::default(),
         });
         tokio::spawn(take_back(Arc::downgrade(&shared), left));
+        hearing::listen(&shared, notices).await;
+        shared.learn_the_time().await;
         Arc::new(Self { shared })
     }
 }
@@ -201,12 +210,14 @@ impl Shared {
         turn: &Turn,
     ) -> Result<Option<Outcomes>, LinkError> {
         let mut answers: Vec<Answer> = Vec::new();
+        let mark = self.denials.mark(&errand.ask.accounts);
         for (at, group) in errand.groups.iter().enumerate() {
             let answer = self.ask_group(errand, group, turn).await;
             match answer {
                 Ok(answer) if is_blocked(&answer) => {
                     self.undo(errand, at).await;
-                    return self.blocked(errand, turn, (at, answer)).await;
+                    let denier = Denier { at, answer, mark };
+                    return self.blocked(errand, turn, denier).await;
                 }
                 Ok(answer) => answers.push(answer),
                 Err(error) => {
@@ -243,6 +254,7 @@ impl Shared {
 
     fn admitted(&self, errand: &Errand, answers: Vec<Answer>) -> Option<Outcomes> {
         let first = answers.first()?;
+        self.denials.outdate(&errand.ask.accounts);
         let (at, all) = (first.at, merged(&answers));
         match errand.desk.reserved(&errand.ask, &all, at)? {
             Heard::Held(admission, held) => {
@@ -280,10 +292,11 @@ impl Shared {
         &self,
         errand: &Errand,
         turn: &Turn,
-        (at, answer): (usize, Answer),
+        denier: Denier,
     ) -> Result<Option<Outcomes>, LinkError> {
+        let at = denier.at;
         let mut sheets = Sheets::default();
-        sheets.add(errand, &errand.groups[at], turn.order, &answer);
+        sheets.add(errand, &errand.groups[at], turn.order, &denier.answer);
         for (other, group) in errand.groups.iter().enumerate() {
             if other != at {
                 let op = Op::Peek(group.accounts.clone(), errand.ask.demand);
@@ -292,6 +305,11 @@ impl Shared {
             }
         }
         let (ordered, now) = (sheets.of(&errand.ask), sheets.now);
+        if turn.stand.is_some() {
+            self.denials.outdate(&errand.ask.accounts);
+        } else if turn.order == Order::NEWCOMER {
+            self.denials.remember(errand, &ordered, denier.mark);
+        }
         let views = super::desk::views(&errand.ask.accounts, &ordered);
         Ok(match remote::judge(&views, &errand.ask.demand, now) {
             Judgement::Free => None,
@@ -339,7 +357,15 @@ impl Shared {
             let _ = self.pump.ask(group.tag, op).await;
         }
         self.holds.forget(id);
-        self.room.ring(&held.accounts);
+        self.made_room(&held.accounts);
+    }
+
+    /// Something was given back on these accounts.
+    fn made_room(&self, accounts: &[Arc<Account>]) {
+        accounts
+            .iter()
+            .for_each(|account| self.denials.forget(&account.key));
+        self.room.ring(accounts);
     }
 
     /// Where the parts of a reservation are, its record first.
@@ -385,7 +411,7 @@ impl Shared {
                 Done::Ended(receipt) => {
                     self.holds.forget(id);
                     let receipt = self.end_rest(id, &held, (ending, receipt)).await;
-                    self.room.ring(&held.accounts);
+                    self.made_room(&held.accounts);
                     return receipt;
                 }
                 Done::Changed(changed) => held = changed,
@@ -498,6 +524,8 @@ impl Shared {
                 after.parts.push(more);
             }
             self.holds.keep(id, Arc::new(after), self.now());
+            // A deadline may have come nearer.
+            self.made_room(&held.accounts);
         }
     }
 
@@ -519,6 +547,9 @@ impl Shared {
             return self.wait(&ask).await;
         }
         let errand = self.errand(&ask);
+        if let Some(denial) = self.denials.decide(&errand, self.now()) {
+            return Ok(denial);
+        }
         Ok(match self.attempt(&errand, &Turn::newcomer()).await? {
             Outcomes::Admitted(admission, _) => Decision::Admit(admission),
             Outcomes::Blocked(blocks, now) => remote::denial(blocks, now),
@@ -571,6 +602,7 @@ impl Store for RedisStore {
         let node = desk.node.clone();
         *desk = Arc::new(Desk::new(node, &policy));
         drop(desk);
+        self.shared.denials.clear(None);
         self.shared.rehome();
         Ok(())
     }
@@ -586,6 +618,13 @@ impl Store for RedisStore {
     fn now(&self) -> Time {
         self.shared.now()
     }
+}
+
+/// The group that denied a demand.
+struct Denier {
+    at: usize,
+    answer: Answer,
+    mark: Mark,
 }
 
 /// The counters of a demand, from the answers of its groups.
@@ -609,7 +648,7 @@ impl Sheets {
     }
 
     fn of(&self, ask: &Ask) -> Vec<Sheet> {
-        let sheet = |account: &Arc<names::Account>| {
+        let sheet = |account: &Arc<Account>| {
             let known = self.by_key.get(&account.key).cloned();
             known.unwrap_or_else(|| sheet::fresh(account))
         };
