@@ -9,7 +9,7 @@ mod opening;
 use std::time::Duration;
 
 use redis::Value;
-use tallygate_sim::servers::{Engine, Server};
+use tallygate_sim::servers::{Engine, Server, ServerError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -39,6 +39,12 @@ fn started(engine: Engine, config: &[&str]) -> Server {
 
 fn options(url: &str) -> RedisOptions {
     RedisOptions::parse(url).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Kills, for where another fall may fail.
+fn killed(server: &Server) -> Result<(), ServerError> {
+    server.kill();
+    Ok(())
 }
 
 async fn opened(url: &str, script: &str) -> Link {

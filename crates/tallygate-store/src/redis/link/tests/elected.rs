@@ -13,7 +13,7 @@ fn watched(engine: Engine) -> Sentinels {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_replica_takes_over_from_a_dead_primary() {
-    takes_over(Engine::Redis, |primary| Ok(primary.kill())).await;
+    takes_over(Engine::Redis, killed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
