@@ -23,7 +23,11 @@ pub struct RedisOptions {
     prefix: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
+    /// How long what failed is sent again.
+    pub(crate) deadline: Duration,
     pub(crate) connections: u8,
+    /// Where settlements are kept that cannot be delivered.
+    pub(crate) data: Option<PathBuf>,
 }
 
 impl RedisOptions {
@@ -43,6 +47,7 @@ impl RedisOptions {
     /// | `prefix` | what all keys begin with, 1 to 64 of `A-Z a-z 0-9 _ : . -` | `tg` |
     /// | `timeout` | the longest a call may take, `5ms` to `10s` | `250ms` |
     /// | `connect_timeout` | the longest connecting may take, `10ms` to `30s` | `1s` |
+    /// | `deadline` | how long a call that failed is sent again, while the server is not known to be down, `5ms` to `30s` | `1s` |
     /// | `connections` | connections to each server, 1 to 16 | `2` |
     /// | `ca` | with `rediss`: a PEM file of the authorities to trust instead of the public ones | |
     /// | `sentinel_user`, `sentinel_password` | with Sentinel: the login of the sentinels | |
@@ -57,6 +62,14 @@ impl RedisOptions {
     #[must_use]
     pub fn shown(&self) -> String {
         self.to_string()
+    }
+
+    /// The same, keeping in `folder` what cannot be delivered: settlements and cancellations made while the store is
+    /// down outlive this process then. The folder is made where it is missing, and is one store's at a time.
+    #[must_use]
+    pub fn with_data(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data = Some(folder.into());
+        self
     }
 
     /// What all keys begin with.
@@ -85,6 +98,7 @@ impl RedisOptions {
             (self.timeout != Self::TIMEOUT).then(|| format!("timeout={:?}", self.timeout)),
             (self.connect_timeout != Self::CONNECT_TIMEOUT)
                 .then(|| format!("connect_timeout={:?}", self.connect_timeout)),
+            (self.deadline != Self::DEADLINE).then(|| format!("deadline={:?}", self.deadline)),
             (self.connections != Self::CONNECTIONS)
                 .then(|| format!("connections={}", self.connections)),
             ca.map(|path| format!("ca={}", path.display())),
@@ -99,6 +113,7 @@ impl RedisOptions {
     const PREFIX: &str = "tg";
     const TIMEOUT: Duration = Duration::from_millis(250);
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+    const DEADLINE: Duration = Duration::from_secs(1);
     const CONNECTIONS: u8 = 2;
 }
 

@@ -752,6 +752,9 @@ local function record(flags, parts, dl, blob)
   return concat(out)
 end
 
+-- The record of what was withdrawn before it came.
+local WITHDRAWN = char(9)
+
 -- An open reservation; none if it has ended.
 local function read_record(raw)
   if byte(raw) ~= 1 then return end
@@ -790,6 +793,9 @@ local function reserve(op, q)
     return known
   end
   if not may_go(asks, order) then
+    -- Sent again, it may be in its own way.
+    local ours = call('GET', KEYS[rec])
+    if ours then return 'P' .. ours end
     if stand > 0 then
       enter_line(accounts[stand], limit, {
         limit = limit, node = node, order = order, queued = queued, till = now + stay, turn = turn,
@@ -871,15 +877,19 @@ local function finish(op, q)
   local rec, name, outcome, parts, keep, blob, n, at
   rec, name, outcome, parts, keep, q = get('<I2I2BI2I7', op, q)
   blob, n, q = get('<I2c0I2', op, q)
-  local raw = call('GET', KEYS[rec])
-  if not raw then return 'U' end
-  if byte(raw) ~= 1 then return 'O' .. raw end
-  local r = read_record(raw)
   local late = outcome >= 16
   if late then outcome = outcome - 16 end
+  local withdrawn = outcome == 9
+  local raw = call('GET', KEYS[rec])
+  if not raw or raw == WITHDRAWN then
+    -- It may be on its way still: it shall find its place taken.
+    if withdrawn then call('SET', KEYS[rec], WITHDRAWN, 'PX', keep) end
+    return 'U'
+  end
+  if byte(raw) ~= 1 then return 'O' .. raw end
+  local r = read_record(raw)
   if r.dl <= now and not late then return 'O' .. raw end
   if #r ~= parts then return 'V' .. raw end
-  local withdrawn = outcome == 9
   if withdrawn and r.flags == 1 then return 'O' .. raw end
   local id, over = sub(KEYS[rec], -12), {}
   for _ = 1, n do
@@ -952,7 +962,7 @@ local function extend(op, q)
   local asks
   asks, q = read_asks(op, q)
   local raw = call('GET', KEYS[rec])
-  if not raw then return 'U' end
+  if not raw or raw == WITHDRAWN then return 'U' end
   if byte(raw) ~= 1 then return 'O' .. raw end
   local r = read_record(raw)
   if r.dl <= now then return 'O' .. raw end

@@ -10,6 +10,7 @@ pub(super) struct Query {
     pub(super) prefix: Option<String>,
     pub(super) timeout: Option<Duration>,
     pub(super) connect_timeout: Option<Duration>,
+    pub(super) deadline: Option<Duration>,
     pub(super) connections: Option<u8>,
     pub(super) ca: Option<String>,
     sentinel_user: Option<String>,
@@ -32,6 +33,7 @@ impl Query {
             "prefix" => set(&mut self.prefix, name, prefix(value)?),
             "timeout" => set(&mut self.timeout, name, timeout(&value)?),
             "connect_timeout" => set(&mut self.connect_timeout, name, connect_timeout(&value)?),
+            "deadline" => set(&mut self.deadline, name, deadline(&value)?),
             "connections" => set(&mut self.connections, name, connections(&value)?),
             "ca" => set(&mut self.ca, name, file(value)?),
             "sentinel_user" => set(&mut self.sentinel_user, name, value),
@@ -113,6 +115,13 @@ fn connect_timeout(value: &str) -> Result<Duration, RedisUrlError> {
         .ok_or_else(|| bounds("connect_timeout", value, "from 10ms to 30s"))
 }
 
+fn deadline(value: &str) -> Result<Duration, RedisUrlError> {
+    let allowed = Duration::from_millis(5)..=Duration::from_secs(30);
+    duration(value)
+        .filter(|deadline| allowed.contains(deadline))
+        .ok_or_else(|| bounds("deadline", value, "from 5ms to 30s"))
+}
+
 fn connections(value: &str) -> Result<u8, RedisUrlError> {
     number(value)
         .filter(|count| (1..=16).contains(count))
@@ -147,10 +156,11 @@ pub(super) fn short(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "prefix",
     "timeout",
     "connect_timeout",
+    "deadline",
     "connections",
     "ca",
     "sentinel_user",

@@ -37,6 +37,8 @@ fn a_host_is_enough() {
     assert_eq!(read.prefix, "tg");
     assert_eq!(read.timeout, Duration::from_millis(250));
     assert_eq!(read.connect_timeout, Duration::from_secs(1));
+    assert_eq!(read.deadline, Duration::from_secs(1));
+    assert_eq!(read.data, None);
     assert_eq!(read.connections, 2);
 }
 
@@ -44,7 +46,7 @@ fn a_host_is_enough() {
 fn every_part_is_read() {
     let read = options(
         "rediss://tally:s%40cr%2Fet%3A%23@[2001:db8::7]:6390/3?prefix=a:b.c-D_9&timeout=5ms\
-         &connect_timeout=30s&connections=16&ca=%2Fetc%2Fca%20one.pem",
+         &connect_timeout=30s&deadline=2s&connections=16&ca=%2Fetc%2Fca%20one.pem",
     );
     assert_eq!(read.nodes, [node("2001:db8::7", 6390)]);
     assert_eq!(read.login, login(Some("tally"), "s@cr/et:#"));
@@ -53,6 +55,7 @@ fn every_part_is_read() {
     assert_eq!(read.prefix(), "a:b.c-D_9");
     assert_eq!(read.timeout, Duration::from_millis(5));
     assert_eq!(read.connect_timeout, Duration::from_secs(30));
+    assert_eq!(read.deadline, Duration::from_secs(2));
     assert_eq!(read.connections, 16);
 }
 
@@ -169,7 +172,7 @@ fn the_messages_name_the_place_and_the_mend() {
         ),
         (
             "redis://h?insecure=true",
-            "the store URL has an unknown option `insecure`: there are prefix, timeout, connect_timeout, \
+            "the store URL has an unknown option `insecure`: there are prefix, timeout, connect_timeout, deadline, \
              connections, ca, sentinel_user, sentinel_password",
         ),
         (
@@ -207,6 +210,8 @@ fn bounds_hold_at_their_edges() {
         "timeout=250",
         "timeout=1m",
         "timeout=-1s",
+        "deadline=4ms",
+        "deadline=31s",
         "connect_timeout=9ms",
         "connect_timeout=31s",
         "connections=0",

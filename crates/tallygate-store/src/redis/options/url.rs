@@ -31,7 +31,9 @@ pub(super) fn read(url: &str) -> Result<RedisOptions, RedisUrlError> {
             .connect_timeout
             .unwrap_or(RedisOptions::CONNECT_TIMEOUT),
         timeout: query.timeout.unwrap_or(RedisOptions::TIMEOUT),
+        deadline: query.deadline.unwrap_or(RedisOptions::DEADLINE),
         connections: query.connections.unwrap_or(RedisOptions::CONNECTIONS),
+        data: None,
     })
 }
 

@@ -1,4 +1,5 @@
 //! The script against the core: the same operations, the same answers.
+mod again;
 mod bench;
 mod case;
 mod differential;
