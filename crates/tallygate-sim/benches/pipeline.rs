@@ -12,7 +12,7 @@ use std::time::Duration;
 use tallygate_core::{
     Amounts, Decision, Metric, Metrics, Mode, Policy, Rule, Shape, Span, StoreDown,
 };
-use tallygate_store::{MemoryOptions, MemoryStore, Reserve, Settlement};
+use tallygate_store::{MemoryOptions, MemoryStore, Reserve, SettledBy, Settlement};
 
 /// Pairs a round.
 const OPS: usize = 200_000;
@@ -58,6 +58,7 @@ fn pair(store: &MemoryStore, user: &str) {
         ttl: Duration::from_secs(600),
         max_wait: Duration::ZERO,
         idempotency_key: None,
+        settled_by: SettledBy::AnyNode,
     };
     let Ok(Decision::Admit(admission)) = store.try_reserve(&ask) else {
         panic!("the limits are wide enough");

@@ -11,5 +11,6 @@ pub use clock::{Clock, Hands};
 pub use memory::{MemoryOptions, MemoryStore};
 pub use redis::{RedisOpenError, RedisOptions, RedisStore, RedisUrlError};
 pub use store::{
-    BoxFuture, Reserve, SettleError, Settlement, Store, StoreError, StoreHealth, StoreStats,
+    BoxFuture, Reserve, SettleError, SettledBy, Settlement, Store, StoreError, StoreHealth,
+    StoreStats,
 };

@@ -23,6 +23,18 @@ pub struct Reserve<'a> {
     pub max_wait: Duration,
     /// A second call with the same key and subject gets the first one's reservation.
     pub idempotency_key: Option<&'a str>,
+    /// Who will end it.
+    pub settled_by: SettledBy,
+}
+
+/// Who will settle, cancel and extend a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SettledBy {
+    /// Whoever is told its id: it is known to all that share the store.
+    #[default]
+    AnyNode,
+    /// The store that was asked, and no other: it may be decided here, out of what was leased before.
+    ThisNode,
 }
 
 /// What a call really used. Concurrency is freed whatever is said here.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tallygate_core::{Admission, Amounts, Decision, FullError};
-use tallygate_store::{Reserve, StoreError};
+use tallygate_store::{Reserve, SettledBy, StoreError};
 use tokio::time::Instant;
 
 use super::{Hold, Pipeline};
@@ -94,6 +94,10 @@ impl Pipeline {
             ttl: terms.ttl,
             max_wait: terms.max_wait,
             idempotency_key: terms.idempotency_key,
+            settled_by: match terms.door {
+                Door::Gateway => SettledBy::ThisNode,
+                Door::Decision => SettledBy::AnyNode,
+            },
         };
         let line = Line::enter(self, terms);
         let decision = match self.store.reserve(ask).await {

@@ -8,7 +8,7 @@ use http::Method;
 use tallygate_core::{Amounts, Decision, Metric, ReservationId, Standing};
 use tallygate_server::{Config, Listeners, RunError, Server, ServerHandle};
 use tallygate_sim::{ApiCall, Client, Mock, MockOptions, Reply};
-use tallygate_store::{Reserve, Store};
+use tallygate_store::{Reserve, SettledBy, Store};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -179,6 +179,7 @@ impl World {
             ttl: Duration::from_secs(60),
             max_wait: Duration::ZERO,
             idempotency_key: None,
+            settled_by: SettledBy::AnyNode,
         };
         match self.server.store().reserve(ask).await {
             Ok(Decision::Admit(admission)) => admission.id,

@@ -530,13 +530,7 @@ impl Shared {
     }
 
     async fn peek(&self, subject: &[(&str, &str)]) -> Result<Vec<Standing>, LinkError> {
-        let errand = self.errand(&Reserve {
-            subject,
-            demand: Amounts::ZERO,
-            ttl: Duration::ZERO,
-            max_wait: Duration::ZERO,
-            idempotency_key: None,
-        });
+        let errand = self.errand_of(subject, (Amounts::ZERO, Span::ZERO), None);
         let (sheets, now) = self.look_at(&errand).await?;
         let views = super::desk::views(&errand.ask.accounts, &sheets);
         Ok(remote::standings(&views, now))

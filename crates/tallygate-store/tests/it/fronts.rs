@@ -318,6 +318,7 @@ fn owned(memory: Arc<MemoryStore>, ask: Reserve<'_>) -> Orphan {
     let subject = owned_subject(&ask);
     let key = ask.idempotency_key.map(str::to_owned);
     let (demand, ttl, max_wait) = (ask.demand, ask.ttl, ask.max_wait);
+    let settled_by = ask.settled_by;
     Box::pin(async move {
         let ask = Reserve {
             subject: &borrowed(&subject),
@@ -325,6 +326,7 @@ fn owned(memory: Arc<MemoryStore>, ask: Reserve<'_>) -> Orphan {
             ttl,
             max_wait,
             idempotency_key: key.as_deref(),
+            settled_by,
         };
         memory.reserve(ask).await
     })

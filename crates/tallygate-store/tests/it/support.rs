@@ -7,7 +7,7 @@ use std::thread::Thread;
 use std::time::Duration;
 use tallygate_core::{Amounts, Metric, Metrics, Mode, Policy, Rule, Shape, StoreDown, Time};
 use tallygate_store::conformance::{Harness, Rig};
-use tallygate_store::{BoxFuture, Clock, MemoryOptions, MemoryStore, Reserve, Store};
+use tallygate_store::{BoxFuture, Clock, MemoryOptions, MemoryStore, Reserve, SettledBy, Store};
 
 /// The middle of a month, a second and a bit past its full hour.
 pub(crate) const START: Time = Time::from_millis(1_794_571_201_250);
@@ -154,6 +154,7 @@ pub(crate) fn ask<'a>(subject: &'a [(&'a str, &'a str)], demand: Amounts) -> Res
         ttl: Duration::from_secs(3600),
         max_wait: Duration::ZERO,
         idempotency_key: None,
+        settled_by: SettledBy::AnyNode,
     }
 }
 
