@@ -3,6 +3,7 @@ mod bounds;
 mod fronts;
 mod peers;
 mod redis;
+mod redis_floods;
 mod suite;
 mod support;
 mod sweep;
