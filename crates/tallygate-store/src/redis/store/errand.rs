@@ -1,0 +1,334 @@
+//! A demand on its way: put to the script group by group, all of it or none.
+use super::super::denials::Mark;
+use super::super::desk::{self, Ask, Desk, Heard};
+use super::super::groups::{Group, groups};
+use super::super::link::LinkError;
+use super::super::names::{self, Account};
+use super::super::pump::Answer;
+use super::super::record::Held;
+use super::super::script::{Answers, Op, Stand};
+use super::super::sheet::{self, Order, Sheet};
+use super::Shared;
+use crate::store::Reserve;
+use std::sync::Arc;
+use tallygate_core::remote::{self, Block, Judgement};
+use tallygate_core::{Admission, Amounts, Decision, Span, Time};
+
+/// A demand on its way, and where its counters are kept.
+pub(crate) struct Errand {
+    subject: Vec<(String, String)>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) ask: Ask,
+    pub(crate) groups: Vec<Group>,
+}
+
+/// Where a waiting caller stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Turn {
+    pub(crate) order: Order,
+    /// With its account's key.
+    pub(crate) stand: Option<(Vec<u8>, Stand)>,
+}
+
+impl Turn {
+    /// Of one who has not stood in any line.
+    pub(crate) const fn newcomer() -> Self {
+        Self {
+            order: Order::NEWCOMER,
+            stand: None,
+        }
+    }
+}
+
+/// What came of an errand.
+pub(crate) enum Outcomes {
+    Admitted(Admission, Option<Arc<Held>>),
+    /// By whom, and how its counters stood.
+    Blocked(Vec<Block>, Time),
+    Never(Decision),
+}
+
+/// How often a demand is asked again because room came up in the same breath.
+const AGAIN: usize = 16;
+
+impl Shared {
+    /// What a call asks, ready to be put to the script.
+    pub(crate) fn errand(&self, ask: &Reserve<'_>) -> Errand {
+        let name = ask.idempotency_key;
+        let name = name.map(|key| names::idempotency(key, ask.subject));
+        self.errand_of(ask.subject, (ask.demand, ask.ttl.into()), name)
+    }
+
+    /// The same errand under the rules that are in force now.
+    pub(crate) fn renewed(&self, errand: &Errand) -> Errand {
+        let subject = errand.subject.iter();
+        let subject: Vec<_> = subject.map(|(label, value)| (&**label, &**value)).collect();
+        let ask = &errand.ask;
+        self.errand_of(&subject, (ask.demand, ask.ttl), ask.name)
+    }
+
+    fn errand_of(
+        &self,
+        subject: &[(&str, &str)],
+        (demand, ttl): (Amounts, Span),
+        name: Option<[u8; 16]>,
+    ) -> Errand {
+        let desk = self.desk();
+        let accounts = desk.resolve(subject);
+        let groups = groups(&accounts, self.is_apart());
+        let tag = match (groups.first(), name) {
+            (Some(group), _) => group.tag,
+            // The same name must lead to the same place.
+            (None, Some(name)) => u32::from_be_bytes([name[0], name[1], name[2], name[3]]),
+            (None, None) => names::home(names::new_id(0)),
+        };
+        let groups = match groups.is_empty() {
+            true => vec![Group {
+                tag,
+                accounts: Vec::new(),
+            }],
+            false => groups,
+        };
+        let owned = subject.iter();
+        let owned = owned.map(|(label, value)| ((*label).to_owned(), (*value).to_owned()));
+        Errand {
+            subject: owned.collect(),
+            ask: Ask {
+                accounts,
+                demand,
+                ttl,
+                name,
+                id: names::new_id(tag),
+            },
+            desk,
+            groups,
+        }
+    }
+
+    /// Puts a demand to the script: all of its groups, or none.
+    pub(crate) async fn attempt(
+        &self,
+        errand: &Errand,
+        turn: &Turn,
+    ) -> Result<Outcomes, LinkError> {
+        if let Some(never) = self.never(errand).await? {
+            return Ok(Outcomes::Never(never));
+        }
+        for _ in 0..AGAIN {
+            if let Some(outcome) = self.attempt_once(errand, turn).await? {
+                return Ok(outcome);
+            }
+        }
+        Ok(Outcomes::Blocked(Vec::new(), self.now()))
+    }
+
+    async fn attempt_once(
+        &self,
+        errand: &Errand,
+        turn: &Turn,
+    ) -> Result<Option<Outcomes>, LinkError> {
+        let mut answers: Vec<Answer> = Vec::new();
+        let mark = self.denials.mark(&errand.ask.accounts);
+        for (at, group) in errand.groups.iter().enumerate() {
+            let answer = self.ask_group(errand, group, turn).await;
+            match answer {
+                Ok(answer) if is_blocked(&answer) => {
+                    self.undo(errand, at).await;
+                    let denier = Denier { at, answer, mark };
+                    return self.blocked(errand, turn, denier).await;
+                }
+                Ok(answer) => answers.push(answer),
+                Err(error) => {
+                    self.undo(errand, at).await;
+                    return Err(error);
+                }
+            }
+            // A namesake was admitted before: its other parts are where they were put then.
+            if at == 0 && !is_fresh(&answers) {
+                break;
+            }
+        }
+        Ok(self.admitted(errand, answers))
+    }
+
+    async fn ask_group(
+        &self,
+        errand: &Errand,
+        group: &Group,
+        turn: &Turn,
+    ) -> Result<Answer, LinkError> {
+        let place = |key: &Vec<u8>| group.accounts.iter().position(|one| one.key == *key);
+        let stand = turn.stand.as_ref().and_then(|(key, stand)| {
+            place(key).map(|account| Stand {
+                account,
+                ..stand.clone()
+            })
+        });
+        let accounts = group.accounts.clone();
+        let desk = &errand.desk;
+        let op = desk.reserve(&errand.ask, accounts, group.tag, (turn.order.0, stand));
+        self.pump.ask(group.tag, op).await
+    }
+
+    fn admitted(&self, errand: &Errand, answers: Vec<Answer>) -> Option<Outcomes> {
+        let first = answers.first()?;
+        self.denials.outdate(&errand.ask.accounts);
+        let (at, all) = (first.at, merged(&answers));
+        match errand.desk.reserved(&errand.ask, &all, at)? {
+            Heard::Held(admission, held) => {
+                self.holds.keep(admission.id, held.clone(), all.now);
+                Some(Outcomes::Admitted(admission, Some(held)))
+            }
+            Heard::Known(admission, held) => {
+                if let Some(held) = &held {
+                    self.holds.keep(admission.id, held.clone(), all.now);
+                }
+                Some(Outcomes::Admitted(admission, held))
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives back what the groups before number `upto` hold of a demand that another one denied, the last first.
+    async fn undo(&self, errand: &Errand, upto: usize) {
+        let held = Arc::new(Held {
+            accounts: errand.ask.accounts.clone(),
+            parts: vec![errand.ask.demand],
+            deadline: Time::MAX,
+            name: errand.ask.name,
+        });
+        for group in errand.groups.iter().take(upto).rev() {
+            let place = (group.tag, group.accounts.clone());
+            let op = errand.desk.withdraw(errand.ask.id, &held, place);
+            // What cannot be given back now ends at its deadline.
+            let _ = self.pump.ask(group.tag, op).await;
+        }
+    }
+
+    /// Why a demand does not fit that group number `at` denied: the others are looked at too.
+    async fn blocked(
+        &self,
+        errand: &Errand,
+        turn: &Turn,
+        denier: Denier,
+    ) -> Result<Option<Outcomes>, LinkError> {
+        let at = denier.at;
+        let mut sheets = Sheets::default();
+        sheets.add(errand, &errand.groups[at], turn.order, &denier.answer);
+        for (other, group) in errand.groups.iter().enumerate() {
+            if other != at {
+                let op = Op::Peek(group.accounts.clone(), errand.ask.demand);
+                let answer = self.pump.ask(group.tag, op).await?;
+                sheets.add(errand, group, turn.order, &answer);
+            }
+        }
+        let (ordered, now) = (sheets.of(&errand.ask), sheets.now);
+        if turn.stand.is_some() {
+            self.denials.outdate(&errand.ask.accounts);
+        } else if turn.order == Order::NEWCOMER {
+            self.denials.remember(errand, &ordered, denier.mark);
+        }
+        let views = desk::views(&errand.ask.accounts, &ordered);
+        Ok(match remote::judge(&views, &errand.ask.demand, now) {
+            Judgement::Free => None,
+            Judgement::Blocked(blocks) => Some(Outcomes::Blocked(blocks, now)),
+            Judgement::Never(never) => Some(Outcomes::Never(Decision::Never(never))),
+        })
+    }
+
+    /// The answer to a demand that is larger than a limit.
+    async fn never(&self, errand: &Errand) -> Result<Option<Decision>, LinkError> {
+        let ask = &errand.ask;
+        let larger = ask
+            .accounts
+            .iter()
+            .filter(|one| one.rule.rule.is_enforced());
+        let mut limits = larger.flat_map(|account| account.rule.rule.limits());
+        if !limits.any(|limit| ask.demand.get(limit.metric()) > limit.largest()) {
+            return Ok(None);
+        }
+        let (sheets, now) = self.look_at(errand).await?;
+        let views = desk::views(&ask.accounts, &sheets);
+        Ok(match remote::judge(&views, &ask.demand, now) {
+            Judgement::Never(never) => Some(Decision::Never(never)),
+            _ => None,
+        })
+    }
+
+    /// The counters of a demand as they stand.
+    pub(crate) async fn look_at(&self, errand: &Errand) -> Result<(Vec<Sheet>, Time), LinkError> {
+        let mut sheets = Sheets::default();
+        for group in &errand.groups {
+            let op = Op::Peek(group.accounts.clone(), errand.ask.demand);
+            let answer = self.pump.ask(group.tag, op).await?;
+            sheets.add(errand, group, Order::NEWCOMER, &answer);
+        }
+        Ok((sheets.of(&errand.ask), sheets.now))
+    }
+}
+
+/// The group that denied a demand.
+struct Denier {
+    at: usize,
+    answer: Answer,
+    mark: Mark,
+}
+
+/// The counters of a demand, from the answers of its groups.
+#[derive(Default)]
+struct Sheets {
+    by_key: std::collections::HashMap<Vec<u8>, Sheet>,
+    now: Time,
+}
+
+impl Sheets {
+    fn add(&mut self, errand: &Errand, group: &Group, order: Order, answer: &Answer) {
+        let mut sheets = errand.desk.sheets(&group.accounts, order, &answer.all);
+        let said = answer.all.operations.get(answer.at);
+        sheet::add_ends(
+            &mut sheets,
+            said.and_then(|said| said.get(1..)).unwrap_or(&[]),
+        );
+        let keys = group.accounts.iter().map(|account| account.key.clone());
+        self.by_key.extend(keys.zip(sheets));
+        self.now = self.now.max(answer.all.now);
+    }
+
+    fn of(&self, ask: &Ask) -> Vec<Sheet> {
+        let sheet = |account: &Arc<Account>| {
+            let known = self.by_key.get(&account.key).cloned();
+            known.unwrap_or_else(|| sheet::fresh(account))
+        };
+        ask.accounts.iter().map(sheet).collect()
+    }
+}
+
+fn is_blocked(answer: &Answer) -> bool {
+    let said = answer.all.operations.get(answer.at);
+    said.and_then(|said| said.first()) == Some(&b'B')
+}
+
+fn is_fresh(answers: &[Answer]) -> bool {
+    let said = answers
+        .first()
+        .and_then(|answer| answer.all.operations.get(answer.at));
+    said.and_then(|said| said.first()) == Some(&b'A')
+}
+
+/// The answers of several groups as those of one.
+fn merged(answers: &[Answer]) -> Arc<Answers> {
+    let [first, rest @ ..] = answers else {
+        return Arc::new(Answers::default());
+    };
+    if rest.is_empty() {
+        return first.all.clone();
+    }
+    let mut all = Answers::clone(&first.all);
+    for answer in rest {
+        let accounts = answer.all.accounts.iter();
+        all.accounts
+            .extend(accounts.map(|(key, raw)| (key.clone(), raw.clone())));
+        all.now = all.now.max(answer.all.now);
+    }
+    Arc::new(all)
+}
