@@ -28,6 +28,8 @@ pub struct RedisOptions {
     pub(crate) connections: u8,
     /// Where settlements are kept that cannot be delivered.
     pub(crate) data: Option<PathBuf>,
+    /// How many callers of this process may wait at once.
+    pub(crate) waiters: usize,
 }
 
 impl RedisOptions {
@@ -69,6 +71,13 @@ impl RedisOptions {
     #[must_use]
     pub fn with_data(mut self, folder: impl Into<PathBuf>) -> Self {
         self.data = Some(folder.into());
+        self
+    }
+
+    /// The same, with room for so many callers of this process in its lines (10,000 unless said).
+    #[must_use]
+    pub fn with_waiters(mut self, most: usize) -> Self {
+        self.waiters = most;
         self
     }
 

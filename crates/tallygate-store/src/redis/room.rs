@@ -29,9 +29,6 @@ pub(crate) const BEAT: Duration = Duration::from_millis(250);
 /// How long a place is kept without.
 pub(crate) const STAY: Duration = Duration::from_millis(700);
 
-/// The most callers that may wait at once.
-const WAITERS: usize = 10_000;
-
 /// An account's key and the number of one of its limits.
 pub(crate) type Place = (Vec<u8>, usize);
 
@@ -46,6 +43,8 @@ pub(crate) struct Room {
     standing: AtomicUsize,
     /// Attempts under way for callers that have left.
     unsure: AtomicUsize,
+    /// The most callers that may wait at once; zero: as many as come.
+    most: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -100,6 +99,11 @@ struct Next {
 }
 
 impl Room {
+    /// Room for so many callers.
+    pub(crate) fn bound(&self, most: usize) {
+        self.most.store(most, Ordering::SeqCst);
+    }
+
     pub(crate) fn waiting(&self) -> usize {
         self.standing.load(Ordering::SeqCst)
     }
@@ -150,18 +154,8 @@ impl Room {
     }
 
     /// Puts a caller in a line; answers whether the line is new and wants a keeper.
-    fn enter(
-        &self,
-        place: &Place,
-        order: Option<u64>,
-        mut waiter: Waiter,
-        now: Time,
-    ) -> (u64, bool) {
+    fn enter(&self, place: &Place, order: u64, mut waiter: Waiter) -> bool {
         let mut lines = self.lines.lock();
-        let order = order.unwrap_or_else(|| {
-            lines.last_order = micros(now).max(lines.last_order + 1);
-            lines.last_order
-        });
         lines.waiting += 1;
         let is_new = !lines.by_place.contains_key(place);
         let line = lines.by_place.entry(place.clone()).or_default();
@@ -171,7 +165,7 @@ impl Room {
         }
         line.waiters.insert(order, waiter);
         line.bell.notify_one();
-        (order, is_new)
+        is_new
     }
 
     /// Takes a caller out, wherever it stands.
@@ -301,11 +295,15 @@ impl Room {
         all
     }
 
-    fn is_full(&self) -> Result<(), FullError> {
-        match self.lines.lock().waiting {
-            full if full >= WAITERS => Err(FullError::Waiters(full)),
-            _ => Ok(()),
+    /// The order of one who comes now.
+    fn arrive(&self, now: Time) -> Result<u64, FullError> {
+        let most = self.most.load(Ordering::SeqCst);
+        let mut lines = self.lines.lock();
+        if most > 0 && lines.waiting >= most {
+            return Err(FullError::Waiters(lines.waiting));
         }
+        lines.last_order = micros(now).max(lines.last_order + 1);
+        Ok(lines.last_order)
     }
 }
 
@@ -315,7 +313,9 @@ impl Shared {
         let errand = Arc::new(self.errand(ask));
         let until = self.now().plus(ask.max_wait.into());
         let place = match self.room.touched(&errand) {
-            Some(place) => place,
+            Some(place) => {
+                return self.join(errand, place, until).await;
+            }
             None => match self.attempt(&errand, &Turn::newcomer()).await? {
                 Outcomes::Admitted(admission, _) => return Ok(Decision::Admit(admission)),
                 Outcomes::Never(never) => return Ok(never),
@@ -327,11 +327,32 @@ impl Shared {
                 }
             },
         };
-        self.room.is_full()?;
-        self.stand(errand, place, until).await
+        let order = self.room.arrive(self.now())?;
+        self.stand(errand, (place, order), until).await
     }
 
-    async fn stand(self: &Arc<Self>, errand: Arc<Errand>, place: Place, until: Time) -> Answer {
+    /// Joins a line of this process, unless the wait cannot help.
+    async fn join(self: &Arc<Self>, errand: Arc<Errand>, place: Place, until: Time) -> Answer {
+        let order = self.room.arrive(self.now())?;
+        if let Ok((sheets, now)) = self.look_at(&errand).await {
+            let views = views(&errand.ask.accounts, &sheets);
+            match remote::judge(&views, &errand.ask.demand, now) {
+                Judgement::Never(never) => return Ok(Decision::Never(never)),
+                Judgement::Blocked(blocks) if is_hopeless(&blocks, until) => {
+                    return Ok(remote::denial(blocks, now));
+                }
+                _ => {}
+            }
+        }
+        self.stand(errand, (place, order), until).await
+    }
+
+    async fn stand(
+        self: &Arc<Self>,
+        errand: Arc<Errand>,
+        (place, order): (Place, u64),
+        until: Time,
+    ) -> Answer {
         let (reply, receiver) = mailbox();
         let waiter = Waiter {
             amount: errand.amount_at(&place),
@@ -341,7 +362,7 @@ impl Shared {
             counted: false,
             reply,
         };
-        let order = self.line_up(&place, None, waiter);
+        self.line_up(&place, order, waiter);
         let visit = Visit {
             shared: self.clone(),
             order,
@@ -351,9 +372,9 @@ impl Shared {
         visit.answer().await
     }
 
-    fn line_up(self: &Arc<Self>, place: &Place, order: Option<u64>, waiter: Waiter) -> u64 {
+    fn line_up(self: &Arc<Self>, place: &Place, order: u64, waiter: Waiter) {
         let account = waiter.errand.account_at(place).cloned();
-        let (order, is_new) = self.room.enter(place, order, waiter, self.now());
+        let is_new = self.room.enter(place, order, waiter);
         if let (true, Some(account)) = (is_new, account) {
             let stand = Standing {
                 account,
@@ -361,7 +382,6 @@ impl Shared {
             };
             self.pump.runtime().spawn(keep(Arc::downgrade(self), stand));
         }
-        order
     }
 
     /// Tells a caller in line; what was admitted for one that has left is given back.
@@ -470,7 +490,7 @@ impl Shared {
         match (outcome, place) {
             (_, Some(place)) => {
                 waiter.amount = errand.amount_at(&place);
-                self.line_up(&place, Some(order), waiter);
+                self.line_up(&place, order, waiter);
             }
             (outcome, None) => self.dismiss(waiter, outcome).await,
         }
@@ -502,7 +522,7 @@ impl Shared {
         if let Some(mut waiter) = self.room.take(order, false) {
             waiter.amount = waiter.errand.amount_at(there);
             waiter.counted = false;
-            self.line_up(there, Some(order), waiter);
+            self.line_up(there, order, waiter);
         }
     }
 

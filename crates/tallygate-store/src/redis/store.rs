@@ -50,7 +50,9 @@ impl RedisStore {
     /// When the server cannot be used: unreachable, a replica, too old, out of memory, without the rights it takes.
     pub async fn open(options: RedisOptions, policy: &Policy) -> Result<Arc<Self>, RedisOpenError> {
         let link = Link::open(&options, script::TEXT).await?;
-        Ok(Self::over(Arc::new(link), options.prefix(), policy).await)
+        let store = Self::over(Arc::new(link), options.prefix(), policy).await;
+        store.shared.room.bound(options.waiters);
+        Ok(store)
     }
 
     /// A store over any way to the script.

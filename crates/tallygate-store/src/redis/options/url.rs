@@ -34,6 +34,7 @@ pub(super) fn read(url: &str) -> Result<RedisOptions, RedisUrlError> {
         deadline: query.deadline.unwrap_or(RedisOptions::DEADLINE),
         connections: query.connections.unwrap_or(RedisOptions::CONNECTIONS),
         data: None,
+        waiters: 10_000,
     })
 }
 

@@ -67,7 +67,7 @@ impl Shared {
         self.errand_of(&subject, (ask.demand, ask.ttl), ask.name)
     }
 
-    fn errand_of(
+    pub(super) fn errand_of(
         &self,
         subject: &[(&str, &str)],
         (demand, ttl): (Amounts, Span),
