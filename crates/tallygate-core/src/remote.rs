@@ -161,6 +161,12 @@ impl RemoteRule {
         self.0.applies(subject)
     }
 
+    /// Whether both are the same rule of the same policy.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Names the rule: equal for rules whose counters mean the same, amounts apart.
     #[must_use]
     pub fn tag(&self) -> &str {

@@ -4,6 +4,7 @@ use super::pack::Unpack;
 use super::record::{self, Ending, Held, Record, Registry, byte_of};
 use super::script::{Answers, Extend, Finish, LATE, Node, Op, Reserve, Stand, WITHDRAWN};
 use super::sheet::{self, Order, Sheet, instant};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::remote::{self, Block, Judgement};
@@ -17,6 +18,7 @@ use tallygate_core::{
 pub(crate) struct Desk {
     pub(crate) node: Node,
     pub(crate) rules: Arc<[NamedRule]>,
+    by_name: HashMap<[u8; 8], usize>,
 }
 
 /// A demand of a subject.
@@ -63,11 +65,30 @@ const LONGEST_TTL: u64 = 3650 * 86_400 * 1_000_000;
 
 impl Desk {
     pub(crate) fn new(node: Node, policy: &Policy) -> Self {
-        let rules = policy.remote_rules().into_iter().map(NamedRule::new);
+        let rules: Arc<[NamedRule]> = policy
+            .remote_rules()
+            .into_iter()
+            .map(NamedRule::new)
+            .collect();
+        let names = rules.iter().enumerate();
         Self {
+            by_name: names.map(|(at, rule)| (rule.name, at)).collect(),
             node,
-            rules: rules.collect(),
+            rules,
         }
+    }
+
+    /// Accounts under the policy in force, whatever it was when they were looked up. A rule that has gone has taken its
+    /// counters with it.
+    fn current(&self, accounts: &[Arc<Account>]) -> Vec<Arc<Account>> {
+        let current = |account: &Arc<Account>| {
+            let rule = self.rules.get(*self.by_name.get(&account.rule.name)?)?;
+            Some(match rule.rule.is(&account.rule.rule) {
+                true => account.clone(),
+                false => Arc::new(rule.named(&self.node.prefix, account.tag, account.name)),
+            })
+        };
+        accounts.iter().filter_map(current).collect()
     }
 
     /// The counters a subject is charged to, in the order of the rules.
@@ -244,7 +265,7 @@ impl Desk {
         place: (Tag, Vec<Arc<Account>>),
         ending: (Outcome, Ending),
     ) -> Finish {
-        let (tag, accounts) = place;
+        let (tag, accounts) = (place.0, self.current(&place.1));
         let (outcome, used) = ending;
         let is_home = names::home(id) == tag;
         let part = Held {
@@ -304,7 +325,7 @@ impl Desk {
         place: (Tag, Vec<Arc<Account>>),
         more: (Amounts, Option<Span>),
     ) -> Op {
-        let (tag, accounts) = place;
+        let (tag, accounts) = (place.0, self.current(&place.1));
         let is_home = names::home(id) == tag;
         let mut after = Held::clone(held);
         if more.0 != Amounts::ZERO {
@@ -337,14 +358,16 @@ impl Desk {
                 expires_at: instant(Unpack(rest).long()?),
                 reserved: held.total().zip(more, u64::saturating_add),
             }),
-            b'B' => match self.blocked(&held.accounts, more, Order(0), answers, rest) {
-                Heard::Blocked(blocks) => match remote::denial(blocks, answers.now) {
-                    Decision::Deny(denial) => Done::Extended(Extended::Deny(denial)),
-                    _ => return None,
-                },
-                Heard::Never(Decision::Never(never)) => Done::Extended(Extended::Never(never)),
-                _ => Done::Again,
-            },
+            b'B' => {
+                match self.blocked(&self.current(&held.accounts), more, Order(0), answers, rest) {
+                    Heard::Blocked(blocks) => match remote::denial(blocks, answers.now) {
+                        Decision::Deny(denial) => Done::Extended(Extended::Deny(denial)),
+                        _ => return None,
+                    },
+                    Heard::Never(Decision::Never(never)) => Done::Extended(Extended::Never(never)),
+                    _ => Done::Again,
+                }
+            }
             b'U' => Done::Failed(EndError::Unknown),
             _ => match record::read(rest, answers.now, &self.registry())? {
                 Record::Open(held) => Done::Changed(Arc::new(held)),

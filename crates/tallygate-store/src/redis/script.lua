@@ -206,11 +206,11 @@ local function settle_bucket(m, seq, more, ch, cl, hh, hl)
   end
 end
 
--- Another amount in the same window: what is taken stays taken.
+-- Another amount in the same window: what is taken stays taken, and two microseconds more, as this is not exact.
 local function rescale(m, before)
   local by = before / m.amount
   local function scale(e)
-    e.h, e.l = ceil(now + (e.h - now + (e.l > 0 and 1 or 0)) * by), 0
+    e.h, e.l = max(0, now + floor((e.h - now + (e.l > 0 and 1 or 0)) * by) + 2), 0
   end
   scale(m)
   for i = 1, m.n do scale(m[i]) end
@@ -277,7 +277,7 @@ local function read_bucket(m, raw, q)
   amount, m.h, m.l, n, q = get('<I7I7I6B', raw, q)
   m.n = n
   if n > 0 then
-    m.held, m.open, m.seq, m.dl, m.kh, m.kl, q = get('<I7I4I7I7I7I6', raw, q)
+    m.held, m.dl, m.open, m.seq, m.kh, m.kl, q = get('<I7I7I4I7I7I6', raw, q)
     for i = 1, n do
       local e = {}
       e.h, e.l, e.a, e.z, e.open, e.dl, q = get('<I7I6I7I7I4I7', raw, q)
@@ -457,7 +457,7 @@ local function write_limit(m, out)
     if m.n == 0 and m.h < now then m.h, m.l = 0, 0 end
     out[#out + 1] = put('<I7I7I6B', m.amount, m.h, m.l, m.n)
     if m.n > 0 then
-      out[#out + 1] = put('<I7I4I7I7I7I6', m.held, m.open, m.seq, m.dl, m.kh, m.kl)
+      out[#out + 1] = put('<I7I7I4I7I7I6', m.held, m.dl, m.open, m.seq, m.kh, m.kl)
       for i = 1, m.n do
         local e = m[i]
         out[#out + 1] = put('<I7I6I7I7I4I7', e.h, e.l, e.a, e.z, e.open, e.dl)
@@ -480,8 +480,9 @@ local function write_limit(m, out)
   out[#out + 1] = char(#m)
   local till = m.dl
   for i = 1, #m do
-    out[#out + 1] = put('<I7I7I7', m[i].from, m[i].last, m[i].sum)
-    till = max(till, m[i].last + m.every)
+    local cell = m[i]
+    out[#out + 1] = put('<I7I7I7', cell.from, cell.last, cell.sum)
+    till = max(till, cell.sum > 0 and cell.last + m.every or cell.from + m.width)
   end
   return till
 end
@@ -768,15 +769,20 @@ local function read_record(raw)
   return r
 end
 
--- A reservation made before under the same idempotency key.
-local function namesake(at)
+-- A reservation made before under the same idempotency key; not the one that is asked for, whose answer was lost.
+local function namesake(at, own)
   local id = call('GET', KEYS[at])
-  if not id then return end
+  if not id or id == own then return end
   local key = sub(KEYS[at], 1, -18) .. 'r' .. id
   local raw = call('GET', key)
   if not raw then return end
   if byte(raw) == 1 then call('SETRANGE', key, 1, char(1)) end
   return 'N' .. id .. raw
+end
+
+local function made_before(rec)
+  local raw = call('GET', KEYS[rec])
+  return raw and 'P' .. raw
 end
 
 local function reserve(op, q)
@@ -787,15 +793,16 @@ local function reserve(op, q)
   local blob
   blob, q = get('<I2c0', op, q)
   local asks = read_asks(op, q)
-  local known = name > 0 and namesake(name)
+  local id = sub(KEYS[rec], -12)
+  local known = name > 0 and namesake(name, id)
+  local free = not known and may_go(asks, order)
+  -- It may have been admitted by a call whose answer was lost.
+  known = known or not free and made_before(rec)
   if known then
     if stand > 0 then leave_line(accounts[stand], limit) end
     return known
   end
-  if not may_go(asks, order) then
-    -- Sent again, it may be in its own way.
-    local ours = call('GET', KEYS[rec])
-    if ours then return 'P' .. ours end
+  if not free then
     if stand > 0 then
       enter_line(accounts[stand], limit, {
         limit = limit, node = node, order = order, queued = queued, till = now + stay, turn = turn,
@@ -808,11 +815,8 @@ local function reserve(op, q)
     return 'B' .. slot_ends(asks)
   end
   local seq, dl = next_seq(asks), now + ttl
-  local id = sub(KEYS[rec], -12)
   local raw = record(0, { { at = now, seq = seq } }, dl, blob)
-  if not call('SET', KEYS[rec], raw, 'NX', 'PX', ceil(ttl / 1000) + keep) then
-    return 'P' .. (call('GET', KEYS[rec]) or '')
-  end
+  if not call('SET', KEYS[rec], raw, 'NX', 'PX', ceil(ttl / 1000) + keep) then return made_before(rec) end
   if name > 0 then call('SET', KEYS[name], id, 'PX', ceil(ttl / 1000) + keep) end
   if stand > 0 then
     local a = accounts[stand]

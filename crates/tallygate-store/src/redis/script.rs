@@ -171,7 +171,7 @@ impl Op {
 }
 
 /// Writes operations as one call; `now` is what the server's clock is thought to show.
-pub(crate) fn write(node: &Node, ops: &[&Op], now: Time) -> Batch {
+pub(crate) fn write<'a>(node: &'a Node, ops: &[&'a Op], now: Time) -> Batch {
     let mut writer = Writer::new(node, ops, now);
     for op in ops {
         let written = writer.operation(op);
@@ -208,27 +208,38 @@ pub(crate) fn read(batch: &Batch, values: Vec<Value>) -> Option<Answers> {
 struct Writer<'a> {
     node: &'a Node,
     places: HashMap<Key, u64>,
+    /// By place. One that comes under two policies counts as it came first.
+    accounts: Vec<&'a Arc<Account>>,
     batch: Batch,
 }
 
 impl<'a> Writer<'a> {
-    fn new(node: &'a Node, ops: &[&Op], now: Time) -> Self {
+    fn new(node: &'a Node, ops: &[&'a Op], now: Time) -> Self {
         let mut writer = Self {
             node,
             places: HashMap::new(),
+            accounts: Vec::new(),
             batch: Batch::default(),
         };
-        let mut accounts: Vec<&Arc<Account>> = Vec::new();
         for account in ops.iter().flat_map(|op| op.accounts()) {
             if !writer.places.contains_key(&account.key) {
                 writer.place(&account.key);
-                accounts.push(account);
+                writer.accounts.push(account);
             }
         }
-        writer.batch.accounts = accounts.len();
-        let head = writer.head(&accounts, now);
+        writer.batch.accounts = writer.accounts.len();
+        let head = writer.head(now);
         writer.batch.args.push(head);
         writer
+    }
+
+    /// Writes the number of an account; answers it as it is described to the script.
+    fn account(&mut self, out: &mut Vec<u8>, account: &'a Arc<Account>) -> &'a Arc<Account> {
+        let place = self.place(&account.key);
+        out.uint(place, 2);
+        let known = usize::try_from(place - 1).ok();
+        let known = known.and_then(|at| self.accounts.get(at));
+        known.copied().unwrap_or(account)
     }
 
     /// The number of a key.
@@ -246,12 +257,13 @@ impl<'a> Writer<'a> {
         key.map_or(0, |key| self.place(key))
     }
 
-    fn head(&mut self, accounts: &[&Arc<Account>], now: Time) -> Vec<u8> {
+    fn head(&mut self, now: Time) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         out.extend_from_slice(&self.node.name);
         out.uint(u64::from(self.node.sees_subscribers), 1);
         out.uint(self.node.prefix.len() as u64, 1);
         out.extend_from_slice(self.node.prefix.as_bytes());
+        let accounts = self.accounts.clone();
         out.uint(accounts.len() as u64, 2);
         for account in accounts {
             let rule = &account.rule.rule;
@@ -266,7 +278,7 @@ impl<'a> Writer<'a> {
         out
     }
 
-    fn operation(&mut self, op: &Op) -> Vec<u8> {
+    fn operation(&mut self, op: &'a Op) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         match op {
             Op::Reserve(one) => self.reserve(&mut out, one),
@@ -290,7 +302,7 @@ impl<'a> Writer<'a> {
         out
     }
 
-    fn reserve(&mut self, out: &mut Vec<u8>, one: &Reserve) {
+    fn reserve(&mut self, out: &mut Vec<u8>, one: &'a Reserve) {
         out.push(1);
         out.uint(self.place(&one.record), 2);
         out.uint(self.place_if(one.name.as_ref()), 2);
@@ -315,7 +327,7 @@ impl<'a> Writer<'a> {
         self.asks(out, &one.accounts, &one.demand);
     }
 
-    fn finish(&mut self, out: &mut Vec<u8>, one: &Finish) {
+    fn finish(&mut self, out: &mut Vec<u8>, one: &'a Finish) {
         out.push(2);
         out.uint(self.place(&one.record), 2);
         out.uint(self.place_if(one.name.as_ref()), 2);
@@ -325,7 +337,7 @@ impl<'a> Writer<'a> {
         out.text(&one.receipt);
         out.uint(one.accounts.len() as u64, 2);
         for account in &one.accounts {
-            out.uint(self.place(&account.key), 2);
+            let account = self.account(out, account);
             for part in 0..one.held.parts.len() {
                 for limit in account.rule.rule.limits() {
                     let (held, used) = one.held.truth(part, limit.metric(), &one.used);
@@ -337,7 +349,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn extend(&mut self, out: &mut Vec<u8>, one: &Extend) {
+    fn extend(&mut self, out: &mut Vec<u8>, one: &'a Extend) {
         out.push(3);
         out.uint(self.place(&one.record), 2);
         out.uint(self.place_if(one.name.as_ref()), 2);
@@ -359,12 +371,12 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn lease(&mut self, out: &mut Vec<u8>, one: &Lease) {
+    fn lease(&mut self, out: &mut Vec<u8>, one: &'a Lease) {
         out.push(7);
-        out.uint(self.place(&one.account.key), 2);
+        let account = self.account(out, &one.account);
         out.long(one.ttl);
         out.uint(u64::from(one.turn), 4);
-        for (at, limit) in one.account.rule.rule.limits().enumerate() {
+        for (at, limit) in account.rule.rule.limits().enumerate() {
             for amounts in [&one.spent, &one.back, &one.more, &one.spare] {
                 let amount = amounts.get(at).copied().unwrap_or(0);
                 out.long(amount);
@@ -373,10 +385,10 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn asks(&mut self, out: &mut Vec<u8>, accounts: &[Arc<Account>], demand: &Amounts) {
+    fn asks(&mut self, out: &mut Vec<u8>, accounts: &'a [Arc<Account>], demand: &Amounts) {
         out.uint(accounts.len() as u64, 2);
         for account in accounts {
-            out.uint(self.place(&account.key), 2);
+            let account = self.account(out, account);
             for limit in account.rule.rule.limits() {
                 let amount = demand.get(limit.metric());
                 out.long(amount);

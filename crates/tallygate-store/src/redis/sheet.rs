@@ -114,9 +114,9 @@ fn parse(account: &Account, raw: &[u8], now: Time) -> Option<Sheet> {
 fn counter(limit: RemoteLimit<'_>, bytes: &mut Unpack<'_>, now: Time) -> Option<Seen> {
     let mut seen = fresh_counter(limit);
     match limit.numbers(now) {
-        Numbers::Bucket { .. } => return bucket(seen, bytes),
+        Numbers::Bucket { base, .. } => return bucket(seen, bytes, base, now),
         Numbers::Sliding { .. } => {
-            (seen.held, _) = (bytes.long()?, bytes.long()?);
+            seen.held = held(bytes, now)?;
             let mut cells = Vec::new();
             for _ in 0..bytes.byte()? {
                 cells.push([bytes.long()?, bytes.long()?, bytes.long()?]);
@@ -124,7 +124,7 @@ fn counter(limit: RemoteLimit<'_>, bytes: &mut Unpack<'_>, now: Time) -> Option<
             seen.state = SeenState::Sliding(cells);
         }
         Numbers::Fixed { .. } => {
-            (seen.held, _) = (bytes.long()?, bytes.long()?);
+            seen.held = held(bytes, now)?;
             let (number, sum) = (bytes.long()?, bytes.long()?);
             seen.state = SeenState::Fixed { number, sum };
         }
@@ -141,13 +141,22 @@ fn counter(limit: RemoteLimit<'_>, bytes: &mut Unpack<'_>, now: Time) -> Option<
     Some(seen)
 }
 
-fn bucket(mut seen: Seen, bytes: &mut Unpack<'_>) -> Option<Seen> {
+/// What open reservations hold: nothing once the latest of their deadlines has passed.
+fn held(bytes: &mut Unpack<'_>, now: Time) -> Option<u64> {
+    let (held, deadline) = (bytes.long()?, bytes.long()?);
+    Some(if instant(deadline) > now { held } else { 0 })
+}
+
+fn bucket(mut seen: Seen, bytes: &mut Unpack<'_>, base: u64, now: Time) -> Option<Seen> {
     bytes.long()?;
-    seen.state = SeenState::Bucket(mark(bytes)?);
+    let mut level = mark(bytes)?;
+    // Written under another policy it may have parts of another size: less than a microsecond all the same.
+    level.rest = level.rest.min(base.saturating_sub(1));
+    seen.state = SeenState::Bucket(level);
     let epochs = bytes.byte()?;
     if epochs > 0 {
-        seen.held = bytes.long()?;
-        bytes.bytes(31)?;
+        seen.held = held(bytes, now)?;
+        bytes.bytes(24)?;
         bytes.bytes(38 * usize::from(epochs))?;
     }
     Some(seen)

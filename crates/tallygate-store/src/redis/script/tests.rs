@@ -2,10 +2,12 @@
 mod again;
 mod bench;
 mod case;
+mod crowded;
 mod differential;
 mod draw;
 mod saying;
 mod twins;
+mod verdict;
 
 use crate::redis::desk::{Ask, Desk, Done, Heard};
 use crate::redis::names;

@@ -14,11 +14,16 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn open(engine: Engine) -> Self {
+        Self::running(engine, TIMED)
+    }
+
+    /// A bench that runs another script of the same kind.
+    pub(super) fn running(engine: Engine, script: &str) -> Self {
         let server = Server::start(engine, &[]).unwrap();
         let mut connection = server.connect().unwrap();
         let sha = redis::cmd("SCRIPT")
             .arg("LOAD")
-            .arg(TIMED)
+            .arg(script)
             .query(&mut connection)
             .unwrap();
         Self {
@@ -67,6 +72,22 @@ impl Bench {
         let values: Vec<Vec<Value>> = pipe.query(&mut self.connection).unwrap();
         let mut values = values.into_iter();
         batches.map(|batch: Batch| script::read(&batch, values.next().unwrap()).unwrap())
+    }
+
+    /// Forgets all keys.
+    pub(super) fn clear(&mut self) {
+        let _: () = self.ask(&["FLUSHALL"]);
+    }
+
+    /// All keys of a node's store, and when each of them ends by the clock of the timed script, in microseconds.
+    pub(super) fn ends(&mut self, node: &Node) -> Vec<(String, Option<u64>)> {
+        let keys: Vec<Vec<u8>> = self.ask(&["KEYS", &format!("{}:*", node.prefix)]);
+        let ends = format!("ends:{}", node.prefix).into_bytes();
+        let end = |key: Vec<u8>| {
+            let shown = String::from_utf8_lossy(&key).into_owned();
+            (shown, self.ask(&[b"HGET", &ends[..], &key]))
+        };
+        keys.into_iter().map(end).collect()
     }
 
     pub(super) fn ask<T: redis::FromRedisValue>(&mut self, words: &[impl redis::ToRedisArgs]) -> T {

@@ -48,7 +48,7 @@ pub(super) enum Op {
     /// All amounts become so many per cent of what they were first.
     Reload(u64),
     /// Many in one call.
-    Batch(Vec<Op>),
+    Batch(Vec<Self>),
 }
 
 /// An instant that something was said about.

@@ -8,25 +8,31 @@ use tallygate_sim::servers::Engine;
 /// Runs cases until so many operations were compared; panics at the first that differs, made small.
 fn compare(engine: Engine, habit: Habit, operations: u64) {
     let mut bench = Bench::open(engine);
-    let seed = seed();
-    let (mut done, mut crowded) = (0, 0);
+    let seed = asked("TALLYGATE_SEED", 2026);
+    let operations = operations * asked("TALLYGATE_TIMES", 1);
+    let (mut done, mut cases, mut apart) = (0, 0, 0);
     for number in 0.. {
         if done >= operations {
             break;
         }
         let mut draw = Draw::new(seed + number, habit);
-        let case = Case::random(&mut draw, 150);
+        let length = 20 + draw.below(180) as usize;
+        let case = Case::random(&mut draw, length);
         let mut twins = Twins::new(&mut bench, &case);
         let verdict = twins.run(&case);
         done += twins.compared;
-        crowded += u64::from(twins.crowded);
+        apart += u64::from(twins.is_apart);
+        cases += 1;
         if verdict.is_err() {
             let case = shrunk(&mut bench, case);
             let verdict = Twins::new(&mut bench, &case).run(&case);
             panic!("case {}: {}\n{case}", seed + number, verdict.unwrap_err());
         }
     }
-    println!("{done} operations were the same; {crowded} cases had too many epochs to go on");
+    assert!(
+        apart * 4 < cases,
+        "{apart} of {cases} cases could not be compared to their end"
+    );
 }
 
 /// The case without what it does not need to differ.
@@ -64,15 +70,25 @@ fn shrunk(bench: &mut Bench, mut case: Case) -> Case {
     case
 }
 
-/// `TALLYGATE_SEED` asks for other cases.
-fn seed() -> u64 {
-    let asked = std::env::var("TALLYGATE_SEED").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(2026)
+/// `TALLYGATE_SEED` asks for other cases, `TALLYGATE_TIMES` for so many times as many.
+fn asked(name: &str, unless: u64) -> u64 {
+    let asked = std::env::var(name).ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(unless)
 }
 
 #[test]
 fn one_at_a_time_on_redis() {
-    compare(Engine::Redis, Habit::Plain, 60_000);
+    compare(Engine::Redis, Habit::Plain, 50_000);
+}
+
+#[test]
+fn many_at_a_time_on_redis() {
+    compare(Engine::Redis, Habit::Batches, 30_000);
+}
+
+#[test]
+fn under_changing_amounts_on_redis() {
+    compare(Engine::Redis, Habit::Reloads, 20_000);
 }
 
 #[test]

@@ -173,6 +173,8 @@ impl Draw {
     fn window(&mut self, scale: Scale) -> Span {
         let micros = match scale {
             Scale::Small => 20 + self.below(200),
+            // The core carries the longest over to another amount in whole tokens.
+            Scale::Real if self.habit == Habit::Reloads => self.one(&[1, 7, 60, 3600]) * SECOND,
             Scale::Real => self.one(&[1, 7, 60, 60, 60, 3600, 86_400, 31_622_400]) * SECOND,
         };
         // Also windows that are no whole number of microseconds.

@@ -2,28 +2,17 @@
 use crate::redis::names::Account;
 use crate::redis::pack::Unpack;
 use crate::redis::script::Op;
-use std::fmt::Debug;
 use std::time::Duration;
 use tallygate_core::remote::Numbers;
-use tallygate_core::{
-    Admission, Amounts, Decision, Denial, EndError, Extended, Metric, Never, Outcome, Receipt,
-    Replay, Standing, Time,
-};
+use tallygate_core::{Admission, Amounts, Decision, Denial, Metric, Never, Replay, Standing, Time};
 
 /// The name of a rule, a metric, and how it stands: used, remaining, debt, reset.
 pub(super) type Stands = (String, usize, [u64; 3], Duration);
 
 /// A decision, instants rounded up to a microsecond.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Said {
-    Admitted {
-        reservation: Option<usize>,
-        expires_at: Time,
-        reserved: Amounts,
-        standings: Vec<Stands>,
-        shadowed: Vec<(String, usize)>,
-        replay: Replay,
-    },
+    Admitted(Admitted),
     Denied {
         retry_at: Time,
         blocked_by: Vec<Stands>,
@@ -33,6 +22,16 @@ pub(super) enum Said {
         largest: Vec<(Metric, u64)>,
     },
     Again,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Admitted {
+    pub(super) reservation: Option<usize>,
+    pub(super) expires_at: Time,
+    pub(super) reserved: Amounts,
+    pub(super) standings: Vec<Stands>,
+    pub(super) shadowed: Vec<(String, usize)>,
+    pub(super) replay: Replay,
 }
 
 /// A decision about the reservation of this number.
@@ -53,54 +52,24 @@ pub(super) fn standing(standing: &Standing) -> Stands {
     )
 }
 
-/// An error that says both, unless they are the same.
-pub(super) fn same<T: Debug + PartialEq>(what: &str, core: &T, script: &T) -> Result<(), String> {
-    match core == script {
-        true => Ok(()),
-        false => Err(format!(
-            "{what}\n    core:   {core:?}\n    script: {script:?}"
-        )),
-    }
-}
-
-/// The same end. Two things may differ: what is said of the debt by the receipt of a reservation that its deadline
-/// ended, as nobody was there to see it; and one that was withdrawn is unknown to the script, as nobody was told of it.
-pub(super) fn same_end(
-    core: &Result<Receipt, EndError>,
-    script: &Result<Receipt, EndError>,
-    withdrawn: bool,
-) -> Result<(), String> {
-    if withdrawn {
-        return same("an end", &Err(EndError::Unknown), script);
-    }
-    let told = |end: &Result<Receipt, EndError>| match end {
-        Err(EndError::Ended(receipt)) if receipt.outcome == Outcome::Expired => {
-            let receipt = Receipt {
-                debt: Amounts::ZERO,
-                ..**receipt
-            };
-            Err(EndError::Ended(Box::new(receipt)))
-        }
-        other => other.clone(),
-    };
-    same("an end", &told(core), &told(script))
-}
-
-pub(super) fn same_extension(core: &Extended, script: &Extended) -> Result<(), String> {
-    match (core, script) {
-        (Extended::Deny(core), Extended::Deny(script)) => {
-            same("a denied extension", &denied(core), &denied(script))
-        }
-        (Extended::Never(core), Extended::Never(script)) => {
-            same("an impossible extension", &refused(core), &refused(script))
-        }
-        _ => same("an extension", core, script),
-    }
-}
-
 /// An extension that comes twice extends twice: whoever sends it again must look first.
 pub(super) fn may_come_twice(message: &Op) -> bool {
     !matches!(message, Op::Extend(_))
+}
+
+/// What is to be answered to a message that comes again, `again` being what is: the same, or that it was done.
+pub(super) fn repeated(first: &[u8], again: &[u8]) -> Vec<u8> {
+    let raw = again.get(1..).unwrap_or(&[]);
+    match first.first() {
+        // Its record.
+        Some(b'A') => [b"P", raw].concat(),
+        // Withdrawn: nothing is known of it.
+        Some(b'E') if first.len() == 1 => b"U".to_vec(),
+        Some(b'E') => [b"O", &first[1..]].concat(),
+        // That somebody was told of it may have been noted since.
+        Some(b'N') => [&first[..14], &again[14..15], &first[15..]].concat(),
+        _ => first.to_vec(),
+    }
 }
 
 /// Whether a bucket has as many epochs as it may.
@@ -137,7 +106,7 @@ pub(super) fn is_crowded(account: &Account, raw: &[u8]) -> bool {
 
 fn admitted(admission: &Admission, reservation: Option<usize>) -> Said {
     let shadowed = admission.shadowed.iter();
-    Said::Admitted {
+    Said::Admitted(Admitted {
         reservation,
         expires_at: admission.expires_at,
         reserved: admission.reserved,
@@ -146,17 +115,17 @@ fn admitted(admission: &Admission, reservation: Option<usize>) -> Said {
             .map(|info| (info.name.to_string(), info.metric.index()))
             .collect(),
         replay: admission.replay,
-    }
+    })
 }
 
-fn denied(denial: &Denial) -> Said {
+pub(super) fn denied(denial: &Denial) -> Said {
     Said::Denied {
         retry_at: up(denial.retry_at),
         blocked_by: denial.blocked_by.iter().map(standing).collect(),
     }
 }
 
-fn refused(never: &Never) -> Said {
+pub(super) fn refused(never: &Never) -> Said {
     Said::Never {
         blocked_by: never.blocked_by.iter().map(standing).collect(),
         largest: never.largest.clone(),
