@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use super::ServerError;
 
@@ -19,14 +19,37 @@ pub(super) const BUS_OFFSET: u16 = 10_000;
 /// # Errors
 /// Hundreds of ports were tried, and all are taken.
 pub fn free_port() -> Result<u16, ServerError> {
-    for _ in 0..TRIES {
-        let port = FIRST + die(PORTS);
-        if is_free(port) && is_free(port + BUS_OFFSET) {
-            return Ok(port);
+    Claim::new().map(|claim| claim.port)
+}
+
+/// A free port that no other claim is given, in this process or another, as long as it lives: also while its server is stopped.
+pub(super) struct Claim {
+    port: u16,
+    /// Its namesake of another kind, which no server here uses: the system gives it to one at a time, and takes it back when we die.
+    _namesake: UdpSocket,
+}
+
+impl Claim {
+    pub(super) fn new() -> Result<Self, ServerError> {
+        for _ in 0..TRIES {
+            let port = FIRST + die(PORTS);
+            let Ok(namesake) = UdpSocket::bind(loopback(port)) else {
+                continue;
+            };
+            if is_free(port) && is_free(port + BUS_OFFSET) {
+                return Ok(Self {
+                    port,
+                    _namesake: namesake,
+                });
+            }
         }
+        let source = io::Error::from(io::ErrorKind::AddrInUse);
+        Err(ServerError::machine("find a free port")(source))
     }
-    let source = io::Error::from(io::ErrorKind::AddrInUse);
-    Err(ServerError::machine("find a free port")(source))
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
 }
 
 pub(super) fn loopback(port: u16) -> SocketAddr {

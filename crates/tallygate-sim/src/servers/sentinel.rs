@@ -10,18 +10,30 @@ use super::{Engine, Server, ServerError};
 const MASTER: &str = "tallygate";
 const SENTINELS: u16 = 3;
 const QUORUM: u16 = 2;
-const DOWN_AFTER_MS: u32 = 500;
+const DOWN_AFTER_MS: u32 = 1000;
 const FAILOVER_TIMEOUT_MS: u32 = 3000;
 
-/// How often Sentinels look at the servers and speak of each other, instead of every 10 s and 2 s: so they find together in a moment.
-const PERIOD_MS: &str = "200";
+/// How often Sentinels do what they do, in milliseconds.
+///
+/// They would look at servers every 10 s and speak of each other every 2 s, and so find together late. The first sign of life
+/// is asked for one period after a server is known: were that as long as a dead one's silence, a new primary would be thought
+/// dead at once. And a replica counts as fit for five such periods after it was last looked at, which is every second while
+/// its primary is dead: so they are not much shorter either.
+const PERIODS: [&str; 6] = [
+    "INFO-PERIOD",
+    "200",
+    "PUBLISH-PERIOD",
+    "200",
+    "PING-PERIOD",
+    "300",
+];
 
 /// How long finding together may take.
 const FORM: Duration = Duration::from_secs(30);
 
 /// A primary and a replica, watched by three Sentinels of which two decide. Killed when dropped.
 ///
-/// A primary that is silent for 500 ms is thought dead.
+/// A primary that is silent for a second is thought dead.
 pub struct Sentinels {
     // First, so that they are not seen to mourn the servers.
     sentinels: Vec<Server>,
@@ -180,8 +192,7 @@ fn watch(engine: Engine, port: u16) -> Result<Server, ServerError> {
     let down = format!("sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}");
     let timeout = format!("sentinel failover-timeout {MASTER} {FAILOVER_TIMEOUT_MS}");
     let sentinel = Server::start_as(Role::Sentinel, engine, &[&monitor, &down, &timeout])?;
-    let periods = ["INFO-PERIOD", PERIOD_MS, "PUBLISH-PERIOD", PERIOD_MS];
-    sentinel.command(&[["SENTINEL", "DEBUG"].as_slice(), &periods].concat())?;
+    sentinel.command(&[["SENTINEL", "DEBUG"].as_slice(), &PERIODS].concat())?;
     Ok(sentinel)
 }
 

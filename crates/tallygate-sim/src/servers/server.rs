@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::patience::{self, Seen};
-use super::port::{free_port, loopback};
+use super::port::{Claim, loopback};
 use super::process::{Folder, Process};
 use super::wire::{KEEPER, Wire};
 use super::{Engine, ServerError};
@@ -28,11 +28,11 @@ const PORTS_TRIED: u32 = 5;
 pub struct Server {
     role: Role,
     engine: Engine,
-    port: u16,
-    // Above the folder, so that it ends before its files go.
+    // Above folder and port, so that it ends before they go.
     process: Mutex<Option<Process>>,
     paused: AtomicBool,
     wire: Wire,
+    claim: Claim,
     folder: Folder,
 }
 
@@ -62,16 +62,19 @@ impl Server {
     }
 
     fn new(role: Role, engine: Engine, config: &[&str]) -> Result<Self, ServerError> {
-        let (port, folder) = (free_port()?, Folder::new()?);
-        fs::write(folder.path().join(CONFIG), role.configuration(port, config))
-            .map_err(ServerError::machine("write the configuration of a server"))?;
+        let (claim, folder) = (Claim::new()?, Folder::new()?);
+        fs::write(
+            folder.path().join(CONFIG),
+            role.configuration(claim.port(), config),
+        )
+        .map_err(ServerError::machine("write the configuration of a server"))?;
         Ok(Self {
             role,
             engine,
-            port,
             process: Mutex::new(None),
             paused: AtomicBool::new(false),
-            wire: role.wire(port),
+            wire: role.wire(claim.port()),
+            claim,
             folder,
         })
     }
@@ -88,12 +91,12 @@ impl Server {
 
     /// Where it listens, also while it is stopped.
     pub fn port(&self) -> u16 {
-        self.port
+        self.claim.port()
     }
 
     /// Where it listens, also while it is stopped.
     pub fn addr(&self) -> SocketAddr {
-        loopback(self.port)
+        loopback(self.port())
     }
 
     /// Its address as `redis://127.0.0.1:port`.
@@ -243,7 +246,7 @@ impl Server {
 
     fn signal(&self, name: &str) -> Result<(), ServerError> {
         let mut process = self.process.lock();
-        let stopped = ServerError::Stopped { port: self.port };
+        let stopped = ServerError::Stopped { port: self.port() };
         process.as_mut().ok_or(stopped)?.signal(name)
     }
 
