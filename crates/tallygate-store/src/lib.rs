@@ -9,7 +9,9 @@ mod sync;
 
 pub use clock::{Clock, Hands};
 pub use memory::{MemoryOptions, MemoryStore};
-pub use redis::{RedisOpenError, RedisOptions, RedisStore, RedisUrlError};
+pub use redis::{
+    FoundServer, RedisFindings, RedisOpenError, RedisOptions, RedisStore, RedisUrlError,
+};
 pub use store::{
     BoxFuture, Reserve, SettleError, SettledBy, Settlement, Store, StoreError, StoreHealth,
     StoreStats,

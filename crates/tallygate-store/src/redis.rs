@@ -2,6 +2,7 @@
 mod clock;
 mod denials;
 mod desk;
+mod found;
 mod groups;
 mod hearing;
 mod holds;
@@ -17,6 +18,7 @@ mod script;
 mod sheet;
 mod store;
 
+pub use found::{FoundServer, RedisFindings};
 pub use opening::RedisOpenError;
 pub use options::{RedisOptions, RedisUrlError};
 pub use store::RedisStore;

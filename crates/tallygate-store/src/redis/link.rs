@@ -32,6 +32,7 @@ pub(crate) use self::news::Notice;
 use self::script::{Manner, Script};
 use self::server::{Server, Trouble};
 use self::wire::Order;
+use super::found::RedisFindings;
 use super::opening::RedisOpenError;
 use super::options::RedisOptions;
 
@@ -44,7 +45,7 @@ struct Inner {
     servers: Servers,
     circuits: Circuits,
     timeout: Duration,
-    warnings: Vec<String>,
+    findings: RedisFindings,
     dialer: Arc<Dialer>,
     /// Dropped with the last link: subscriptions end.
     alive: watch::Sender<()>,
@@ -102,10 +103,9 @@ impl Link {
         open::open(options, script).await
     }
 
-    /// What an operator should know though it keeps nothing from working, as seen at the start.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its user is built next"))]
-    pub(crate) fn warnings(&self) -> &[String] {
-        &self.0.warnings
+    /// What was seen at the start.
+    pub(crate) fn findings(&self) -> &RedisFindings {
+        &self.0.findings
     }
 
     /// Which calls may go out as one with a call of `tag`.

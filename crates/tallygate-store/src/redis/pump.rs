@@ -1,5 +1,6 @@
 //! Natural batching: what is asked while a call is under way goes into the next one, without a timer.
 use super::clock::ServerClock;
+use super::found::RedisFindings;
 use super::link::{Call, LinkError, Notice, Route};
 use super::names::Tag;
 use super::script::{self, Answers, Node, Op};
@@ -35,7 +36,14 @@ pub(crate) trait Carrier: Send + Sync {
 
     /// What is published on these channels from now on.
     fn subscribe(&self, channels: Vec<String>) -> mpsc::Receiver<Notice>;
+
+    /// What the servers were at the start.
+    fn findings(&self) -> &RedisFindings {
+        &NOTHING
+    }
 }
+
+static NOTHING: RedisFindings = RedisFindings::NONE;
 
 /// The operations of a process on their way.
 pub(crate) struct Pump {
@@ -241,5 +249,9 @@ impl Carrier for super::link::Link {
 
     fn subscribe(&self, channels: Vec<String>) -> mpsc::Receiver<Notice> {
         Self::subscribe(self, channels)
+    }
+
+    fn findings(&self) -> &RedisFindings {
+        Self::findings(self)
     }
 }

@@ -5,6 +5,7 @@ mod extending;
 
 use super::denials::Denials;
 use super::desk::Desk;
+use super::found::RedisFindings;
 use super::hearing;
 use super::holds::Holds;
 use super::link::{Link, LinkError};
@@ -53,6 +54,12 @@ impl RedisStore {
         let store = Self::over(Arc::new(link), options.prefix(), policy).await;
         store.shared.room.bound(options.waiters);
         Ok(store)
+    }
+
+    /// What the servers were when the store was opened.
+    #[must_use]
+    pub fn findings(&self) -> &RedisFindings {
+        self.shared.pump.carrier().findings()
     }
 
     /// A store over any way to the script.

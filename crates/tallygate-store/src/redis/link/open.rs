@@ -13,6 +13,7 @@ use super::seat::Seat;
 use super::sentinels::{Sentinels, Silence};
 use super::server::{Server, Tools, follow};
 use super::{Inner, Link, Servers, slot};
+use crate::redis::found::{Found, RedisFindings};
 use crate::redis::opening::RedisOpenError;
 use crate::redis::options::{Node, RedisOptions, Topology};
 
@@ -28,17 +29,22 @@ pub(super) async fn open(options: &RedisOptions, script: &str) -> Result<Link, R
         connections: options.connections,
     };
     let opening = Opening { options, tools };
-    let (servers, warnings) = match &options.topology {
+    let (servers, found) = match &options.topology {
         Topology::Standalone => opening.alone().await?,
         Topology::Sentinel { master } => opening.elected(master).await?,
         Topology::Cluster => opening.cluster().await?,
+    };
+    let topology = match &options.topology {
+        Topology::Standalone => "standalone",
+        Topology::Sentinel { .. } => "sentinel",
+        Topology::Cluster => "cluster",
     };
     let link = Link(Arc::new(Inner {
         script: Script::new(script),
         servers,
         circuits: opening.tools.circuits,
         timeout: options.timeout,
-        warnings,
+        findings: RedisFindings::new(topology, found),
         dialer: opening.tools.dialer,
         alive: watch::Sender::new(()),
     }));
@@ -52,20 +58,17 @@ struct Opening<'o> {
     tools: Tools,
 }
 
-type Opened = (Servers, Vec<String>);
+type Opened = (Servers, Found);
 
 impl Opening<'_> {
     async fn alone(&self) -> Result<Opened, RedisOpenError> {
-        let mut warnings = Vec::new();
+        let mut found = Found::default();
         for node in &self.options.nodes {
-            warnings.extend(self.examined(node).await?);
+            found.add(self.examined(node).await?);
         }
         let seat = self.options.nodes.first().cloned().map(Seat::Alone);
         let seat = seat.ok_or_else(|| self.nowhere())?;
-        Ok((
-            Servers::One(Server::new(seat, self.tools.clone())),
-            warnings,
-        ))
+        Ok((Servers::One(Server::new(seat, self.tools.clone())), found))
     }
 
     async fn elected(&self, master: &str) -> Result<Opened, RedisOpenError> {
@@ -79,10 +82,10 @@ impl Opening<'_> {
         let named = sentinels.named().await;
         let named = named.map_err(|silent| self.unnamed(master, silent))?;
         let examined = join_all(named.iter().map(|node| self.examined(node))).await;
-        let warnings = first_good(examined).ok_or_else(|| self.nowhere())??;
+        let found = first_good(examined).ok_or_else(|| self.nowhere())??;
         let server = Server::new(Seat::Elected(sentinels), self.tools.clone());
         tokio::spawn(follow(Arc::downgrade(&server)));
-        Ok((Servers::One(server), warnings))
+        Ok((Servers::One(server), found))
     }
 
     async fn cluster(&self) -> Result<Opened, RedisOpenError> {
@@ -101,29 +104,29 @@ impl Opening<'_> {
             .iter()
             .map(|(node, slot)| self.member(node, *slot))
             .collect::<Vec<_>>();
-        let warnings = agreed(join_all(examined).await)?;
-        Ok((Servers::Cluster(cluster), warnings))
+        let found = agreed(join_all(examined).await)?;
+        Ok((Servers::Cluster(cluster), found))
     }
 
-    /// Whether the one server at `node` can be used; its warnings.
-    async fn examined(&self, node: &Node) -> Result<Vec<String>, RedisOpenError> {
+    /// Whether the one server at `node` can be used; what it is.
+    async fn examined(&self, node: &Node) -> Result<Found, RedisOpenError> {
         let probe = self.probe(node, Role::Primary);
-        let (wire, warnings) = probe.greet().await?;
+        let (wire, found) = probe.greet().await?;
         probe.try_out(&wire, &self.key(0)).await?;
-        Ok(warnings)
+        Ok(found)
     }
 
     async fn greeted(&self, node: &Node) -> Result<(), RedisOpenError> {
         self.probe(node, Role::Member).greet().await.map(drop)
     }
 
-    /// Whether the owner of `slot` can be used; its warnings.
-    async fn member(&self, node: &Node, slot: u16) -> Result<Vec<String>, RedisOpenError> {
+    /// Whether the owner of `slot` can be used; what it is.
+    async fn member(&self, node: &Node, slot: u16) -> Result<Found, RedisOpenError> {
         let probe = self.probe(node, Role::Member);
-        let (wire, warnings) = probe.greet().await?;
+        let (wire, found) = probe.greet().await?;
         let tag = slot::a_tag_of(slot);
         probe.try_out(&wire, &self.key(tag)).await?;
-        Ok(warnings)
+        Ok(found)
     }
 
     fn probe<'p>(&'p self, node: &'p Node, role: Role) -> Probe<'p> {
@@ -191,22 +194,20 @@ fn first_good<T>(outcomes: Vec<Result<T, RedisOpenError>>) -> Option<Result<T, R
     outcomes.into_iter().min_by_key(weight)
 }
 
-/// The warnings of all members. One that is out of reach is a warning while another is well: its replica may take over.
-fn agreed(
-    outcomes: Vec<Result<Vec<String>, RedisOpenError>>,
-) -> Result<Vec<String>, RedisOpenError> {
+/// What all members are. One that is out of reach is a warning while another is well: its replica may take over.
+fn agreed(outcomes: Vec<Result<Found, RedisOpenError>>) -> Result<Found, RedisOpenError> {
     let some_are_well = outcomes.iter().any(Result::is_ok);
-    let mut warnings = Vec::new();
+    let mut found = Found::default();
     for outcome in outcomes {
         match outcome {
-            Ok(more) => warnings.extend(more),
+            Ok(more) => found.add(more),
             Err(away @ RedisOpenError::Unreachable { .. }) if some_are_well => {
-                warnings.push(away.to_string());
+                found.warnings.push(away.to_string());
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(warnings)
+    Ok(found)
 }
 
 /// The hosts, and the reasons of all of them where they differ.

@@ -10,6 +10,7 @@ use self::info::Info;
 use super::dialer::{DialError, Dialer};
 use super::said::Said;
 use super::wire::{Fault, Order, Wire};
+use crate::redis::found::Found;
 use crate::redis::opening::RedisOpenError;
 use crate::redis::options::Node;
 
@@ -33,13 +34,13 @@ pub(super) enum Role {
 }
 
 impl Probe<'_> {
-    /// Whether it is what the URL says; gives a connection to look further, and warnings.
-    pub(super) async fn greet(&self) -> Result<(Wire, Vec<String>), RedisOpenError> {
+    /// Whether it is what the URL says; gives a connection to look further, and what was found.
+    pub(super) async fn greet(&self) -> Result<(Wire, Found), RedisOpenError> {
         let wire = self.dialer.wire(self.node).await;
         let wire = wire.map_err(|error| dialed(error, self.host()))?;
         let info = self.info(&wire).await?;
         info.suits(self.role, self.host())?;
-        Ok((wire, info.warnings(self.host())))
+        Ok((wire, info.found(self.host())))
     }
 
     /// Whether scripts run, read the clock and write `key`.

@@ -1,16 +1,20 @@
 //! What a server tells of itself.
 use super::Role;
+use crate::redis::found::{Found, FoundServer};
 use crate::redis::opening::RedisOpenError;
 
 /// The lines of `INFO` that matter.
 pub(super) struct Info {
     version: String,
+    /// Valkey's own version, which follows another count than Redis's.
+    valkey: Option<String>,
     is_sentinel: bool,
     is_primary: bool,
     primary: Option<String>,
     is_cluster: bool,
     is_loading: bool,
     policy: String,
+    appends: bool,
 }
 
 impl Info {
@@ -25,6 +29,7 @@ impl Info {
         let host = value("master_host");
         Some(Self {
             version: value("redis_version")?,
+            valkey: value("valkey_version"),
             // Valkey has its own name for it.
             is_sentinel: is("redis_mode", "sentinel") || is("server_mode", "sentinel"),
             is_primary: !is("role", "slave"),
@@ -34,6 +39,7 @@ impl Info {
             is_cluster: is("cluster_enabled", "1"),
             is_loading: is("loading", "1"),
             policy: value("maxmemory_policy").unwrap_or_default(),
+            appends: !is("aof_enabled", "0"),
         })
     }
 
@@ -62,16 +68,35 @@ impl Info {
         Ok(())
     }
 
-    /// What an operator should know, though it keeps nothing from working today.
-    pub(super) fn warnings(&self, host: String) -> Vec<String> {
-        if matches!(self.policy.as_str(), "" | "noeviction") {
-            return Vec::new();
+    /// What it is, and what an operator should know though it keeps nothing from working today.
+    pub(super) fn found(self, host: String) -> Found {
+        let mut warnings = Vec::new();
+        if !matches!(self.policy.as_str(), "" | "noeviction") {
+            warnings.push(format!(
+                "the store at {host} throws keys away when its memory is full (`maxmemory-policy {}`), and limits \
+                 with them; set `maxmemory-policy noeviction`",
+                self.policy
+            ));
         }
-        vec![format!(
-            "the store at {host} throws keys away when its memory is full (`maxmemory-policy {}`), and limits with \
-             them; set `maxmemory-policy noeviction`",
-            self.policy
-        )]
+        if !self.appends {
+            warnings.push(format!(
+                "the store at {host} forgets what it counted since its last snapshot when it restarts (`appendonly \
+                 no`); set `appendonly yes`"
+            ));
+        }
+        let (engine, version) = match self.valkey {
+            Some(version) => ("Valkey", version),
+            None => ("Redis", self.version),
+        };
+        let server = FoundServer {
+            host,
+            engine,
+            version,
+        };
+        Found {
+            servers: vec![server],
+            warnings,
+        }
     }
 
     /// At least 6.2. Valkey tells the version of Redis that it follows.

@@ -200,13 +200,54 @@ async fn no_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_that_may_be_evicted_are_warned_of() {
-    let server = started(Engine::Valkey, &["maxmemory-policy allkeys-lru"]);
-    let link = opened(&server.url(), ADD).await;
-    let told = link.warnings().join("\n");
-    assert!(told.contains("maxmemory-policy allkeys-lru"), "{told}");
-    let server = started(Engine::Valkey, &[]);
-    assert!(opened(&server.url(), ADD).await.warnings().is_empty());
+async fn settings_that_forget_are_warned_of() {
+    for (settings, word) in [
+        (
+            ["maxmemory-policy allkeys-lru", "appendonly yes"],
+            Some("maxmemory-policy allkeys-lru"),
+        ),
+        (
+            ["maxmemory-policy noeviction", "appendonly no"],
+            Some("appendonly no"),
+        ),
+        (["maxmemory-policy noeviction", "appendonly yes"], None),
+    ] {
+        let server = started(Engine::Valkey, &settings);
+        let link = opened(&server.url(), ADD).await;
+        let warnings = &link.findings().warnings;
+        assert_eq!(warnings.len(), usize::from(word.is_some()), "{warnings:?}");
+        assert!(
+            warnings
+                .iter()
+                .zip(word)
+                .all(|(told, word)| told.contains(word)),
+            "{warnings:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_are_told_by_engine_and_version() {
+    for (engine, version) in [
+        (Engine::Redis, "redis_version"),
+        (Engine::Valkey, "valkey_version"),
+    ] {
+        let server = started(engine, &[]);
+        let link = opened(&server.url(), ADD).await;
+        let found = link.findings();
+        let [seen] = &found.servers[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(
+            (found.topology, &seen.host),
+            ("standalone", &server.addr().to_string())
+        );
+        let info = server.info("server").unwrap();
+        assert_eq!(
+            (seen.engine, &seen.version),
+            (engine.to_string().as_str(), &info[version])
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
