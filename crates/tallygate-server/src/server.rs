@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tallygate_core::{Receipt, ReservationId};
-use tallygate_store::{SettleError, Store, StoreError};
+use tallygate_store::{RedisOpenError, SettleError, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -53,9 +53,9 @@ pub enum StartError {
     /// The machine has no source of randomness.
     #[error("failed to get random numbers: {0}")]
     Random(String),
-    /// The store is not here yet.
-    #[error("a store on Redis is not in this version")]
-    NotBuilt,
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] RedisOpenError),
 }
 
 /// Why a running server keeps its old configuration.

@@ -10,6 +10,7 @@ use clap::Args;
 use crate::exit::{Exit, Failure};
 use crate::screen::Screen;
 use crate::settings::Settings;
+use crate::storage;
 use ask::{Label, Question, Size};
 
 #[derive(Debug, Args)]
@@ -17,6 +18,7 @@ use ask::{Label, Question, Size};
 Examples:
   tallygate explain --config tallygate.yaml tenant=acme user=alice tier=free --model gpt-4o
   tallygate explain --config tallygate.yaml user=alice --model gpt-4o --input-tokens 1200 --output-tokens 800
+  tallygate explain --config tallygate.yaml --connect user=alice --model gpt-4o
   tallygate explain --url http://127.0.0.1:8787 user=alice --model gpt-4o")]
 pub(crate) struct ExplainArgs {
     /// Who asks: labels of the subject, as user=alice
@@ -39,6 +41,10 @@ pub(crate) struct ExplainArgs {
     #[arg(short, long, value_name = "FILE", required_unless_present = "url")]
     config: Option<PathBuf>,
 
+    /// Read the counters of the configuration's store where they stand; they are only looked at
+    #[arg(long, requires = "config", conflicts_with = "url")]
+    connect: bool,
+
     /// Ask a running server where its counters stand, at its data listener; with --config also what they promise
     #[arg(long)]
     url: Option<String>,
@@ -55,7 +61,14 @@ pub(crate) async fn run(args: &ExplainArgs, screen: &Screen) -> Result<(), Failu
         size: Size::of(args.input_tokens, args.output_tokens),
     };
     let written = match &args.config {
-        Some(file) => Some(ask::configuration(&Settings::read(file)?.config()?, &question).await?),
+        Some(file) => {
+            let config = Settings::read(file)?.config()?;
+            let store = match args.connect {
+                true => storage::open(&config).await?,
+                false => storage::untouched(&config),
+            };
+            Some(ask::configuration(&config, store, &question).await?)
+        }
         None => None,
     };
     let counted = match &args.url {

@@ -14,6 +14,7 @@ mod screen;
 mod serve;
 mod settings;
 mod signals;
+mod storage;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -44,7 +45,7 @@ fn run(command: &Command, screen: &Screen) -> Result<(), Failure> {
         Command::Demo(args) => block_on(demo::run(args, screen)),
         Command::Mock(args) => block_on(mock::run(args, screen)),
         Command::Count(args) => count::run(args, screen),
-        Command::Check(args) => check::run(args, screen),
+        Command::Check(args) => block_on(check::run(args, screen)),
         Command::Explain(args) => block_on(explain::run(args, screen)),
         Command::Keys(args) => keys::run(args, screen),
     }

@@ -88,7 +88,7 @@ fn store(args: &ServeArgs, config: &Config) -> Result<StoreChoice, Failure> {
 
 fn not_started(error: StartError) -> Failure {
     let exit = match error {
-        StartError::NotBuilt => Exit::Store,
+        StartError::Store(_) => Exit::Store,
         _ => Exit::Failed,
     };
     Failure::new(exit, error)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tallygate_core::Bounds;
-use tallygate_store::{MemoryOptions, MemoryStore, Store};
+use tallygate_store::{MemoryOptions, MemoryStore, RedisOptions, RedisStore, Store};
 
 use super::StartError;
 use crate::config::{Config, StoreChoice};
@@ -18,7 +18,14 @@ pub(super) async fn open(
 ) -> Result<Arc<dyn Store>, StartError> {
     match choice {
         StoreChoice::Memory => Ok(memory(config)),
-        StoreChoice::Redis(_) => Err(StartError::NotBuilt),
+        StoreChoice::Redis(options) => {
+            let options = RedisOptions::clone(options);
+            let store = RedisStore::open(options, config.policy()).await?;
+            for warning in &store.findings().warnings {
+                tracing::warn!(target: "tallygate::store", "{warning}");
+            }
+            Ok(store)
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Asking a configuration or a running server.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde_json::Value;
 use tallygate_core::Standing;
 use tallygate_server::Config;
 use tallygate_sim::Client;
-use tallygate_store::{MemoryOptions, MemoryStore, Store};
+use tallygate_store::Store;
 use tallygate_tokens::Endpoint;
 
 use super::answer::{Answer, Row};
@@ -62,21 +63,21 @@ pub(super) struct Question {
     pub(super) size: Option<Size>,
 }
 
-/// What a configuration says, with every counter as it is before the first call.
-pub(super) async fn configuration(config: &Config, question: &Question) -> Result<Answer, Failure> {
+/// What a configuration says, with its counters as they are in `store`.
+pub(super) async fn configuration(
+    config: &Config,
+    store: Arc<dyn Store>,
+    question: &Question,
+) -> Result<Answer, Failure> {
     let mut labels = question.subject.clone();
     labels.extend(labels_of_model(config, question.model.as_deref())?);
     let subject: Vec<(&str, &str)> = labels
         .iter()
         .map(|Label(name, value)| (name.as_str(), value.as_str()))
         .collect();
-    let store = MemoryStore::new(config.policy(), MemoryOptions::default());
     let standings = store.peek(&subject).await;
     let standings = standings.map_err(|error| {
-        Failure::new(
-            Exit::Failed,
-            format!("the counters cannot be read: {error}"),
-        )
+        Failure::new(Exit::Store, format!("the counters cannot be read: {error}"))
     })?;
     let store = config.store();
     let elsewhere = store.is_elsewhere();

@@ -58,7 +58,7 @@ fn a_wrong_command_line_is_a_usage_failure() {
 }
 
 /// The fenced blocks of a language.
-fn blocks(text: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(text: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
     text.split(&fence)
         .skip(1)
@@ -77,6 +77,7 @@ fn every_configuration_shown_in_the_documents_is_accepted() {
         "docs/limits.md",
         "docs/gateway.md",
         "docs/operating.md",
+        "docs/redis.md",
     ] {
         for block in blocks(&document(page), "yaml") {
             seen += 1;
@@ -86,6 +87,7 @@ fn every_configuration_shown_in_the_documents_is_accepted() {
             let checked = tallygate(&["check"])
                 .arg(&file)
                 .env("OPENAI_API_KEY", "key")
+                .env("REDIS_PASSWORD", "password")
                 .output()
                 .unwrap();
             assert!(
