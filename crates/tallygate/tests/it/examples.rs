@@ -108,20 +108,33 @@ fn settings(text: &str) -> Vec<&str> {
 pub(crate) fn server_of_the_examples(engine: Engine) -> Server {
     let configuration = example("redis/valkey.conf");
     let server = Server::start(engine, &settings(&configuration)).expect("a server");
-    add_users(&server);
+    for line in example("redis/users.acl").lines() {
+        set_user(&server, line);
+    }
     server
 }
 
-/// Gives a server the users of the examples.
-pub(crate) fn add_users(server: &Server) {
-    for line in example("redis/users.acl").lines() {
-        let rule = line.strip_prefix("user ").expect("a user");
-        let words: Vec<&str> = ["ACL", "SETUSER"]
-            .into_iter()
-            .chain(rule.split(' '))
-            .collect();
-        server.command(&words).expect("a rule that is understood");
-    }
+/// Gives a server the user of the examples, and leaves the others.
+pub(crate) fn add_user(server: &Server) {
+    set_user(server, &tallygate_user());
+}
+
+/// The rule for the user of the examples.
+fn tallygate_user() -> String {
+    let users = example("redis/users.acl");
+    let rule = users
+        .lines()
+        .find(|line| line.starts_with("user tallygate "));
+    rule.expect("the user").to_owned()
+}
+
+fn set_user(server: &Server, line: &str) {
+    let rule = line.strip_prefix("user ").expect("a user");
+    let words: Vec<&str> = ["ACL", "SETUSER"]
+        .into_iter()
+        .chain(rule.split(' '))
+        .collect();
+    server.command(&words).expect("a rule that is understood");
 }
 
 #[test]
@@ -153,10 +166,5 @@ fn rights(rule: &str) -> Vec<&str> {
 fn the_rights_of_the_document_are_those_of_the_example() {
     let page = document("docs/redis.md");
     let shown = blocks(&page, "acl").remove(0);
-    let users = example("redis/users.acl");
-    let line = users
-        .lines()
-        .find(|line| line.starts_with("user tallygate "))
-        .expect("the user");
-    assert_eq!(rights(&shown), rights(line));
+    assert_eq!(rights(&shown), rights(&tallygate_user()));
 }
