@@ -19,7 +19,11 @@ pub(super) async fn open(
     match choice {
         StoreChoice::Memory => Ok(memory(config)),
         StoreChoice::Redis(options) => {
-            let options = RedisOptions::clone(options);
+            let options = RedisOptions::clone(options).with_waiters(config.waiting().queue);
+            let options = match config.data() {
+                Some(folder) => options.with_data(folder),
+                None => options,
+            };
             let store = RedisStore::open(options, config.policy()).await?;
             for warning in &store.findings().warnings {
                 tracing::warn!(target: "tallygate::store", "{warning}");
