@@ -2,7 +2,7 @@
 use super::names::{self, Account, NamedRule, Tag};
 use super::pack::Unpack;
 use super::record::{self, Ending, Held, Record, Registry, byte_of};
-use super::script::{Answers, Extend, Finish, LATE, Node, Op, Reserve, Stand, WITHDRAWN};
+use super::script::{Answers, Extend, Finish, LATE, Node, Op, Reserve, Retract, Stand, WITHDRAWN};
 use super::sheet::{self, Order, Sheet, instant};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +29,35 @@ pub(crate) struct Ask {
     pub(crate) ttl: Span,
     pub(crate) name: Option<[u8; 16]>,
     pub(crate) id: ReservationId,
+}
+
+/// What a reservation is to be extended by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct More {
+    pub(crate) amounts: Amounts,
+    /// From now; none: the deadline stays.
+    pub(crate) ttl: Option<Span>,
+    /// Tells this extension from all others, so that one that is sent twice counts once.
+    mark: [u8; 8],
+}
+
+impl More {
+    pub(crate) fn new(amounts: Amounts, ttl: Option<Span>) -> Self {
+        let mut mark = [0; 8];
+        getrandom::fill(&mut mark).expect("invariant: the machine has a source of randomness");
+        Self { amounts, ttl, mark }
+    }
+
+    pub(crate) const fn without_ttl(&self) -> Self {
+        Self { ttl: None, ..*self }
+    }
+
+    pub(crate) const fn without_amounts(&self) -> Self {
+        Self {
+            amounts: Amounts::ZERO,
+            ..*self
+        }
+    }
 }
 
 /// What came of a demand.
@@ -80,7 +109,7 @@ impl Desk {
 
     /// Accounts under the policy in force, whatever it was when they were looked up. A rule that has gone has taken its
     /// counters with it.
-    fn current(&self, accounts: &[Arc<Account>]) -> Vec<Arc<Account>> {
+    pub(crate) fn current(&self, accounts: &[Arc<Account>]) -> Vec<Arc<Account>> {
         let current = |account: &Arc<Account>| {
             let rule = self.rules.get(*self.by_name.get(&account.rule.name)?)?;
             Some(match rule.rule.is(&account.rule.rule) {
@@ -323,23 +352,46 @@ impl Desk {
         id: ReservationId,
         held: &Arc<Held>,
         place: (Tag, Vec<Arc<Account>>),
-        more: (Amounts, Option<Span>),
+        more: &More,
     ) -> Op {
         let (tag, accounts) = (place.0, self.current(&place.1));
         let is_home = names::home(id) == tag;
         let mut after = Held::clone(held);
-        if more.0 != Amounts::ZERO {
-            after.parts.push(more.0);
+        let mut mark = &[][..];
+        if more.amounts != Amounts::ZERO {
+            after.parts.push(more.amounts);
+            mark = &more.mark;
         }
         Op::Extend(Extend {
             record: names::record(&self.node.prefix, tag, id),
             name: self.name_key(tag, held.name.filter(|_| is_home)),
             held: held.clone(),
             accounts,
-            more: more.0,
-            ttl: more.1.map_or(0, |ttl| lifetime(ttl).max(1)),
+            more: more.amounts,
+            ttl: more.ttl.map_or(0, |ttl| lifetime(ttl).max(1)),
             keep: keep(),
-            blob: after.write(),
+            blob: [&after.write(), mark].concat(),
+        })
+    }
+
+    /// Gives back what [`Self::extend`] added, where it did.
+    pub(crate) fn retract(
+        &self,
+        id: ReservationId,
+        held: &Held,
+        place: (Tag, Vec<Arc<Account>>),
+        more: &More,
+    ) -> Op {
+        let (tag, accounts) = (place.0, self.current(&place.1));
+        let mut after = held.clone();
+        after.parts.push(more.amounts);
+        Op::Retract(Retract {
+            record: names::record(&self.node.prefix, tag, id),
+            held: Arc::new(after),
+            accounts,
+            keep: keep(),
+            blob: held.write(),
+            mark: more.mark,
         })
     }
 
@@ -358,22 +410,32 @@ impl Desk {
                 expires_at: instant(Unpack(rest).long()?),
                 reserved: held.total().zip(more, u64::saturating_add),
             }),
-            b'B' => {
-                match self.blocked(&self.current(&held.accounts), more, Order(0), answers, rest) {
-                    Heard::Blocked(blocks) => match remote::denial(blocks, answers.now) {
-                        Decision::Deny(denial) => Done::Extended(Extended::Deny(denial)),
-                        _ => return None,
-                    },
-                    Heard::Never(Decision::Never(never)) => Done::Extended(Extended::Never(never)),
-                    _ => Done::Again,
-                }
-            }
+            b'B' => self.refused(&held.accounts, more, answers, rest),
             b'U' => Done::Failed(EndError::Unknown),
             _ => match record::read(rest, answers.now, &self.registry())? {
                 Record::Open(held) => Done::Changed(Arc::new(held)),
                 Record::Ended(receipt) => Done::Failed(EndError::Ended(Box::new(receipt))),
             },
         })
+    }
+
+    /// What keeps an extension by `more` from fitting, by the accounts as they were answered; [`Done::Again`] if nothing does.
+    pub(crate) fn refused(
+        &self,
+        accounts: &[Arc<Account>],
+        more: &Amounts,
+        answers: &Answers,
+        ends: &[u8],
+    ) -> Done {
+        match self.blocked(&self.current(accounts), more, Order(0), answers, ends) {
+            Heard::Blocked(blocks) => match remote::denial(blocks, answers.now) {
+                Decision::Deny(denial) => Done::Extended(Extended::Deny(denial)),
+                Decision::Never(never) => Done::Extended(Extended::Never(never)),
+                Decision::Admit(_) => Done::Again,
+            },
+            Heard::Never(Decision::Never(never)) => Done::Extended(Extended::Never(never)),
+            _ => Done::Again,
+        }
     }
 }
 

@@ -71,6 +71,13 @@ pub(crate) struct Answer {
     pub(crate) at: usize,
 }
 
+impl Answer {
+    /// The letter that says what came of the operation.
+    pub(crate) fn kind(&self) -> Option<u8> {
+        self.all.operations.get(self.at)?.first().copied()
+    }
+}
+
 #[derive(Default)]
 struct Lane {
     waiting: VecDeque<Job>,

@@ -38,7 +38,7 @@ impl Held {
         self.parts.iter().fold(Amounts::ZERO, add)
     }
 
-    /// What the script keeps for us beside an open reservation.
+    /// What the script keeps for us beside an open reservation. The mark of its last extension may follow.
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         out.uint(self.accounts.len() as u64, 2);
@@ -68,10 +68,8 @@ impl Held {
         for _ in 0..bytes.uint(2)? {
             parts.push(read_amounts(bytes)?);
         }
-        let name = match bytes.is_empty() {
-            true => None,
-            false => Some(bytes.array()?),
-        };
+        // An extension's mark may follow, which is shorter.
+        let name = bytes.array();
         Some(Self {
             accounts,
             parts,

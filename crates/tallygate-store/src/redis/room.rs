@@ -403,7 +403,7 @@ impl Shared {
     }
 
     /// Tells those who wait under an idempotency key what was reserved under it.
-    async fn tell_namesakes(&self, name: [u8; 16]) {
+    async fn tell_namesakes(self: &Arc<Self>, name: [u8; 16]) {
         for (order, errand) in self.room.namesakes(name) {
             let answer = self.attempt(&errand, &Turn::newcomer()).await;
             if let Ok(Outcomes::Admitted(admission, held)) = answer {
@@ -414,7 +414,7 @@ impl Shared {
     }
 
     async fn admit_waiter(
-        &self,
+        self: &Arc<Self>,
         order: u64,
         errand: &Errand,
         admitted: (tallygate_core::Admission, Option<Arc<Held>>),

@@ -970,6 +970,10 @@ local function extend(op, q)
   if byte(raw) ~= 1 then return 'O' .. raw end
   local r = read_record(raw)
   if r.dl <= now then return 'O' .. raw end
+  if more == 1 and #r == parts + 1 and sub(raw, -8) == sub(blob, -8) then
+    -- Sent again.
+    return put('<c1I7I7I7', 'A', r.dl, r[#r].at, r[#r].seq)
+  end
   if #r ~= parts then return 'V' .. raw end
   local id = sub(KEYS[rec], -12)
   local dl = ttl > 0 and now + ttl or r.dl
@@ -996,6 +1000,25 @@ local function extend(op, q)
   call('SET', KEYS[rec], record(r.flags, out, dl, blob), 'PX', ceil((dl - now) / 1000) + keep)
   if name > 0 then call('PEXPIRE', KEYS[name], ceil((dl - now) / 1000) + keep) end
   return put('<c1I7I7I7', 'A', dl, last.at, last.seq)
+end
+
+-- Gives back the last part of a reservation, which was to extend it and does not fit elsewhere.
+local function retract(op, q)
+  local rec, parts, keep, blob, n, at
+  rec, parts, keep, q = get('<I2I2I7', op, q)
+  blob, n, q = get('<I2c0I2', op, q)
+  local mark = sub(op, -8)
+  local raw = call('GET', KEYS[rec])
+  if not raw or byte(raw) ~= 1 or sub(raw, -8) ~= mark then return 'U' end
+  local r = read_record(raw)
+  if r.dl <= now or #r ~= parts then return 'U' end
+  for _ = 1, n do
+    at, q = get('<I2', op, q)
+    q = settle_part(accounts[at], r, parts, sub(KEYS[rec], -12), op, q)
+  end
+  r[parts] = nil
+  call('SET', KEYS[rec], record(r.flags, r, r.dl, blob), 'PX', ceil((r.dl - now) / 1000) + keep)
+  return 'E'
 end
 
 -- The rest ---------------------------------------------------------------------------------------------------
@@ -1094,7 +1117,7 @@ local function lease(op, q)
   return put('<c1BI7', 'L', e.grown, e.till)
 end
 
-local operations = { reserve, finish, extend, peek, look_up, leave, lease }
+local operations = { reserve, finish, extend, peek, look_up, leave, lease, retract }
 local answers = {}
 for i = 2, #ARGV do answers[i - 1] = operations[byte(ARGV[i])](ARGV[i], 2) end
 

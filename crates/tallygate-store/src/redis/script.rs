@@ -46,6 +46,7 @@ pub(crate) enum Op {
     Look(Key),
     Leave(Arc<Account>, usize),
     Lease(Lease),
+    Retract(Retract),
 }
 
 /// Asks for a reservation.
@@ -120,6 +121,19 @@ pub(crate) struct Extend {
     pub(crate) blob: Vec<u8>,
 }
 
+/// Gives back what an extension added.
+#[derive(Debug, Clone)]
+pub(crate) struct Retract {
+    pub(crate) record: Key,
+    /// With that extension.
+    pub(crate) held: Arc<Held>,
+    pub(crate) accounts: Vec<Arc<Account>>,
+    pub(crate) keep: u64,
+    /// What is kept beside the reservation without it, and which extension is meant.
+    pub(crate) blob: Vec<u8>,
+    pub(crate) mark: [u8; 8],
+}
+
 /// Reports on a share of an account, gives back of it, asks for more: amounts a limit.
 #[derive(Debug, Clone)]
 pub(crate) struct Lease {
@@ -166,6 +180,7 @@ impl Op {
             Self::Look(_) => &[],
             Self::Leave(account, _) => std::slice::from_ref(account),
             Self::Lease(one) => std::slice::from_ref(&one.account),
+            Self::Retract(one) => &one.accounts,
         }
     }
 }
@@ -298,6 +313,7 @@ impl<'a> Writer<'a> {
                 out.uint(*limit as u64 + 1, 1);
             }
             Op::Lease(one) => self.lease(&mut out, one),
+            Op::Retract(one) => self.retract(&mut out, one),
         }
         out
     }
@@ -339,12 +355,7 @@ impl<'a> Writer<'a> {
         for account in &one.accounts {
             let account = self.account(out, account);
             for part in 0..one.held.parts.len() {
-                for limit in account.rule.rule.limits() {
-                    let (held, used) = one.held.truth(part, limit.metric(), &one.used);
-                    out.long(held);
-                    out.long(used);
-                    change(out, limit, held, used);
-                }
+                truth(out, account, (&one.held, part), &one.used);
             }
         }
     }
@@ -369,6 +380,22 @@ impl<'a> Writer<'a> {
                 }
             }
         }
+    }
+
+    fn retract(&mut self, out: &mut Vec<u8>, one: &'a Retract) {
+        out.push(8);
+        out.uint(self.place(&one.record), 2);
+        out.uint(one.held.parts.len() as u64, 2);
+        out.long(one.keep);
+        out.text(&one.blob);
+        out.uint(one.accounts.len() as u64, 2);
+        let last = one.held.parts.len().saturating_sub(1);
+        let nothing = Ending::Exactly(Amounts::ZERO);
+        for account in &one.accounts {
+            let account = self.account(out, account);
+            truth(out, account, (&one.held, last), &nothing);
+        }
+        out.extend_from_slice(&one.mark);
     }
 
     fn lease(&mut self, out: &mut Vec<u8>, one: &'a Lease) {
@@ -437,6 +464,16 @@ fn numbers(out: &mut Vec<u8>, numbers: Numbers) {
             out.push(b'g');
             out.long(amount);
         }
+    }
+}
+
+/// What a part of a reservation held of each limit of an account, and what of it was used.
+fn truth(out: &mut Vec<u8>, account: &Account, (held, part): (&Held, usize), used: &Ending) {
+    for limit in account.rule.rule.limits() {
+        let (held, used) = held.truth(part, limit.metric(), used);
+        out.long(held);
+        out.long(used);
+        change(out, limit, held, used);
     }
 }
 

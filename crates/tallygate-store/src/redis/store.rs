@@ -2,6 +2,7 @@
 mod ending;
 mod errand;
 mod extending;
+mod journey;
 
 use super::denials::Denials;
 use super::desk::Desk;

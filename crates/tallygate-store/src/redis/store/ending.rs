@@ -27,10 +27,13 @@ impl Shared {
             let home = self.end_home(id, &held, ending).await?;
             match home {
                 Done::Ended(receipt) => {
-                    self.holds.forget(id);
-                    let receipt = self.end_rest(id, &held, (ending, receipt)).await;
+                    let rest = self.end_rest(id, &held, (ending, receipt)).await;
                     self.made_room(&held.accounts);
-                    return receipt;
+                    if rest.is_ok() {
+                        self.holds.forget(id);
+                    }
+                    // With parts left it stays known here: a repeat ends them.
+                    return rest;
                 }
                 Done::Changed(changed) => held = changed,
                 Done::Failed(error) => {
@@ -49,10 +52,9 @@ impl Shared {
         held: &Arc<Held>,
         ending: (Outcome, Ending),
     ) -> Result<Done, LinkError> {
-        let parts = self.parts_of(id, held);
         let home = names::home(id);
-        let accounts = parts.into_iter().filter(|part| part.tag == home);
-        let accounts = accounts.flat_map(|part| part.accounts).collect();
+        let parts = self.parts_of(id, held).into_iter().next();
+        let accounts = parts.map_or(Vec::new(), |part| part.accounts);
         let desk = self.desk();
         let op = Op::Finish(desk.finish(id, held, (home, accounts), ending));
         let answer = self.pump.ask(home, op).await?;
@@ -65,19 +67,41 @@ impl Shared {
         &self,
         id: ReservationId,
         held: &Arc<Held>,
-        (ending, mut receipt): ((Outcome, Ending), Receipt),
+        (mut ending, mut receipt): ((Outcome, Ending), Receipt),
     ) -> Result<Receipt, SettleError> {
-        let desk = self.desk();
-        let home = names::home(id);
-        let parts = self.parts_of(id, held).into_iter();
-        for part in parts.filter(|part| part.tag != home) {
-            let op = Op::Finish(desk.finish(id, held, (part.tag, part.accounts), ending));
-            let answer = self.pump.ask(part.tag, op).await?;
-            if let Some(Done::Ended(part)) = desk.finished(ending.0, &answer.all, answer.at) {
+        if held.receipt(ending.0, &ending.1).charged != receipt.charged {
+            // A repeat that says otherwise than the first, which stands.
+            ending.1 = Ending::Exactly(receipt.charged);
+        }
+        for part in self.parts_of(id, held).iter().skip(1) {
+            if let Some(part) = self.end_part((id, part), held, ending).await? {
                 receipt.debt = receipt.debt.zip(&part.debt, u64::max);
             }
         }
         Ok(receipt)
+    }
+
+    /// Ends one of those parts; nothing if it is not there or was ended.
+    async fn end_part(
+        &self,
+        (id, part): (ReservationId, &Group),
+        held: &Arc<Held>,
+        ending: (Outcome, Ending),
+    ) -> Result<Option<Receipt>, LinkError> {
+        let desk = self.desk();
+        let mut held = held.clone();
+        for _ in 0..CHANGES {
+            let place = (part.tag, part.accounts.clone());
+            let op = Op::Finish(desk.finish(id, &held, place, ending));
+            let answer = self.pump.ask(part.tag, op).await?;
+            match desk.finished(ending.0, &answer.all, answer.at) {
+                Some(Done::Ended(receipt)) => return Ok(Some(receipt)),
+                // An extension that did not come through everywhere.
+                Some(Done::Changed(other)) if other.parts.len() != held.parts.len() => held = other,
+                _ => return Ok(None),
+            }
+        }
+        Err(Strange.into())
     }
 
     pub(super) async fn held(
@@ -98,28 +122,45 @@ impl Shared {
 
     /// Where the parts of a reservation are, its record first.
     pub(super) fn parts_of(&self, id: ReservationId, held: &Held) -> Vec<Group> {
-        let home = names::home(id);
-        let mut parts = groups(&held.accounts, self.is_apart());
-        if !self.is_apart() || parts.is_empty() {
-            return vec![Group {
-                tag: home,
-                accounts: held.accounts.clone(),
-            }];
+        let tag = names::home(id);
+        if !self.is_apart() {
+            let accounts = held.accounts.clone();
+            return vec![Group { tag, accounts }];
         }
-        parts.sort_by_key(|group| group.tag != home);
+        let mut parts = groups(&held.accounts, true);
+        if !parts.iter().any(|group| group.tag == tag) {
+            // The rule whose counters were kept with it has gone.
+            let accounts = Vec::new();
+            parts.insert(0, Group { tag, accounts });
+        }
+        parts.sort_by_key(|group| group.tag != tag);
         parts
     }
 
     /// Cancels what was admitted for a caller that was never told.
     pub(crate) async fn withdraw(&self, id: ReservationId, held: &Arc<Held>) {
-        let desk = self.desk();
-        for group in self.parts_of(id, held) {
-            let op = desk.withdraw(id, held, (group.tag, group.accounts));
-            // What cannot be given back now ends at its deadline.
-            let _ = self.pump.ask(group.tag, op).await;
-        }
+        let parts = self.parts_of(id, held);
+        self.withdraw_parts((id, &parts), held).await;
         self.holds.forget(id);
         self.made_room(&held.accounts);
+    }
+
+    /// Gives these parts back in turn, until one says that somebody was told of the reservation: the rest is his then. What
+    /// cannot be given back now ends at its deadline.
+    pub(super) async fn withdraw_parts(
+        &self,
+        (id, parts): (ReservationId, &[Group]),
+        held: &Arc<Held>,
+    ) {
+        let desk = self.desk();
+        for part in parts {
+            let op = desk.withdraw(id, held, (part.tag, part.accounts.clone()));
+            match self.pump.ask(part.tag, op).await {
+                Ok(answer) if answer.kind() == Some(b'O') => return,
+                Err(_) if held.name.is_some() => return,
+                _ => {}
+            }
+        }
     }
 
     /// Something was given back on these accounts.
@@ -148,8 +189,7 @@ pub(super) async fn take_back(shared: Weak<Shared>, mut orphans: mpsc::Unbounded
         let (Some(shared), Op::Reserve(ask)) = (shared.upgrade(), &*orphan.op) else {
             continue;
         };
-        let said = orphan.answer.all.operations.get(orphan.answer.at);
-        if said.and_then(|said| said.first()) != Some(&b'A') {
+        if orphan.answer.kind() != Some(b'A') {
             continue;
         }
         let held = Arc::new(Held {

@@ -9,12 +9,14 @@ use super::super::record::Held;
 use super::super::script::{Answers, Op, Stand};
 use super::super::sheet::{self, Order, Sheet};
 use super::Shared;
+use super::journey::Journey;
 use crate::store::Reserve;
 use std::sync::Arc;
 use tallygate_core::remote::{self, Block, Judgement};
 use tallygate_core::{Admission, Amounts, Decision, Span, Time};
 
 /// A demand on its way, and where its counters are kept.
+#[derive(Clone)]
 pub(crate) struct Errand {
     subject: Vec<(String, String)>,
     pub(crate) desk: Arc<Desk>,
@@ -28,6 +30,15 @@ pub(crate) struct Turn {
     pub(crate) order: Order,
     /// With its account's key.
     pub(crate) stand: Option<(Vec<u8>, Stand)>,
+}
+
+impl Errand {
+    /// The same demand as another reservation.
+    fn renamed(&self) -> Self {
+        let mut errand = self.clone();
+        errand.ask.id = names::new_id(names::home(self.ask.id));
+        errand
+    }
 }
 
 impl Turn {
@@ -106,8 +117,23 @@ impl Shared {
     }
 
     /// Puts a demand to the script: all of its groups, or none.
+    ///
+    /// # Cancel safety
+    /// A caller that leaves holds nothing.
     pub(crate) async fn attempt(
-        &self,
+        self: &Arc<Self>,
+        errand: &Errand,
+        turn: &Turn,
+    ) -> Result<Outcomes, LinkError> {
+        match errand.groups.len() {
+            ..2 => self.attempt_all(errand, turn).await,
+            // Whoever leaves on the way from one to the next shall leave nothing behind.
+            _ => Journey::begin(self, errand, turn).outcome().await,
+        }
+    }
+
+    pub(super) async fn attempt_all(
+        self: &Arc<Self>,
         errand: &Errand,
         turn: &Turn,
     ) -> Result<Outcomes, LinkError> {
@@ -115,7 +141,12 @@ impl Shared {
             return Ok(Outcomes::Never(never));
         }
         for _ in 0..AGAIN {
-            if let Some(outcome) = self.attempt_once(errand, turn).await? {
+            let outcome = match errand.groups.len() {
+                ..2 => self.attempt_once(errand, turn).await?,
+                // What was withdrawn may still be on its way: its name is not used again.
+                _ => self.attempt_once(&errand.renamed(), turn).await?,
+            };
+            if let Some(outcome) = outcome {
                 return Ok(outcome);
             }
         }
@@ -123,32 +154,72 @@ impl Shared {
     }
 
     async fn attempt_once(
-        &self,
+        self: &Arc<Self>,
         errand: &Errand,
         turn: &Turn,
     ) -> Result<Option<Outcomes>, LinkError> {
         let mut answers: Vec<Answer> = Vec::new();
         let mark = self.denials.mark(&errand.ask.accounts);
         for (at, group) in errand.groups.iter().enumerate() {
-            let answer = self.ask_group(errand, group, turn).await;
-            match answer {
-                Ok(answer) if is_blocked(&answer) => {
+            match self.ask_group(errand, group, turn).await {
+                Ok(answer) if answer.kind() == Some(b'B') => {
                     self.undo(errand, at).await;
                     let denier = Denier { at, answer, mark };
                     return self.blocked(errand, turn, denier).await;
                 }
+                Ok(answer) if answer.kind() == Some(b'N') => {
+                    return self.follow(errand, turn, (answer, mark)).await;
+                }
                 Ok(answer) => answers.push(answer),
                 Err(error) => {
-                    self.undo(errand, at).await;
+                    self.undo_later(errand, at);
                     return Err(error);
                 }
             }
-            // A namesake was admitted before: its other parts are where they were put then.
-            if at == 0 && !is_fresh(&answers) {
-                break;
-            }
         }
         Ok(self.admitted(errand, answers))
+    }
+
+    /// A demand whose namesake was admitted before: who made that may have got no further than here.
+    async fn follow(
+        self: &Arc<Self>,
+        errand: &Errand,
+        turn: &Turn,
+        (first, mark): (Answer, Mark),
+    ) -> Result<Option<Outcomes>, LinkError> {
+        let outcome = self.admitted(errand, vec![first]);
+        let Some(Outcomes::Admitted(admission, Some(held))) = &outcome else {
+            return Ok(outcome);
+        };
+        // Only who was told of a reservation extends it.
+        let [demand] = held.parts[..] else {
+            return Ok(outcome);
+        };
+        let ask = Ask {
+            accounts: held.accounts.clone(),
+            demand,
+            ttl: held.deadline.since(self.now()),
+            name: held.name,
+            id: admission.id,
+        };
+        for part in self.parts_of(ask.id, held).into_iter().skip(1) {
+            let op = errand
+                .desk
+                .reserve(&ask, part.accounts, part.tag, (turn.order.0, None));
+            let answer = self.pump.ask(part.tag, op).await?;
+            if answer.kind() == Some(b'B') {
+                self.holds.forget(ask.id);
+                let at = errand.groups.iter().position(|group| group.tag == part.tag);
+                return match at {
+                    Some(at) => {
+                        let denier = Denier { at, answer, mark };
+                        self.blocked(errand, turn, denier).await
+                    }
+                    None => Ok(None),
+                };
+            }
+        }
+        Ok(outcome)
     }
 
     async fn ask_group(
@@ -189,7 +260,8 @@ impl Shared {
         }
     }
 
-    /// Gives back what the groups before number `upto` hold of a demand that another one denied, the last first.
+    /// Gives back what the groups before number `upto` hold of a demand that another one denied, the last first. Under an
+    /// idempotency key the first goes first: it knows whether a namesake was told of it, whose all of it is then.
     async fn undo(&self, errand: &Errand, upto: usize) {
         let held = Arc::new(Held {
             accounts: errand.ask.accounts.clone(),
@@ -197,11 +269,20 @@ impl Shared {
             deadline: Time::MAX,
             name: errand.ask.name,
         });
-        for group in errand.groups.iter().take(upto).rev() {
-            let place = (group.tag, group.accounts.clone());
-            let op = errand.desk.withdraw(errand.ask.id, &held, place);
-            // What cannot be given back now ends at its deadline.
-            let _ = self.pump.ask(group.tag, op).await;
+        let mut groups: Vec<Group> = errand.groups.iter().take(upto).cloned().collect();
+        if errand.ask.name.is_none() {
+            groups.reverse();
+        }
+        self.withdraw_parts((errand.ask.id, &groups), &held).await;
+    }
+
+    /// The same of a demand that group number `at` did not answer to, without the caller: it may have taken effect there.
+    fn undo_later(self: &Arc<Self>, errand: &Errand, at: usize) {
+        if errand.groups.len() > 1 {
+            let (shared, errand) = (self.clone(), errand.clone());
+            self.pump.runtime().spawn(async move {
+                shared.undo(&errand, at + 1).await;
+            });
         }
     }
 
@@ -301,18 +382,6 @@ impl Sheets {
         };
         ask.accounts.iter().map(sheet).collect()
     }
-}
-
-fn is_blocked(answer: &Answer) -> bool {
-    let said = answer.all.operations.get(answer.at);
-    said.and_then(|said| said.first()) == Some(&b'B')
-}
-
-fn is_fresh(answers: &[Answer]) -> bool {
-    let said = answers
-        .first()
-        .and_then(|answer| answer.all.operations.get(answer.at));
-    said.and_then(|said| said.first()) == Some(&b'A')
 }
 
 /// The answers of several groups as those of one.

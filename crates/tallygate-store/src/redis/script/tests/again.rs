@@ -1,14 +1,14 @@
 //! What is sent twice takes effect once, and what comes after it was withdrawn takes none.
 use super::bench::Bench;
 use super::rule;
-use crate::redis::desk::{Ask, Desk, Done, Heard, views};
+use crate::redis::desk::{Ask, Desk, Done, Heard, More, views};
 use crate::redis::names::{self, Account};
-use crate::redis::record::{Ending, Held};
+use crate::redis::record::{Ending, Held, Record};
 use crate::redis::script::{Answers, Op};
 use crate::redis::sheet::Order;
 use std::sync::Arc;
 use tallygate_core::{
-    Amounts, Metric, Metrics, Outcome, Policy, Replay, Shape, Span, Time, remote,
+    Amounts, Extended, Metric, Metrics, Outcome, Policy, Replay, Shape, Span, Time, remote,
 };
 use tallygate_sim::servers::Engine;
 
@@ -155,4 +155,42 @@ fn a_reservation_that_comes_after_its_withdrawal_holds_nothing() {
     assert!(twice.desk.looked(&answers, 0).is_none(), "it is unknown");
     let again = twice.ask(80);
     twice.held(&again);
+}
+
+/// An extension counts once, however often it comes, until another reservation's turn; taken back, nothing of it is left.
+#[test]
+fn an_extension_sent_again_is_the_same_and_can_be_taken_back() {
+    let mut twice = Twice::open();
+    let ask = twice.ask(30);
+    let held = twice.held(&ask);
+    let amounts = Amounts::ZERO
+        .with(Metric::TOKENS, 20)
+        .with(Metric::CONCURRENCY, 1);
+    let more = More::new(amounts, None);
+    let extend = twice.desk.extend(ask.id, &held, twice.place(), &more);
+    for _ in 0..3 {
+        let answers = twice.call(&extend);
+        let done = twice.desk.extended(&held, &amounts, &answers, 0);
+        let done = done.expect("an answer");
+        assert!(
+            matches!(done, Done::Extended(Extended::Granted { .. })),
+            "{done:?}"
+        );
+        assert_eq!(twice.used(), [50, 2]);
+    }
+    // Another of the same size is another.
+    let other = More::new(amounts, None);
+    let stranger = twice.desk.retract(ask.id, &held, twice.place(), &other);
+    twice.call(&stranger);
+    assert_eq!(twice.used(), [50, 2]);
+    let retract = twice.desk.retract(ask.id, &held, twice.place(), &more);
+    for _ in 0..2 {
+        twice.call(&retract);
+        assert_eq!(twice.used(), [30, 1]);
+    }
+    let answers = twice.call(&twice.desk.look(ask.id));
+    match twice.desk.looked(&answers, 0) {
+        Some(Record::Open(found)) => assert_eq!(found.parts, held.parts),
+        other => panic!("{other:?}"),
+    }
 }

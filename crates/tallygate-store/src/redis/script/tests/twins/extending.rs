@@ -1,6 +1,6 @@
 //! Extending and looking at reservations in both engines.
 use super::Twins;
-use crate::redis::desk::Done;
+use crate::redis::desk::{Done, More};
 use crate::redis::names;
 use crate::redis::record::{Held, Record};
 use crate::redis::script::tests::saying;
@@ -39,7 +39,7 @@ impl Twins<'_> {
         loop {
             let id = self.pairs[at].script;
             let place = (names::home(id), held.accounts.clone());
-            let message = self.desk.extend(id, &held, place, (*more, ttl));
+            let message = self.desk.extend(id, &held, place, &More::new(*more, ttl));
             let answers = self.say(message);
             let done = self.desk.extended(&held, more, &answers, 0);
             match done.ok_or("no answer")? {
