@@ -157,7 +157,8 @@ async fn two_instances_count_together() {
         let mut mock = mock();
         let rest = behind(&mut mock, THREE);
         let one = Gateway::start(&folder, &server.url(), &rest);
-        let two = Gateway::start(&folder, &server.url(), &rest);
+        let mut two = Gateway::start(&folder, &server.url(), &rest);
+        two.running.logged("set `appendonly yes`");
         assert_eq!(
             [
                 one.chat().await,
