@@ -1,8 +1,10 @@
 //! The memory store under the conformance suite, on virtual time and on real threads.
 mod bounds;
 mod fronts;
+mod live;
 mod peers;
 mod redis;
+mod redis_cluster;
 mod redis_floods;
 mod suite;
 mod support;
