@@ -16,6 +16,8 @@ mod record;
 mod room;
 mod script;
 mod sheet;
+#[cfg(test)]
+mod simulation;
 mod store;
 
 pub use found::{FoundServer, RedisFindings};

@@ -79,10 +79,19 @@ impl Account {
 
 /// A new reservation's id, whose record is kept under `tag`.
 pub(crate) fn new_id(tag: Tag) -> ReservationId {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("invariant: the machine has a source of randomness");
-    let random = u128::from_le_bytes(bytes) >> 32;
+    let random = u128::from_le_bytes(random()) >> 32;
     ReservationId::from_bits((u128::from(tag) << 96) | random)
+}
+
+/// Random bytes; in a simulation those of its seed.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    #[cfg(test)]
+    if super::simulation::chance(&mut bytes) {
+        return bytes;
+    }
+    getrandom::fill(&mut bytes).expect("invariant: the machine has a source of randomness");
+    bytes
 }
 
 /// The tag under which a reservation's record is kept.

@@ -14,7 +14,7 @@ use super::store::{Errand, Outcomes, Shared, Turn};
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::store::{Reserve, StoreError};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub(crate) struct Room {
 
 #[derive(Default)]
 struct Lines {
-    by_place: HashMap<Place, Line>,
+    by_place: BTreeMap<Place, Line>,
     last_order: u64,
     waiting: usize,
 }
@@ -72,10 +72,22 @@ struct Waiter {
     /// What it wants of the counter it waits for.
     amount: u64,
     since: Instant,
-    until: Time,
+    /// When its patience ends, whatever the server's clock is set to meanwhile.
+    until: Instant,
     counted: bool,
     reply: Sender<Answer>,
 }
+
+/// How long a caller waits: by the server's clock, and by this machine's.
+#[derive(Debug, Clone, Copy)]
+struct Until {
+    shown: Time,
+    since: Instant,
+    at: Instant,
+}
+
+/// The longest wait: longer than any process lives.
+const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
 
 /// A caller's hold on its place.
 struct Visit {
@@ -96,6 +108,17 @@ struct Next {
     order: u64,
     errand: Arc<Errand>,
     stand: Stand,
+}
+
+impl Until {
+    fn after(now: Time, wait: Duration) -> Self {
+        let since = Instant::now();
+        Self {
+            shown: now.plus(wait.into()),
+            since,
+            at: since + wait.min(LONGEST),
+        }
+    }
 }
 
 impl Room {
@@ -241,30 +264,29 @@ impl Room {
     }
 
     /// Those of a line whose patience has ended.
-    fn impatient(&self, place: &Place, now: Time) -> Vec<(u64, Arc<Errand>)> {
+    fn impatient(&self, place: &Place) -> Vec<(u64, Arc<Errand>)> {
         let lines = self.lines.lock();
         let waiters = lines
             .by_place
             .get(place)
             .into_iter()
             .flat_map(|line| &line.waiters);
+        let now = Instant::now();
         let over = waiters.filter(|(_, waiter)| waiter.until <= now);
         over.map(|(order, waiter)| (*order, waiter.errand.clone()))
             .collect()
     }
 
-    /// When the patience of the next of a line ends.
-    fn patience(&self, place: &Place) -> Time {
+    /// How long the patience of the next of a line lasts, if any does end.
+    fn patience(&self, place: &Place) -> Option<Duration> {
         let lines = self.lines.lock();
         let waiters = lines
             .by_place
             .get(place)
             .into_iter()
             .flat_map(|line| line.waiters.values());
-        waiters
-            .map(|waiter| waiter.until)
-            .min()
-            .unwrap_or(Time::MAX)
+        let next = waiters.map(|waiter| waiter.until).min();
+        next.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
     fn bell(&self, place: &Place) -> Option<Arc<Notify>> {
@@ -311,7 +333,7 @@ impl Shared {
     /// Decides, or lets the caller wait in line.
     pub(crate) async fn wait(self: &Arc<Self>, ask: &Reserve<'_>) -> Answer {
         let errand = Arc::new(self.errand(ask));
-        let until = self.now().plus(ask.max_wait.into());
+        let until = Until::after(self.now(), ask.max_wait);
         let place = match self.room.touched(&errand) {
             Some(place) => {
                 return self.join(errand, place, until).await;
@@ -320,7 +342,7 @@ impl Shared {
                 Outcomes::Admitted(admission, _) => return Ok(Decision::Admit(admission)),
                 Outcomes::Never(never) => return Ok(never),
                 Outcomes::Blocked(blocks, now) => {
-                    if is_hopeless(&blocks, until) {
+                    if is_hopeless(&blocks, until.shown) {
                         return Ok(remote::denial(blocks, now));
                     }
                     errand.place_of(&blocks).unwrap_or_default()
@@ -332,13 +354,13 @@ impl Shared {
     }
 
     /// Joins a line of this process, unless the wait cannot help.
-    async fn join(self: &Arc<Self>, errand: Arc<Errand>, place: Place, until: Time) -> Answer {
+    async fn join(self: &Arc<Self>, errand: Arc<Errand>, place: Place, until: Until) -> Answer {
         let order = self.room.arrive(self.now())?;
         if let Ok((sheets, now)) = self.look_at(&errand).await {
             let views = views(&errand.ask.accounts, &sheets);
             match remote::judge(&views, &errand.ask.demand, now) {
                 Judgement::Never(never) => return Ok(Decision::Never(never)),
-                Judgement::Blocked(blocks) if is_hopeless(&blocks, until) => {
+                Judgement::Blocked(blocks) if is_hopeless(&blocks, until.shown) => {
                     return Ok(remote::denial(blocks, now));
                 }
                 _ => {}
@@ -351,14 +373,14 @@ impl Shared {
         self: &Arc<Self>,
         errand: Arc<Errand>,
         (place, order): (Place, u64),
-        until: Time,
+        until: Until,
     ) -> Answer {
         let (reply, receiver) = mailbox();
         let waiter = Waiter {
             amount: errand.amount_at(&place),
             errand: errand.clone(),
-            since: Instant::now(),
-            until,
+            since: until.since,
+            until: until.at,
             counted: false,
             reply,
         };
@@ -446,7 +468,7 @@ impl Shared {
                 }
                 let denial = self.newcomers_denial(errand).await;
                 if let Some(gone) = gone {
-                    gone.reply.send(denial.map_err(StoreError::from));
+                    gone.reply.send(denial);
                 }
             }
             Err(error) => self.tell(order, Err(error.into()), None).await,
@@ -571,13 +593,13 @@ async fn keep(shared: Weak<Shared>, stand: Standing) {
             None => return strong.leave(&stand).await,
             Some(again) => turn = again,
         }
-        for (order, errand) in strong.room.impatient(&place, strong.now()) {
+        for (order, errand) in strong.room.impatient(&place) {
             strong.lose_patience(order, &errand, &stand).await;
             turn = Time::ZERO;
         }
         let clock = strong.pump.clock();
-        let next = turn.min(strong.room.patience(&place));
-        let pause = clock.until(next).min(BEAT);
+        let patience = strong.room.patience(&place).unwrap_or(BEAT);
+        let pause = clock.until(turn).min(patience).min(BEAT);
         drop(strong);
         if !pause.is_zero() {
             // Either way the line is asked again.

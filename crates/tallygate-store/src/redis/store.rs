@@ -88,6 +88,11 @@ impl RedisStore {
         shared.learn_the_time().await;
         Arc::new(Self { shared })
     }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
 }
 
 impl Shared {
@@ -197,9 +202,7 @@ impl Store for RedisStore {
 /// A random name of eight letters and digits for this process.
 fn node_name() -> [u8; 8] {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).expect("invariant: the machine has a source of randomness");
-    random.map(|byte| LETTERS[usize::from(byte % 32)])
+    names::random::<8>().map(|byte| LETTERS[usize::from(byte % 32)])
 }
 
 /// The script gave an answer that cannot be.

@@ -78,7 +78,7 @@ impl Shared {
         self.errand_of(&subject, (ask.demand, ask.ttl), ask.name)
     }
 
-    pub(super) fn errand_of(
+    pub(crate) fn errand_of(
         &self,
         subject: &[(&str, &str)],
         (demand, ttl): (Amounts, Span),

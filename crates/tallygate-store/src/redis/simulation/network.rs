@@ -1,0 +1,481 @@
+//! The network of a simulation: what is on its way is delayed and lost, processes are cut off and die, the server's clock
+//! is set and its state falls back to that of a replica.
+use super::engine::Engine;
+use super::truth::{Moment, Truth};
+use crate::redis::desk::Desk;
+use crate::redis::link::{Call, LinkError, Notice, Route};
+use crate::redis::pack::Unpack;
+use crate::redis::pump::Carrier;
+use crate::redis::script::{Answers, Node as Name};
+use crate::redis::sheet::instant;
+use crate::store::BoxFuture;
+use parking_lot::Mutex;
+use redis::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tallygate_core::Policy;
+use tallygate_sim::Rng;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// A morning, far from midnight: 2026-03-02 09:00 UTC.
+const MORNING: u64 = 1_772_442_000_000_000;
+
+/// How long a process waits for an answer.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How rough a seed is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weather {
+    /// How many of a thousand requests, answers and messages are lost.
+    pub(super) lost: u64,
+    /// Milliseconds on the way at most, and now and then.
+    pub(super) delay: u64,
+    pub(super) stall: u64,
+}
+
+/// One server and the way to it.
+pub(super) struct Network(Mutex<Inner>);
+
+pub(super) struct Inner {
+    pub(super) engine: Engine,
+    pub(super) truth: Truth,
+    pub(super) rng: Rng,
+    weather: Weather,
+    desk: Desk,
+    seats: Vec<Seat>,
+    started: Instant,
+    /// How far the server's clock was set, in microseconds.
+    set: i64,
+    moment: Moment,
+    /// How often another server has taken over.
+    reign: u64,
+    away_until: Instant,
+    behind: Option<Truth>,
+    /// What took effect and was lost since.
+    pub(super) lost: BTreeSet<u128>,
+    pub(super) broken: Option<String>,
+    pub(super) log: Vec<String>,
+}
+
+/// A process as the network knows it.
+#[derive(Default)]
+struct Seat {
+    name: String,
+    to: Option<mpsc::Sender<Notice>>,
+    /// Whether the server tells it.
+    hears: bool,
+    is_cut: bool,
+    is_dead: bool,
+    /// When what was told last arrives: nothing overtakes it.
+    last: Option<Instant>,
+}
+
+/// The way of one process.
+pub(super) struct Wire {
+    network: Arc<Network>,
+    seat: usize,
+}
+
+/// What becomes of a call.
+struct Trip {
+    there: Duration,
+    back: Duration,
+    request_lost: bool,
+    answer_lost: bool,
+    reign: u64,
+}
+
+impl Network {
+    pub(super) fn new(
+        engine: Engine,
+        seed: u64,
+        (weather, policy): (Weather, &Policy),
+    ) -> Arc<Self> {
+        let node = Name {
+            name: *b"observer",
+            prefix: "tg".into(),
+            sees_subscribers: true,
+        };
+        Arc::new(Self(Mutex::new(Inner {
+            engine,
+            truth: Truth::default(),
+            rng: Rng::new(seed),
+            weather,
+            desk: Desk::new(node, policy),
+            seats: Vec::new(),
+            started: Instant::now(),
+            set: 0,
+            moment: Moment { shown: 0, fair: 0 },
+            reign: 0,
+            away_until: Instant::now(),
+            behind: None,
+            lost: BTreeSet::new(),
+            broken: None,
+            log: Vec::new(),
+        })))
+    }
+
+    /// A way for another process.
+    pub(super) fn wire(self: &Arc<Self>) -> (usize, Arc<Wire>) {
+        let mut inner = self.0.lock();
+        inner.seats.push(Seat::default());
+        let seat = inner.seats.len() - 1;
+        let network = self.clone();
+        (seat, Arc::new(Wire { network, seat }))
+    }
+
+    /// Takes the network apart.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&mut Inner) -> T) -> T {
+        look(&mut self.0.lock())
+    }
+
+    /// The server, the log, and what is wrong.
+    pub(super) fn into_parts(self) -> (Engine, Vec<String>, Option<String>) {
+        let inner = self.0.into_inner();
+        (inner.engine, inner.log, inner.broken)
+    }
+
+    pub(super) fn note(&self, what: &str) {
+        self.with(|inner| inner.note(what));
+    }
+
+    /// Cuts a process off for a while; whether the server sees that is drawn.
+    pub(super) fn cut(self: &Arc<Self>, seat: usize, length: Duration) {
+        let is_seen = self.with(|inner| {
+            let is_seen = inner.rng.below(2) == 0;
+            inner.note(&format!(
+                "n{seat} is cut off for {length:?}, seen: {is_seen}"
+            ));
+            inner.seats[seat].is_cut = true;
+            inner.seats[seat].hears &= !is_seen;
+            is_seen
+        });
+        if is_seen {
+            self.interrupt(seat);
+        }
+        let network = self.clone();
+        tokio::spawn(async move {
+            sleep(length).await;
+            network.with(|inner| {
+                inner.note(&format!("n{seat} is back"));
+                inner.seats[seat].is_cut = false;
+            });
+            network.resume(seat).await;
+        });
+    }
+
+    /// Ends a process as `kill -9` does; the server learns it at once, or never if its machine has gone too.
+    pub(super) fn kill(&self, seat: usize) {
+        self.with(|inner| {
+            let is_seen = inner.rng.below(3) > 0;
+            inner.note(&format!("n{seat} dies, seen: {is_seen}"));
+            let seat = &mut inner.seats[seat];
+            seat.is_dead = true;
+            seat.to = None;
+            seat.hears &= !is_seen;
+        });
+    }
+
+    /// Sets the server's clock, by so many microseconds.
+    pub(super) fn set_clock(&self, by: i64) {
+        self.with(|inner| {
+            inner.note(&format!("the clock is set by {by} us"));
+            inner.set += by;
+            if by < 0 {
+                inner.moment.shown = 0;
+            }
+        });
+    }
+
+    /// A replica falls behind by `lag`, then takes over; nothing answers for `away`.
+    pub(super) async fn fail_over(self: &Arc<Self>, lag: Duration, away: Duration) {
+        self.with(|inner| {
+            inner.note("the replica falls behind");
+            inner.engine.copy();
+            inner.behind = Some(inner.truth.clone());
+        });
+        sleep(lag).await;
+        let seats = self.with(|inner| inner.fall_back(away));
+        for seat in 0..seats {
+            self.interrupt(seat);
+            let network = self.clone();
+            tokio::spawn(async move {
+                sleep(away).await;
+                network.resume(seat).await;
+            });
+        }
+    }
+
+    fn interrupt(self: &Arc<Self>, seat: usize) {
+        self.deliver(seat, Notice::Interrupted);
+    }
+
+    async fn resume(self: &Arc<Self>, seat: usize) {
+        let pause = self.with(|inner| inner.delay());
+        sleep(pause).await;
+        let hears = self.with(|inner| {
+            let seat = &mut inner.seats[seat];
+            if seat.is_cut || seat.is_dead || seat.hears {
+                return false;
+            }
+            seat.hears = true;
+            true
+        });
+        if hears {
+            self.deliver(seat, Notice::Resumed);
+        }
+    }
+
+    /// Brings a notice to a process, after those before it.
+    fn deliver(self: &Arc<Self>, seat: usize, notice: Notice) {
+        let at = self.with(|inner| {
+            let at = Instant::now() + inner.delay();
+            let seat = &mut inner.seats[seat];
+            let at = seat.last.map_or(at, |last| last.max(at));
+            seat.last = Some(at);
+            at
+        });
+        let network = self.clone();
+        tokio::spawn(async move {
+            sleep_until(at).await;
+            let to = network.with(|inner| inner.seats[seat].to.clone());
+            if let Some(to) = to {
+                // One who does not listen loses it.
+                let _ = to.try_send(notice);
+            }
+        });
+    }
+
+    /// Publishes to those who listen and are not cut off.
+    fn publish(self: &Arc<Self>, told: Vec<(String, Vec<u8>)>) {
+        for (channel, payload) in told {
+            let hearers = self.with(|inner| inner.hearers(&channel));
+            for seat in hearers {
+                let channel = channel.clone();
+                let payload = payload.clone();
+                self.deliver(seat, Notice::Message { channel, payload });
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn note(&mut self, what: &str) {
+        let at = self.started.elapsed().as_millis();
+        self.log.push(format!("{at:>6} {what}"));
+    }
+
+    /// Whether no replica is about to take over.
+    pub(super) fn is_settled(&self) -> bool {
+        self.behind.is_none() && self.away_until <= Instant::now()
+    }
+
+    /// From here on nothing is lost.
+    pub(super) fn brighten(&mut self) {
+        self.weather.lost = 0;
+    }
+
+    fn delay(&mut self) -> Duration {
+        let most = match self.rng.below(50) {
+            0 => self.weather.stall,
+            _ => self.weather.delay,
+        };
+        Duration::from_millis(self.rng.below(most + 1))
+    }
+
+    fn is_lost(&mut self) -> bool {
+        self.rng.below(1000) < self.weather.lost
+    }
+
+    fn trip(&mut self) -> Trip {
+        Trip {
+            there: self.delay(),
+            back: self.delay(),
+            request_lost: self.is_lost(),
+            answer_lost: self.is_lost(),
+            reign: self.reign,
+        }
+    }
+
+    /// Reads the server's clock.
+    fn look_at_clock(&mut self) -> Moment {
+        let passed = i64::try_from(self.started.elapsed().as_micros()).unwrap();
+        let fine = i64::try_from(self.rng.below(900)).unwrap();
+        let shown = MORNING.saturating_add_signed(passed + self.set + fine);
+        let shown = shown.max(self.moment.shown);
+        let passed = match self.moment.shown {
+            0 => 0,
+            before => shown - before,
+        };
+        self.moment = Moment {
+            shown,
+            fair: self.moment.fair + passed,
+        };
+        self.moment
+    }
+
+    fn hearers(&mut self, channel: &str) -> Vec<usize> {
+        let name = channel.split_once(":n:").map(|(_, name)| name.to_owned());
+        let mut hearers = Vec::new();
+        for at in 0..self.seats.len() {
+            let lost = self.is_lost();
+            let seat = &self.seats[at];
+            let meant = name.as_ref().is_none_or(|name| *name == seat.name);
+            if meant && seat.hears && !seat.is_cut && !seat.is_dead && !lost {
+                hearers.push(at);
+            }
+        }
+        hearers
+    }
+
+    /// Runs a call at the server.
+    fn run(&mut self, seat: usize, call: &Call) -> (Vec<Value>, Vec<(String, Vec<u8>)>) {
+        let moment = self.look_at_clock();
+        let mut hearing = String::new();
+        for one in self.seats.iter().filter(|one| one.hears) {
+            hearing.push_str(&one.name);
+            hearing.push(' ');
+        }
+        let ran = self.engine.run(call, &hearing, moment.shown);
+        let answers = read(call, &ran.values);
+        let said: String = answers
+            .operations
+            .iter()
+            .map(|one| char::from(one[0]))
+            .collect();
+        let ops: Vec<u8> = call.args.iter().skip(1).map(|op| op[0]).collect();
+        self.note(&format!(
+            "n{seat} asks {ops:?} -> {said} {} told",
+            ran.told.len()
+        ));
+        let verdict = self
+            .truth
+            .observe(&self.desk, (call, &answers), &mut self.engine, moment);
+        self.hold(verdict);
+        (ran.values, ran.told)
+    }
+
+    /// Keeps the first thing that is wrong.
+    pub(super) fn hold(&mut self, verdict: Result<(), String>) {
+        if let Err(what) = verdict {
+            self.note(&format!("BROKEN: {what}"));
+            self.broken.get_or_insert(what);
+        }
+    }
+
+    /// Answers how many processes there are.
+    fn fall_back(&mut self, away: Duration) -> usize {
+        self.engine.fail_over();
+        let behind = self.behind.take().expect("a replica fell behind");
+        let now = std::mem::replace(&mut self.truth, behind);
+        let gone = now.entries.iter().filter(|(id, entry)| {
+            let kept = self.truth.entries.get(id);
+            kept.is_none_or(|kept| kept.end != entry.end || kept.demand() != entry.demand())
+        });
+        let gone: Vec<u128> = gone.map(|(id, _)| *id).collect();
+        self.note(&format!(
+            "fails over: {} lost, away for {away:?}",
+            gone.len()
+        ));
+        self.lost.extend(gone);
+        self.reign += 1;
+        self.away_until = Instant::now() + away;
+        self.seats.iter_mut().for_each(|seat| seat.hears = false);
+        self.seats.len()
+    }
+
+    fn reaches(&self, seat: usize, reign: u64) -> bool {
+        !self.seats[seat].is_cut && self.reign == reign && self.away_until <= Instant::now()
+    }
+}
+
+/// The answer to a call: the time, accounts, operations.
+fn read(call: &Call, values: &[Value]) -> Answers {
+    let bytes = values.iter().map(|value| match value {
+        Value::BulkString(bytes) => bytes.clone(),
+        other => panic!("the script answered {other:?}"),
+    });
+    let mut bytes: Vec<Vec<u8>> = bytes.collect();
+    let now = Unpack(&bytes.remove(0)).long().map(instant);
+    // Without operations a calendar window was not the one that the caller thought.
+    let accounts = bytes.len().saturating_sub(call.args.len() - 1);
+    let operations = bytes.split_off(accounts);
+    Answers {
+        now: now.expect("the script says the time"),
+        accounts: call.keys.iter().cloned().zip(bytes).collect(),
+        operations,
+    }
+}
+
+impl Wire {
+    async fn travel(&self, call: &Call) -> Result<Vec<Value>, LinkError> {
+        let sent = Instant::now();
+        let network = &self.network;
+        let trip = network.with(|inner| inner.trip());
+        self.pause(trip.there).await;
+        let arrives = |lost: bool| {
+            network.with(|inner: &mut Inner| !lost && inner.reaches(self.seat, trip.reign))
+        };
+        if !arrives(trip.request_lost) {
+            return self.no_answer(sent, "the request is lost").await;
+        }
+        let (values, told) = network.with(|inner| inner.run(self.seat, call));
+        network.publish(told);
+        self.pause(trip.back).await;
+        if !arrives(trip.answer_lost) {
+            return self.no_answer(sent, "the answer is lost").await;
+        }
+        Ok(values)
+    }
+
+    async fn no_answer(&self, sent: Instant, why: &str) -> Result<Vec<Value>, LinkError> {
+        let seat = self.seat;
+        self.network.note(&format!("n{seat}: {why}"));
+        sleep_until(sent + PATIENCE).await;
+        self.pause(Duration::ZERO).await;
+        Err(LinkError::Down {
+            reason: why.to_owned(),
+            retry_after: Duration::from_millis(20),
+        })
+    }
+
+    /// Time passes; for the dead it never does.
+    async fn pause(&self, length: Duration) {
+        if !length.is_zero() {
+            sleep(length).await;
+        }
+        if self.network.with(|inner| inner.seats[self.seat].is_dead) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Carrier for Wire {
+    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Vec<Value>, LinkError>> {
+        Box::pin(self.travel(call))
+    }
+
+    fn route(&self, _: u32) -> Route {
+        Route::One
+    }
+
+    fn is_cluster(&self) -> bool {
+        false
+    }
+
+    fn subscribe(&self, channels: Vec<String>) -> mpsc::Receiver<Notice> {
+        let (to, from) = mpsc::channel(1024);
+        let name = channels.iter().find_map(|one| one.split_once(":n:"));
+        let name = name.map_or(String::new(), |(_, name)| name.to_owned());
+        self.network.with(|inner| {
+            let seat = &mut inner.seats[self.seat];
+            seat.name = name;
+            seat.to = Some(to);
+        });
+        let (network, seat) = (self.network.clone(), self.seat);
+        tokio::spawn(async move { network.resume(seat).await });
+        from
+    }
+}
