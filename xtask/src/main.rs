@@ -25,7 +25,7 @@ usage: cargo xtask COMMAND
 
   ci [--only STEP]... [--list]      everything that continuous integration runs, or some steps of it
   tidy                              the rules that no compiler checks: crate arrows, sizes, words, links
-  bench decide|pipeline|gateway|count [--json] [ARGS]
+  bench decide|pipeline|gateway|count|store [--json] [ARGS]
                                     one benchmark, optimised, against its peers in the same run
 ";
 

@@ -29,6 +29,7 @@
 pub mod books;
 pub mod client;
 pub mod clock;
+pub mod fifo;
 pub mod limit;
 pub mod mock;
 pub mod rng;

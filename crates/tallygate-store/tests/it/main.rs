@@ -1,7 +1,9 @@
 //! The memory store under the conformance suite, on virtual time and on real threads.
+mod batch;
 mod bounds;
 mod fronts;
 mod live;
+mod killed;
 mod peers;
 mod redis;
 mod redis_cluster;
