@@ -2,8 +2,8 @@
 mod batch;
 mod bounds;
 mod fronts;
-mod live;
 mod killed;
+mod live;
 mod peers;
 mod redis;
 mod redis_cluster;
