@@ -113,6 +113,17 @@ pub(crate) struct Told {
     pub(crate) first_failure: Option<Instant>,
 }
 
+impl Told {
+    /// How many were admitted in a span of time.
+    pub(crate) fn between(&self, from: Instant, to: Instant) -> u64 {
+        let within = self
+            .admissions
+            .iter()
+            .filter(|at| (from..=to).contains(*at));
+        within.count() as u64
+    }
+}
+
 /// Users of a load; all are of one tenant.
 pub(crate) const USERS: usize = 4;
 
@@ -148,6 +159,12 @@ impl Load {
             self.told.lock().admissions.len() >= enough
         })
         .await;
+    }
+
+    /// Waits until the limit is reached.
+    pub(crate) async fn is_denied(&self) {
+        let before = self.told.lock().denials;
+        until("denials", async || self.told.lock().denials > before + 20).await;
     }
 
     /// Lets all callers come to an end.

@@ -35,7 +35,7 @@ fn move_all(cluster: &Cluster, slots: &[u16]) {
 }
 
 /// Waits until no reservation stands, and compares what is taken with what callers were told.
-async fn sums(two: &Two<'_>, told: &Told) -> (u64, u64) {
+pub(super) async fn sums(two: &Two<'_>, told: &Told) -> (u64, u64) {
     let all = [("user", "u0"), ("tenant", "t")];
     until("free slots", async || {
         taken(&*two.two, &all)
