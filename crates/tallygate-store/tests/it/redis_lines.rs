@@ -1,0 +1,267 @@
+//! Waiting over several processes: their order, what wakes them, and what the dead cost the living.
+use crate::live::{denied, open, until};
+use crate::support::{rule, tokens};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tallygate_core::{Admission, Amounts, Decision, Metric, Metrics, Policy, Shape};
+use tallygate_sim::servers::{Engine, Server};
+use tallygate_store::{RedisStore, Reserve, SettledBy, Store};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// How often a place in line is made good, as the store's documentation says.
+const BEAT: Duration = Duration::from_millis(250);
+
+/// What a busy machine may take for a few calls.
+const BUSY: Duration = Duration::from_millis(700);
+
+/// A limit of so many slots for everybody.
+fn slots(amount: u64) -> Policy {
+    let limits = [(Metric::CONCURRENCY, amount, Shape::Concurrency)];
+    Policy::new(vec![rule("slots", &[], &limits)], Metrics::default()).expect("a policy")
+}
+
+fn slot(max_wait: Duration) -> Reserve<'static> {
+    Reserve {
+        subject: &[],
+        demand: Amounts::ZERO.with(Metric::CONCURRENCY, 1),
+        ttl: Duration::from_secs(60),
+        max_wait,
+        idempotency_key: None,
+        settled_by: SettledBy::AnyNode,
+    }
+}
+
+const PATIENT: Duration = Duration::from_secs(30);
+
+async fn take(store: &RedisStore, max_wait: Duration) -> Admission {
+    match store.reserve(slot(max_wait)).await {
+        Ok(Decision::Admit(admission)) => admission,
+        other => panic!("an admission instead of {other:?}"),
+    }
+}
+
+/// Waits for a slot in a task of its own.
+fn queue(store: &Arc<RedisStore>) -> JoinHandle<Admission> {
+    let store = store.clone();
+    tokio::spawn(async move { take(&store, PATIENT).await })
+}
+
+/// Waits until so many callers of a process are known to stand in line.
+async fn stand(store: &RedisStore, waiters: usize) {
+    until("line", async || store.stats().waiters == waiters).await;
+}
+
+/// How often the script was run on a server.
+fn runs(server: &Server) -> u64 {
+    let stats: String = server.ask(&["INFO", "commandstats"]).expect("an answer");
+    let line = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+    let calls = line.and_then(|line| line.split(',').next());
+    calls.map_or(0, |calls| calls.parse().expect("a number"))
+}
+
+fn server() -> Server {
+    Server::start(Engine::Redis, &[]).expect("redis-server starts")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_are_served_in_the_order_of_arrival() {
+    let server = server();
+    let mut stores = Vec::new();
+    for _ in 0..3 {
+        stores.push(open(&server.url(), &slots(1)).await);
+    }
+    let first = take(&stores[0], Duration::ZERO).await;
+    let (served, mut order) = mpsc::unbounded_channel();
+    // Two of one process behind each other, and gaps: a process's next caller may be behind another's.
+    let homes = [0, 1, 2, 2, 1, 0, 0, 1, 2, 1, 2, 0];
+    let (mut standing, mut tasks) = ([0; 3], Vec::new());
+    for (number, home) in homes.into_iter().enumerate() {
+        let (store, served) = (stores[home].clone(), served.clone());
+        tasks.push(tokio::spawn(async move {
+            let admission = take(&store, PATIENT).await;
+            served.send(number).expect("the test listens");
+            store.cancel(admission.id).await.expect("it is open");
+        }));
+        standing[home] += 1;
+        stand(&stores[home], standing[home]).await;
+    }
+    stores[1].cancel(first.id).await.expect("it is open");
+    for number in 0..homes.len() {
+        assert_eq!(order.recv().await, Some(number));
+    }
+    for task in tasks {
+        task.await.expect("a task ends");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_overtakes_no_other_processs_waiter() {
+    let server = server();
+    let limits = [(Metric::TOKENS, 100, crate::live::hour())];
+    let rules = vec![rule("tokens", &[], &limits)];
+    let policy = Policy::new(rules, Metrics::default()).expect("a policy");
+    let (one, other) = (
+        open(&server.url(), &policy).await,
+        open(&server.url(), &policy).await,
+    );
+    let ask = |amount, max_wait| Reserve {
+        demand: tokens(amount),
+        ..slot(max_wait)
+    };
+    let Ok(Decision::Admit(held)) = one.reserve(ask(60, Duration::ZERO)).await else {
+        panic!("there is room");
+    };
+    let waiter = one.clone();
+    let waiting = tokio::spawn(async move { waiter.reserve(ask(50, PATIENT)).await });
+    stand(&one, 1).await;
+    // There are 40 left, and somebody waits for 50.
+    denied(other.reserve(ask(10, Duration::ZERO)).await);
+    one.cancel(held.id).await.expect("it is open");
+    let decision = waiting.await.expect("the task ends");
+    assert!(matches!(decision, Ok(Decision::Admit(_))), "{decision:?}");
+}
+
+#[test]
+fn a_dead_head_blocks_nobody_for_longer_than_a_second() {
+    let server = server();
+    let living = Runtime::new().expect("a runtime");
+    let dying = Runtime::new().expect("a runtime");
+    let (store, holder) = living.block_on(async {
+        let store = open(&server.url(), &slots(1)).await;
+        let held = take(&store, Duration::ZERO).await;
+        (store, held)
+    });
+    let head = dying.block_on(async {
+        let head = open(&server.url(), &slots(1)).await;
+        drop(queue(&head));
+        stand(&head, 1).await;
+        head
+    });
+    let behind = {
+        let _inside = living.enter();
+        queue(&store)
+    };
+    living.block_on(stand(&store, 1));
+    // As a process does that is killed: nothing is told, connections end.
+    dying.shutdown_background();
+    living.block_on(async {
+        let freed = Instant::now();
+        store.cancel(holder.id).await.expect("it is open");
+        behind.await.expect("the task ends");
+        let waited = freed.elapsed();
+        assert!(waited <= Duration::from_secs(1) + BUSY, "{waited:?}");
+    });
+    drop(head);
+}
+
+#[test]
+fn a_dead_holder_blocks_nobody() {
+    let server = server();
+    let dying = Runtime::new().expect("a runtime");
+    let holder = dying.block_on(async {
+        let holder = open(&server.url(), &slots(40)).await;
+        for _ in 0..20 {
+            take(&holder, Duration::ZERO).await;
+        }
+        holder
+    });
+    let living = Runtime::new().expect("a runtime");
+    living.block_on(async {
+        let store = open(&server.url(), &slots(40)).await;
+        dying.shutdown_background();
+        let before = runs(&server);
+        let began = Instant::now();
+        for _ in 0..20 {
+            take(&store, Duration::ZERO).await;
+        }
+        assert!(began.elapsed() < BUSY, "{:?}", began.elapsed());
+        denied(store.reserve(slot(Duration::ZERO)).await);
+        assert_eq!(runs(&server) - before, 21, "one call a decision");
+    });
+    drop(holder);
+}
+
+/// By the beat alone a waiter would hear of it after half of that, on average.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_given_back_wakes_another_process_at_once() {
+    const ROUNDS: usize = 21;
+    let server = server();
+    let one = open(&server.url(), &slots(1)).await;
+    let other = open(&server.url(), &slots(1)).await;
+    let mut waits = Vec::new();
+    let (mut calls, mut beats) = (0, 0);
+    for _ in 0..ROUNDS {
+        let held = take(&one, PATIENT).await;
+        let waiting = queue(&other);
+        stand(&other, 1).await;
+        let (before, freed) = (runs(&server), Instant::now());
+        one.cancel(held.id).await.expect("it is open");
+        let admission = waiting.await.expect("the task ends");
+        waits.push(freed.elapsed());
+        calls += runs(&server) - before;
+        beats += freed.elapsed().as_millis() / BEAT.as_millis() + 1;
+        other.cancel(admission.id).await.expect("it is open");
+    }
+    waits.sort_unstable();
+    let half = waits[ROUNDS / 2];
+    eprintln!(
+        "woken after {half:?} (half of {ROUNDS}), at most {:?}",
+        waits[ROUNDS - 1]
+    );
+    assert!(half < BEAT / 4, "{waits:?}");
+    // Giving back, taking, leaving the line; now and then a beat falls in between.
+    let most = 3 * ROUNDS as u128 + beats;
+    assert!(u128::from(calls) <= most, "{calls} calls, not {most}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_message_costs_one_look_at_the_next_beat() {
+    let server = server();
+    let one = open(&server.url(), &slots(1)).await;
+    let other = open(&server.url(), &slots(1)).await;
+    for _ in 0..3 {
+        let held = take(&one, PATIENT).await;
+        let waiting = queue(&other);
+        stand(&other, 1).await;
+        // Nobody is subscribed when the message is sent.
+        server
+            .command(&["CLIENT", "KILL", "TYPE", "pubsub"])
+            .expect("they are killed");
+        let freed = Instant::now();
+        one.cancel(held.id).await.expect("it is open");
+        let admission = waiting.await.expect("the task ends");
+        assert!(freed.elapsed() <= BEAT + BUSY, "{:?}", freed.elapsed());
+        other.cancel(admission.id).await.expect("it is open");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_asks_at_the_beat_and_not_between() {
+    let server = server();
+    let mut stores = Vec::new();
+    for _ in 0..3 {
+        stores.push(open(&server.url(), &slots(1)).await);
+    }
+    take(&stores[0], Duration::ZERO).await;
+    let waiting: Vec<_> = stores
+        .iter()
+        .flat_map(|store| (0..20).map(|_| queue(store)))
+        .collect();
+    for store in &stores {
+        stand(store, 20).await;
+    }
+    let (before, since) = (runs(&server), Instant::now());
+    tokio::time::sleep(Duration::from_secs(2)).await; // tidy: sleeps because what is counted is what happens by itself
+    let calls = u128::from(runs(&server) - before);
+    let beats = since.elapsed().as_millis() / BEAT.as_millis() + 1;
+    assert!(
+        calls <= 3 * beats,
+        "{calls} calls of 3 processes in {beats} beats"
+    );
+    assert!(calls >= 3, "their places are kept");
+    waiting.iter().for_each(JoinHandle::abort);
+}
