@@ -186,7 +186,7 @@ impl Desk {
                     answers,
                 )
             }
-            _ => Some(self.blocked(&ask.accounts, &ask.demand, Order::NEWCOMER, answers, rest)),
+            _ => Some(self.blocked(&ask.accounts, &ask.demand, Order::NEWCOMER, (answers, rest))),
         }
     }
 
@@ -196,8 +196,7 @@ impl Desk {
         accounts: &[Arc<Account>],
         demand: &Amounts,
         order: Order,
-        answers: &Answers,
-        ends: &[u8],
+        (answers, ends): (&Answers, &[u8]),
     ) -> Heard {
         let mut sheets = self.sheets(accounts, order, answers);
         sheet::add_ends(&mut sheets, ends);
@@ -427,7 +426,7 @@ impl Desk {
         answers: &Answers,
         ends: &[u8],
     ) -> Done {
-        match self.blocked(&self.current(accounts), more, Order(0), answers, ends) {
+        match self.blocked(&self.current(accounts), more, Order(0), (answers, ends)) {
             Heard::Blocked(blocks) => match remote::denial(blocks, answers.now) {
                 Decision::Deny(denial) => Done::Extended(Extended::Deny(denial)),
                 Decision::Never(never) => Done::Extended(Extended::Never(never)),

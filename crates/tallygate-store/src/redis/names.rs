@@ -118,13 +118,13 @@ pub(crate) fn idempotency(text: &str, subject: &[(&str, &str)]) -> [u8; 16] {
     let mut pairs = subject.to_vec();
     pairs.sort_unstable();
     let mut hash = Sha256::new();
+    hash.update(pairs.len().to_le_bytes());
     for (label, value) in pairs {
         for text in [label, value] {
             hash.update(text.len().to_le_bytes());
             hash.update(text);
         }
     }
-    hash.update([0xFF]);
     hash.update(text);
     first(&hash.finalize())
 }

@@ -209,6 +209,7 @@ end
 -- Another amount in the same window: what is taken stays taken, and two microseconds more, as this is not exact.
 local function rescale(m, before)
   local by = before / m.amount
+  m.by = by
   local function scale(e)
     e.h, e.l = max(0, now + floor((e.h - now + (e.l > 0 and 1 or 0)) * by) + 2), 0
   end
@@ -397,6 +398,35 @@ local function sum_shares(a)
   end
 end
 
+-- A share is still of so many, which another amount makes last longer or shorter.
+local function rescale_shares(a)
+  for j = 1, #a do
+    local by = a[j].by
+    for i = 1, by and #a.leases or 0 do
+      local s = a.leases[i][j]
+      if s.amount > 0 then s.h, s.l = ceil((s.h + 1) * by) + 1, 0 end
+    end
+  end
+end
+
+-- How long an account must be kept for what may have been spent of its shares to be charged.
+local function shares_till(a)
+  local till = 0
+  for _, e in ipairs(a.leases) do till = max(till, e.till) end
+  local last = till
+  for j = 1, #a do
+    local m, s = a[j], a[j].shared
+    if m.kind == 'b' then
+      last = max(last, max(m.h, till) + s.h + #a.leases + 1)
+    elseif m.kind == 's' then
+      last = max(last, till + m.every)
+    elseif m.kind == 'f' then
+      last = max(last, max(m.to, till + m.to - m.from))
+    end
+  end
+  return last
+end
+
 local function spend_share(m, s)
   if m.kind == 'b' then
     charge_bucket(m, s.h, s.l)
@@ -430,6 +460,7 @@ local function open_account(a, raw)
       end
     end
     read_tail(a, raw, q)
+    rescale_shares(a)
     for j = 1, #a do
       local m = a[j]
       if m.kind == 'g' then
@@ -454,7 +485,7 @@ end
 local function write_limit(m, out)
   if m.kind == 'b' then
     if m.n > 0 then look(m) end
-    if m.n == 0 and m.h < now then m.h, m.l = 0, 0 end
+    if m.n == 0 and (m.h < now or m.h == now and m.l == 0) then m.h, m.l = 0, 0 end
     out[#out + 1] = put('<I7I7I6B', m.amount, m.h, m.l, m.n)
     if m.n > 0 then
       out[#out + 1] = put('<I7I7I4I7I7I6', m.held, m.dl, m.open, m.seq, m.kh, m.kl)
@@ -505,9 +536,8 @@ local function write_tail(a, out)
       for j = 1, #a do
         out[#out + 1] = put('<I7I7I6', e[j].amount, e[j].h, e[j].l)
       end
-      -- What is not renewed must still be there to be charged: an hour is far more than any of it takes to come back.
-      till = max(till, e.till + 3600000000)
     end
+    till = max(till, shares_till(a))
   end
   return till
 end
@@ -1070,8 +1100,9 @@ local function read_shares(a, op, q)
 end
 
 local function shrink(m, s, amount, ch, cl)
-  s.amount = s.amount - amount
+  s.amount = max(0, s.amount - amount)
   if m.kind == 'b' then take(s, ch, cl, m.base) end
+  if s.amount == 0 or s.h < 0 then s.h, s.l = 0, 0 end
 end
 
 -- Tells what was spent of a share, gives some of it back, and asks for more: a lease.
@@ -1081,13 +1112,14 @@ local function lease(op, q)
   local a = accounts[at]
   local asks = read_shares(a, op, q)
   local e, place = lease_of(a)
-  if e and e.turn == turn then return put('<c1BI7', 'L', e.grown, e.till) end
+  if e and e.turn >= turn then return put('<c1BI7', 'L', e.grown, e.till) end
   a.dirty = true
   if not e then
     local asked = 0
     for j = 1, #a do asked = asked + asks[j].spent + asks[j].back end
     -- It has ended, and all of it was charged: the caller has nothing left.
     if asked > 0 then return 'X' end
+    if #a.leases >= 250 then return put('<c1BI7', 'L', 0, now) end
     e = { node = node, asked = 0 }
     for j = 1, #a do e[j] = { amount = 0, h = 0, l = 0 } end
     place = #a.leases + 1

@@ -5,9 +5,15 @@ mod case;
 mod crowded;
 mod differential;
 mod draw;
+mod expiry;
+mod figures;
+mod hostile;
+mod leases;
+mod lines;
 mod saying;
 mod twins;
 mod verdict;
+mod work;
 
 use crate::redis::desk::{Ask, Desk, Done, Heard};
 use crate::redis::names;

@@ -62,16 +62,24 @@ impl Bench {
             script::timed(&mut batch, now);
             batch
         });
+        let mut answers = self.send(&batches).into_iter();
+        [(); N].map(|()| answers.next().unwrap())
+    }
+
+    /// Calls as they are written, one after the other in one trip.
+    pub(super) fn send(&mut self, batches: &[Batch]) -> Vec<Answers> {
         let mut pipe = redis::pipe();
-        for batch in &batches {
+        for batch in batches {
             let command = pipe.cmd("EVALSHA").arg(&self.sha).arg(batch.keys.len());
             for part in batch.keys.iter().chain(&batch.args) {
                 command.arg(part);
             }
         }
         let values: Vec<Vec<Value>> = pipe.query(&mut self.connection).unwrap();
-        let mut values = values.into_iter();
-        batches.map(|batch: Batch| script::read(&batch, values.next().unwrap()).unwrap())
+        let answers = batches.iter().zip(values);
+        answers
+            .map(|(batch, values)| script::read(batch, values).unwrap())
+            .collect()
     }
 
     /// Forgets all keys.
@@ -88,6 +96,10 @@ impl Bench {
             (shown, self.ask(&[b"HGET", &ends[..], &key]))
         };
         keys.into_iter().map(end).collect()
+    }
+
+    pub(super) fn query<T: redis::FromRedisValue>(&mut self, pipe: &redis::Pipeline) -> T {
+        pipe.query(&mut self.connection).unwrap()
     }
 
     pub(super) fn ask<T: redis::FromRedisValue>(&mut self, words: &[impl redis::ToRedisArgs]) -> T {

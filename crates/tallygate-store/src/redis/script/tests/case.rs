@@ -42,6 +42,8 @@ pub(super) enum Op {
     Cancel(usize),
     Withdraw(usize),
     Extend(usize, Amounts, Option<u64>),
+    /// An extension that is taken back at once.
+    Undone(usize, Amounts),
     Look(usize),
     /// The last message is sent once more.
     Resend,
@@ -141,6 +143,7 @@ impl fmt::Debug for Op {
             Self::Cancel(nth) => write!(f, "cancel {nth}"),
             Self::Withdraw(nth) => write!(f, "withdraw {nth}"),
             Self::Extend(nth, more, ttl) => write!(f, "extend {nth} {} ttl {ttl:?}", shown(more)),
+            Self::Undone(nth, more) => write!(f, "extend and retract {nth} {}", shown(more)),
             Self::Look(nth) => write!(f, "look {nth}"),
             Self::Resend => write!(f, "resend"),
             Self::Reload(percent) => write!(f, "reload {percent}%"),

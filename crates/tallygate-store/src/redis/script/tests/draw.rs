@@ -206,7 +206,8 @@ impl Draw {
 
     fn message(&mut self, scale: Scale, typical: &[u64; 4]) -> Op {
         let nth = self.nth();
-        match self.below(30) {
+        match self.below(31) {
+            30 => Op::Undone(nth, self.amounts(typical)),
             0..=13 => Op::Reserve(self.bid(scale, typical)),
             14..=21 => Op::Settle(nth, self.used(typical)),
             22 | 23 => Op::Cancel(nth),

@@ -1,7 +1,6 @@
 //! What the engines say, in a form that can be compared.
 use crate::redis::names::Account;
 use crate::redis::pack::Unpack;
-use crate::redis::script::Op;
 use std::time::Duration;
 use tallygate_core::remote::Numbers;
 use tallygate_core::{Admission, Amounts, Decision, Denial, Metric, Never, Replay, Standing, Time};
@@ -52,15 +51,12 @@ pub(super) fn standing(standing: &Standing) -> Stands {
     )
 }
 
-/// An extension that comes twice extends twice: whoever sends it again must look first.
-pub(super) fn may_come_twice(message: &Op) -> bool {
-    !matches!(message, Op::Extend(_))
-}
-
 /// What is to be answered to a message that comes again, `again` being what is: the same, or that it was done.
 pub(super) fn repeated(first: &[u8], again: &[u8]) -> Vec<u8> {
     let raw = again.get(1..).unwrap_or(&[]);
     match first.first() {
+        // An extension.
+        Some(b'A') if again.starts_with(b"A") => first.to_vec(),
         // Its record.
         Some(b'A') => [b"P", raw].concat(),
         // Withdrawn: nothing is known of it.

@@ -144,6 +144,7 @@ impl<'a> Twins<'a> {
             Op::Cancel(nth) => return self.cancel(*nth),
             Op::Withdraw(nth) => self.withdraw(*nth),
             Op::Extend(nth, more, ttl) => return self.extend(*nth, more, *ttl),
+            Op::Undone(nth, more) => return self.extend_and_retract(*nth, more),
             Op::Look(nth) => return self.look(*nth),
             Op::Batch(ops) => return self.batch(ops),
         }
@@ -245,9 +246,6 @@ impl<'a> Twins<'a> {
         let Some((last, said)) = self.last.take() else {
             return Ok(());
         };
-        if !saying::may_come_twice(&last) {
-            return Ok(());
-        }
         let answers = self.say(last);
         let again = answers.operations.first().ok_or("no answer")?;
         same(

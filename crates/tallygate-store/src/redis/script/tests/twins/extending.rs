@@ -6,7 +6,7 @@ use crate::redis::record::{Held, Record};
 use crate::redis::script::tests::saying;
 use crate::redis::script::tests::verdict::{Differs, Verdict, same};
 use std::sync::Arc;
-use tallygate_core::{Amounts, EndError, ExtendError, Extended, Span, Time};
+use tallygate_core::{Amounts, EndError, ExtendError, Extended, Shape, Span, Time};
 
 impl Twins<'_> {
     pub(super) fn extend(&mut self, nth: usize, more: &Amounts, ttl: Option<u64>) -> Verdict {
@@ -52,6 +52,27 @@ impl Twins<'_> {
                 other => return Err(Differs::Wrong(format!("an extension answered {other:?}"))),
             }
         }
+    }
+
+    /// As if nobody had asked. A sliding window notes when it was last charged, though it be with nothing.
+    pub(super) fn extend_and_retract(&mut self, nth: usize, more: &Amounts) -> Verdict {
+        let limits = || self.rules.iter().flat_map(|rule| &rule.limits);
+        let slides = limits().any(|limit| matches!(limit.2, Shape::Sliding { .. }));
+        let Some(at) = self.pair(nth).filter(|_| !slides && *more != Amounts::ZERO) else {
+            return Ok(());
+        };
+        let pair = &self.pairs[at];
+        let (id, held) = (pair.script, pair.held.clone());
+        let place = (names::home(id), held.accounts.clone());
+        let more = More::new(*more, None);
+        let extend = self.desk.extend(id, &held, place.clone(), &more);
+        let retract = self.desk.retract(id, &held, place, &more);
+        self.say(extend);
+        let answers = self.say(retract);
+        let kinds = [b"E", b"U"];
+        let is_known = kinds.iter().any(|kind| answers.operations[0] == kind[..]);
+        self.last = None;
+        same("what may be answered", &true, &is_known)
     }
 
     fn note_extension(&mut self, at: usize, held: &Held, more: &Amounts, extended: &Extended) {
