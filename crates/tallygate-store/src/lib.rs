@@ -10,9 +10,9 @@ mod sync;
 pub use clock::{Clock, Hands};
 pub use memory::{MemoryOptions, MemoryStore};
 pub use redis::{
-    FoundServer, RedisFindings, RedisOpenError, RedisOptions, RedisStore, RedisUrlError,
+    FoundServer, RedisFindings, RedisOpenError, RedisOptions, RedisStore, RedisUrlError, Regime,
 };
 pub use store::{
-    BoxFuture, Reserve, SettleError, SettledBy, Settlement, Store, StoreError, StoreHealth,
-    StoreStats,
+    BoxFuture, LeaseStats, Reserve, SettleError, SettledBy, Settlement, Store, StoreError,
+    StoreHealth, StoreStats,
 };

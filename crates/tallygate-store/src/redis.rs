@@ -6,6 +6,7 @@ mod found;
 mod groups;
 mod hearing;
 mod holds;
+mod leases;
 mod link;
 mod names;
 mod opening;
@@ -21,6 +22,7 @@ mod simulation;
 mod store;
 
 pub use found::{FoundServer, RedisFindings};
+pub use leases::Regime;
 pub use opening::RedisOpenError;
 pub use options::{RedisOptions, RedisUrlError};
 pub use store::RedisStore;

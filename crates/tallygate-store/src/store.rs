@@ -111,8 +111,24 @@ pub trait Store: Send + Sync {
         StoreHealth::Up
     }
 
+    /// What leases have saved the store. A store inside the process has nothing to save.
+    fn leases(&self) -> LeaseStats {
+        LeaseStats::default()
+    }
+
     /// The store's time.
     fn now(&self) -> Time;
+}
+
+/// How much was decided out of shares that a store had set aside for this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeaseStats {
+    /// Decisions made here since the store was opened.
+    pub decisions: u64,
+    /// Counters (one a rule and value of its labels) of which this process holds a share now.
+    pub accounts: usize,
+    /// Calls to the store since it was opened, of any kind.
+    pub calls: u64,
 }
 
 /// How full a store is.

@@ -110,14 +110,19 @@ impl Desk {
     /// Accounts under the policy in force, whatever it was when they were looked up. A rule that has gone has taken its
     /// counters with it.
     pub(crate) fn current(&self, accounts: &[Arc<Account>]) -> Vec<Arc<Account>> {
-        let current = |account: &Arc<Account>| {
-            let rule = self.rules.get(*self.by_name.get(&account.rule.name)?)?;
-            Some(match rule.rule.is(&account.rule.rule) {
-                true => account.clone(),
-                false => Arc::new(rule.named(&self.node.prefix, account.tag, account.name)),
-            })
-        };
-        accounts.iter().filter_map(current).collect()
+        let accounts = accounts.iter();
+        accounts
+            .filter_map(|account| self.current_account(account))
+            .collect()
+    }
+
+    /// The same for one.
+    pub(crate) fn current_account(&self, account: &Arc<Account>) -> Option<Arc<Account>> {
+        let rule = self.rules.get(*self.by_name.get(&account.rule.name)?)?;
+        Some(match rule.rule.is(&account.rule.rule) {
+            true => account.clone(),
+            false => Arc::new(rule.named(&self.node.prefix, account.tag, account.name)),
+        })
     }
 
     /// The counters a subject is charged to, in the order of the rules.

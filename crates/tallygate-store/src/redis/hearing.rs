@@ -58,5 +58,8 @@ impl Shared {
             let limit = usize::from(*limit).saturating_sub(1);
             self.room.ring_at(&(key.to_vec(), limit));
         }
+        if let [b'r', key @ ..] = payload {
+            self.leases.recall(key, self.now());
+        }
     }
 }

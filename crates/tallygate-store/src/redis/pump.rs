@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use redis::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -50,6 +51,7 @@ pub(crate) struct Pump {
     carrier: Arc<dyn Carrier>,
     node: Node,
     clock: ServerClock,
+    calls: AtomicU64,
     lanes: Mutex<HashMap<Route, Lane>>,
     /// Where answers go that nobody waits for any more.
     orphans: mpsc::UnboundedSender<Orphan>,
@@ -69,6 +71,8 @@ pub(crate) struct Orphan {
 pub(crate) struct Answer {
     pub(crate) all: Arc<Answers>,
     pub(crate) at: usize,
+    /// When the call was sent.
+    pub(crate) sent: Instant,
 }
 
 impl Answer {
@@ -102,6 +106,7 @@ impl Pump {
             carrier,
             node,
             clock: ServerClock::default(),
+            calls: AtomicU64::new(0),
             lanes: Mutex::default(),
             orphans,
             runtime: Handle::current(),
@@ -115,6 +120,11 @@ impl Pump {
     /// The runtime that the store's tasks run in.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
+    }
+
+    /// How many calls were made.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     pub(crate) fn clock(&self) -> &ServerClock {
@@ -156,7 +166,8 @@ impl Pump {
         while let Some(jobs) = self.next(route) {
             let answer = self.call(&jobs).await;
             for (at, job) in jobs.into_iter().enumerate() {
-                let answer = answer.clone().map(|all| Answer { all, at });
+                let answer = answer.clone();
+                let answer = answer.map(|(all, sent)| Answer { all, at, sent });
                 let refused = job.reply.send(answer);
                 self.orphan(job.tag, job.op, refused);
             }
@@ -178,7 +189,7 @@ impl Pump {
         Some(lane.waiting.drain(..count).collect())
     }
 
-    async fn call(&self, jobs: &[Job]) -> Result<Arc<Answers>, LinkError> {
+    async fn call(&self, jobs: &[Job]) -> Result<(Arc<Answers>, Instant), LinkError> {
         let ops: Vec<&Op> = jobs.iter().map(|job| &*job.op).collect();
         let tag = jobs.first().map_or(0, |job| job.tag);
         for _ in 0..TURNS {
@@ -189,12 +200,13 @@ impl Pump {
                 args: std::mem::take(&mut batch.args),
             };
             let sent = Instant::now();
+            self.calls.fetch_add(1, Ordering::Relaxed);
             let values = self.carrier.call(&call).await?;
             batch.keys = call.keys;
             let answers = script::read(&batch, values).ok_or_else(strange)?;
             self.clock.learn(answers.now, sent);
             if answers.operations.len() == ops.len() {
-                return Ok(Arc::new(answers));
+                return Ok((Arc::new(answers), sent));
             }
         }
         Err(strange())

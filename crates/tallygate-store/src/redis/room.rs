@@ -12,7 +12,7 @@ use super::script::{Op, Stand};
 use super::sheet::{Order, micros};
 use super::store::{Errand, Outcomes, Shared, Turn};
 use crate::mailbox::{Receiver, Sender, mailbox};
-use crate::store::{Reserve, StoreError};
+use crate::store::StoreError;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -331,9 +331,9 @@ impl Room {
 
 impl Shared {
     /// Decides, or lets the caller wait in line.
-    pub(crate) async fn wait(self: &Arc<Self>, ask: &Reserve<'_>) -> Answer {
-        let errand = Arc::new(self.errand(ask));
-        let until = Until::after(self.now(), ask.max_wait);
+    pub(crate) async fn wait(self: &Arc<Self>, errand: Errand, patience: Duration) -> Answer {
+        let errand = Arc::new(errand);
+        let until = Until::after(self.now(), patience);
         let place = match self.room.touched(&errand) {
             Some(place) => {
                 return self.join(errand, place, until).await;

@@ -339,7 +339,7 @@ local function read_tail(a, raw, q)
       n, q = get('<B', raw, q)
       for i = 1, n do
         local e = {}
-        e.node, e.till, e.asked, e.turn, e.grown, q = get('<c8I7BI4B', raw, q)
+        e.node, e.till, e.asked, e.turn, e.grown, q = get('<c8I7BI7B', raw, q)
         for j = 1, #a do
           local s = {}
           s.amount, s.h, s.l, q = get('<I7I7I6', raw, q)
@@ -386,6 +386,10 @@ local function expire_slots(a, m)
   a.dirty = true
 end
 
+-- Shares -----------------------------------------------------------------------------------------------------
+-- What a process may spend by itself is not charged before it tells what it spent, but nobody else can have it: what is
+-- charged and all shares together never exceed a limit. Whatever was asked of a share once is in `turn`.
+
 local function sum_shares(a)
   for j = 1, #a do
     local s = { amount = 0, h = 0, l = 0 }
@@ -409,42 +413,46 @@ local function rescale_shares(a)
   end
 end
 
--- How long an account must be kept for what may have been spent of its shares to be charged.
-local function shares_till(a)
-  local till = 0
-  for _, e in ipairs(a.leases) do till = max(till, e.till) end
-  local last = till
-  for j = 1, #a do
-    local m, s = a[j], a[j].shared
-    if m.kind == 'b' then
-      last = max(last, max(m.h, till) + s.h + #a.leases + 1)
-    elseif m.kind == 's' then
-      last = max(last, till + m.every)
-    elseif m.kind == 'f' then
-      last = max(last, max(m.to, till + m.to - m.from))
-    end
-  end
-  return last
-end
-
 local function spend_share(m, s)
+  if s.amount == 0 then return end
   if m.kind == 'b' then
     charge_bucket(m, s.h, s.l)
-  elseif m.kind ~= 'g' then
+  elseif m.kind ~= 'f' or now >= m.from then
     charge(m, s.amount)
   end
 end
 
--- A lease that was not renewed in time counts as spent.
+-- A lease that was not renewed in time counts as spent, at the moment at which it ended.
 local function expire_leases(a)
-  for i = #a.leases, 1, -1 do
-    local e = a.leases[i]
-    if e.till <= now then
-      for j = 1, #a do spend_share(a[j], e[j]) end
-      table.remove(a.leases, i)
-      a.dirty = true
+  local moment = now
+  while true do
+    local first
+    for i, e in ipairs(a.leases) do
+      if e.till <= moment and (not first or e.till < a.leases[first].till) then first = i end
+    end
+    if not first then break end
+    local e = table.remove(a.leases, first)
+    now = e.till
+    for j = 1, #a do spend_share(a[j], e[j]) end
+    a.dirty = true
+  end
+  now = moment
+end
+
+-- Until when an account with these shares is not as good as fresh.
+local function shares_till(a)
+  local till, last = 0, 0
+  for _, e in ipairs(a.leases) do last = max(last, e.till) end
+  for j = 1, #a do
+    local m, s = a[j], a[j].shared
+    till = max(till, last)
+    if s.amount > 0 and m.kind == 'b' then
+      till = max(till, max(m.h, last) + s.h + #a.leases + 1)
+    elseif s.amount > 0 then
+      till = max(till, m.kind == 'f' and m.to or last + m.every)
     end
   end
+  return till
 end
 
 local function open_account(a, raw)
@@ -532,7 +540,7 @@ local function write_tail(a, out)
   if a.leases[1] then
     out[#out + 1] = put('<c1B', 's', #a.leases)
     for _, e in ipairs(a.leases) do
-      out[#out + 1] = put('<c8I7BI4B', e.node, e.till, e.asked, e.turn, e.grown)
+      out[#out + 1] = put('<c8I7BI7B', e.node, e.till, e.asked, e.turn, e.grown)
       for j = 1, #a do
         out[#out + 1] = put('<I7I7I6', e[j].amount, e[j].h, e[j].l)
       end
@@ -648,10 +656,12 @@ local function tell_changes(a)
   if (a.gave or a.moved) and a.line[1] then wake(a) end
 end
 
--- Asks the holders of shares of an account to give back what they do not need.
+-- Asks the other holders of shares of an account to give back what they do not need.
 local function recall(a)
   for _, e in ipairs(a.leases) do
-    if e.asked == 0 and e.node ~= node then
+    local amount = 0
+    for j = 1, #a do amount = amount + e[j].amount end
+    if e.asked == 0 and e.node ~= node and amount > 0 then
       e.asked, a.dirty = 1, true
       call('PUBLISH', channel(e.node), 'r' .. a.key)
     end
@@ -1068,20 +1078,21 @@ local function leave(op, q)
 end
 
 local function lease_of(a)
-  for i, e in ipairs(a.leases) do
-    if e.node == node then return e, i end
+  for _, e in ipairs(a.leases) do
+    if e.node == node then return e end
   end
 end
 
--- Whether a share may grow: there is plenty, and nobody waits.
+-- Whether a share may grow by what is asked: with as much as `spare` left free beside it.
 local function may_grow(a, asks)
-  if a.line[1] then return false end
+  if a.enforced == 0 then return true end
   for j = 1, #a do
     local m, c = a[j], asks[j]
-    local s = m.shared or { amount = 0, h = 0, l = 0 }
-    if m.kind == 'b' then look(m) end
-    -- A cap beside the demand: it must fit although that were taken too.
-    if not fits(m, c.amount + c.cap, c.h + c.cap_h, c.l + c.cap_l, s) then return false end
+    if c.amount > 0 then
+      if m.kind == 'b' and m.n > 0 then look(m) end
+      local h, l = c.h + c.spare_h, c.l + c.spare_l
+      if not fits(m, c.amount + c.spare, h, l, m.shared) then return false end
+    end
   end
   return true
 end
@@ -1091,62 +1102,86 @@ local function read_shares(a, op, q)
   for j = 1, #a do
     local c = {}
     c.spent, c.spent_h, c.spent_l, q = get('<I7I7I6', op, q)
+    c.over, c.over_h, c.over_l, q = get('<I7I7I6', op, q)
     c.back, c.back_h, c.back_l, q = get('<I7I7I6', op, q)
     c.amount, c.h, c.l, q = get('<I7I7I6', op, q)
-    c.cap, c.cap_h, c.cap_l, q = get('<I7I7I6', op, q)
+    c.spare, c.spare_h, c.spare_l, q = get('<I7I7I6', op, q)
     asks[j] = c
   end
   return asks
 end
 
+-- Never below nothing: the store may have lost what the share grew by.
 local function shrink(m, s, amount, ch, cl)
   s.amount = max(0, s.amount - amount)
   if m.kind == 'b' then take(s, ch, cl, m.base) end
   if s.amount == 0 or s.h < 0 then s.h, s.l = 0, 0 end
 end
 
--- Tells what was spent of a share, gives some of it back, and asks for more: a lease.
-local function lease(op, q)
-  local at, ttl, turn
-  at, ttl, turn, q = get('<I2I7I4', op, q)
-  local a = accounts[at]
-  local asks = read_shares(a, op, q)
-  local e, place = lease_of(a)
-  if e and e.turn >= turn then return put('<c1BI7', 'L', e.grown, e.till) end
-  a.dirty = true
-  if not e then
-    local asked = 0
-    for j = 1, #a do asked = asked + asks[j].spent + asks[j].back end
-    -- It has ended, and all of it was charged: the caller has nothing left.
-    if asked > 0 then return 'X' end
-    if #a.leases >= 250 then return put('<c1BI7', 'L', 0, now) end
-    e = { node = node, asked = 0 }
-    for j = 1, #a do e[j] = { amount = 0, h = 0, l = 0 } end
-    place = #a.leases + 1
-    a.leases[place] = e
-  end
+-- Charges what was spent of a share, and takes back what is not needed of it.
+local function report(a, e, asks)
   for j = 1, #a do
     local m, s, c = a[j], e[j], asks[j]
     spend_share(m, { amount = c.spent, h = c.spent_h, l = c.spent_l })
+    spend_share(m, { amount = c.over, h = c.over_h, l = c.over_l })
     shrink(m, s, c.spent, c.spent_h, c.spent_l)
     shrink(m, s, c.back, c.back_h, c.back_l)
     if c.back > 0 then a.gave = true end
   end
   sum_shares(a)
-  local grown = may_grow(a, asks)
+end
+
+-- A share ends with the calendar window that it is of.
+local function lease_end(a, ttl)
+  local till = now + ttl
+  for j = 1, #a do
+    if a[j].kind == 'f' then till = min(till, a[j].to - 1) end
+  end
+  return till
+end
+
+-- Whether the share grew, and whether somebody was denied for it before: the same each time that the report comes.
+local function lease_said(e) return put('<c1BBI7', 'L', e.grown % 2, floor(e.grown / 2), e.till) end
+
+local AHEAD, KNOWN = 1, 2
+
+-- Tells what was spent of a share, gives some of it back, and asks for more: a lease.
+local function lease(op, q)
+  local at, ttl, turn, flags
+  at, ttl, turn, flags, q = get('<I2I7I7B', op, q)
+  local a = accounts[at]
+  local asks = read_shares(a, op, q)
+  local e = lease_of(a)
+  if e and e.turn >= turn then return e.turn == turn and lease_said(e) or 'O' end
+  local ahead, known = flags % 2 == AHEAD, flags >= KNOWN
+  if not e then
+    -- It has ended, and all of it was charged: the caller has nothing left.
+    if known then return 'X' end
+    e = { node = node, asked = 0 }
+    for j = 1, #a do e[j] = { amount = 0, h = 0, l = 0 } end
+    if #a.leases >= 250 then
+      e.grown, e.till = 0, now
+      return lease_said(e)
+    end
+    table.insert(a.leases, e)
+  end
+  a.dirty = true
+  report(a, e, asks)
+  -- Where somebody waits or was denied there is no plenty.
+  local grown = (ahead or (e.asked == 0 and not a.line[1])) and may_grow(a, asks)
   if grown then
     for j = 1, #a do
       local s, c = e[j], asks[j]
       s.amount = s.amount + c.amount
       if a[j].kind == 'b' then add(s, c.h, c.l, a[j].base) end
     end
+    sum_shares(a)
+  elseif ahead then
+    recall(a)
   end
-  e.till, e.asked, e.turn, e.grown = now + ttl, 0, turn, grown and 1 or 0
-  local left = 0
-  for j = 1, #a do left = left + e[j].amount end
-  if left == 0 then table.remove(a.leases, place) end
-  sum_shares(a)
-  return put('<c1BI7', 'L', e.grown, e.till)
+  e.till, e.turn, e.grown = lease_end(a, ttl), turn, (grown and 1 or 0) + 2 * e.asked
+  e.asked = 0
+  return lease_said(e)
 end
 
 local operations = { reserve, finish, extend, peek, look_up, leave, lease, retract }

@@ -140,9 +140,15 @@ pub(crate) struct Lease {
     pub(crate) account: Arc<Account>,
     /// How long it stands without another report, in microseconds.
     pub(crate) ttl: u64,
-    /// Numbers the reports, so that one that is sent twice counts once.
-    pub(crate) turn: u32,
+    /// Numbers the reports, so that one that is sent twice, or comes late, counts once.
+    pub(crate) turn: u64,
+    /// Whether the share exists, as far as is known here.
+    pub(crate) known: bool,
+    /// Whether it grows although others wait.
+    pub(crate) ahead: bool,
     pub(crate) spent: Vec<u64>,
+    /// What was used besides, and is no part of it.
+    pub(crate) over: Vec<u64>,
     pub(crate) back: Vec<u64>,
     pub(crate) more: Vec<u64>,
     /// What must be free beside it.
@@ -402,9 +408,10 @@ impl<'a> Writer<'a> {
         out.push(7);
         let account = self.account(out, &one.account);
         out.long(one.ttl);
-        out.uint(u64::from(one.turn), 4);
+        out.long(one.turn);
+        out.push(u8::from(one.ahead) + 2 * u8::from(one.known));
         for (at, limit) in account.rule.rule.limits().enumerate() {
-            for amounts in [&one.spent, &one.back, &one.more, &one.spare] {
+            for amounts in [&one.spent, &one.over, &one.back, &one.more, &one.spare] {
                 let amount = amounts.get(at).copied().unwrap_or(0);
                 out.long(amount);
                 mark(out, limit.cost(amount));
@@ -503,4 +510,4 @@ pub(crate) fn timed(batch: &mut Batch, now: Time) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

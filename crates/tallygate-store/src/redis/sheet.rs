@@ -175,7 +175,7 @@ fn entry(bytes: &mut Unpack<'_>) -> Option<LineEntry> {
 
 fn lease(counters: &mut [Seen], bytes: &mut Unpack<'_>) -> Option<Lease> {
     let (node, till) = (bytes.array()?, bytes.long()?);
-    bytes.bytes(6)?;
+    bytes.bytes(9)?;
     let mut amounts = Vec::new();
     for seen in counters {
         let amount = bytes.long()?;

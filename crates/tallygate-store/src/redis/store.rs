@@ -9,6 +9,7 @@ use super::desk::Desk;
 use super::found::RedisFindings;
 use super::hearing;
 use super::holds::Holds;
+use super::leases::{Leases, Regime};
 use super::link::{Link, LinkError};
 use super::names;
 use super::opening::RedisOpenError;
@@ -17,7 +18,9 @@ use super::pump::{Carrier, Pump};
 use super::record::Ending;
 use super::room::Room;
 use super::script::{self, Node};
-use crate::store::{BoxFuture, Reserve, SettleError, Settlement, Store, StoreError, StoreStats};
+use crate::store::{
+    BoxFuture, LeaseStats, Reserve, SettleError, Settlement, Store, StoreError, StoreStats,
+};
 pub(crate) use errand::{Errand, Outcomes, Turn};
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -40,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) holds: Holds,
     pub(crate) room: Room,
     pub(crate) denials: Denials,
+    pub(crate) leases: Leases,
 }
 
 /// How often an end is tried again because the reservation was changed meanwhile.
@@ -63,6 +67,26 @@ impl RedisStore {
         self.shared.pump.carrier().findings()
     }
 
+    /// How each limit that applies to a subject is decided just now, by its name.
+    #[must_use]
+    pub fn regimes(&self, subject: &[(&str, &str)]) -> Vec<(Arc<str>, Regime)> {
+        let errand = self
+            .shared
+            .errand_of(subject, (Amounts::ZERO, Span::ZERO), None);
+        self.shared.leases.regimes(&errand, self.shared.now())
+    }
+
+    /// Gives back what was leased, and reports all that was used of it; waits for that, though not for long. Nothing is
+    /// decided out of shares from now on.
+    ///
+    /// A store that is dropped does the same in the background, if its runtime lives so long.
+    ///
+    /// # Cancel safety
+    /// What was not given back counts as used once its lease has ended.
+    pub async fn close(&self) {
+        self.shared.close_leases().await;
+    }
+
     /// A store over any way to the script.
     pub(crate) async fn over(
         carrier: Arc<dyn Carrier>,
@@ -82,16 +106,28 @@ impl RedisStore {
             holds: Holds::default(),
             room: Room::default(),
             denials: Denials::default(),
+            leases: Leases::new(),
         });
         tokio::spawn(ending::take_back(Arc::downgrade(&shared), left));
         hearing::listen(&shared, notices).await;
         shared.learn_the_time().await;
+        shared.keep_leases();
         Arc::new(Self { shared })
     }
 
     #[cfg(test)]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        if self.shared.has_shares() {
+            let shared = self.shared.clone();
+            let runtime = self.shared.pump.runtime().clone();
+            runtime.spawn(async move { shared.close_leases().await });
+        }
     }
 }
 
@@ -122,10 +158,13 @@ impl Shared {
     }
 
     async fn reserve(self: &Arc<Self>, ask: Reserve<'_>) -> Result<Decision, StoreError> {
-        if !ask.max_wait.is_zero() {
-            return self.wait(&ask).await;
-        }
         let errand = self.errand(&ask);
+        if let Some(leased) = self.leases.decide(&errand, &ask, self.now()) {
+            return Ok(leased);
+        }
+        if !ask.max_wait.is_zero() {
+            return self.wait(errand, ask.max_wait).await;
+        }
         if let Some(denial) = self.denials.decide(&errand, self.now()) {
             return Ok(denial);
         }
@@ -182,6 +221,7 @@ impl Store for RedisStore {
         *desk = Arc::new(Desk::new(node, &policy));
         drop(desk);
         self.shared.denials.clear(None);
+        self.shared.leases.replace(&self.shared.desk(), self.now());
         self.shared.rehome();
         Ok(())
     }
@@ -189,9 +229,15 @@ impl Store for RedisStore {
     fn stats(&self) -> StoreStats {
         StoreStats {
             counters: 0,
-            reservations: self.shared.holds.count(self.shared.now()) + self.shared.room.unsure(),
+            reservations: self.shared.holds.count(self.shared.now())
+                + self.shared.room.unsure()
+                + self.shared.leases.open(),
             waiters: self.shared.room.waiting(),
         }
+    }
+
+    fn leases(&self) -> LeaseStats {
+        self.shared.leases.stats(self.shared.pump.calls())
     }
 
     fn now(&self) -> Time {

@@ -10,6 +10,7 @@ mod redis;
 mod redis_cluster;
 mod redis_failover;
 mod redis_floods;
+mod redis_leases;
 mod redis_lines;
 mod suite;
 mod support;

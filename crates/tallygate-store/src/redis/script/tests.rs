@@ -1,6 +1,6 @@
 //! The script against the core: the same operations, the same answers.
 mod again;
-mod bench;
+pub(in crate::redis) mod bench;
 mod case;
 mod crowded;
 mod differential;

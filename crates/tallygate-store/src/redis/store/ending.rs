@@ -18,6 +18,9 @@ impl Shared {
         id: ReservationId,
         ending: (Outcome, Ending),
     ) -> Result<Receipt, SettleError> {
+        if let Some(ended) = self.end_leased(id, ending) {
+            return ended;
+        }
         let mut held = match self.held(id).await? {
             Ok(held) => held,
             Err(EndError::Ended(receipt)) if receipt.outcome == ending.0 => return Ok(*receipt),
@@ -164,7 +167,7 @@ impl Shared {
     }
 
     /// Something was given back on these accounts.
-    pub(super) fn made_room(&self, accounts: &[Arc<Account>]) {
+    pub(crate) fn made_room(&self, accounts: &[Arc<Account>]) {
         accounts
             .iter()
             .for_each(|account| self.denials.forget(&account.key));

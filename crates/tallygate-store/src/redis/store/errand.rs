@@ -304,6 +304,9 @@ impl Shared {
             }
         }
         let (ordered, now) = (sheets.of(&errand.ask), sheets.now);
+        if self.make_room(errand, &ordered).await {
+            return Ok(None);
+        }
         if turn.stand.is_some() {
             self.denials.outdate(&errand.ask.accounts);
         } else if turn.order == Order::NEWCOMER {

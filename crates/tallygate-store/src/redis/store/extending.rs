@@ -16,6 +16,9 @@ impl Shared {
         id: ReservationId,
         (amounts, ttl): (Amounts, Option<Span>),
     ) -> Result<Extended, SettleError> {
+        if let Some(extended) = self.extend_leased(id, (amounts, ttl)).await {
+            return extended;
+        }
         let more = More::new(amounts, ttl);
         let mut held = match self.held(id).await? {
             Ok(held) => held,

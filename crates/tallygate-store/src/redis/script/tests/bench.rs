@@ -5,7 +5,7 @@ use tallygate_core::Time;
 use tallygate_sim::servers::{Engine, Server};
 
 /// A server and a connection to it.
-pub(super) struct Bench {
+pub(in crate::redis) struct Bench {
     pub(super) server: Server,
     connection: redis::Connection,
     sha: String,
@@ -13,7 +13,7 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    pub(super) fn open(engine: Engine) -> Self {
+    pub(in crate::redis) fn open(engine: Engine) -> Self {
         Self::running(engine, TIMED)
     }
 
@@ -35,7 +35,7 @@ impl Bench {
     }
 
     /// A process that shares keys with none that was made before.
-    pub(super) fn node(&mut self) -> Node {
+    pub(in crate::redis) fn node(&mut self) -> Node {
         self.cases += 1;
         Node {
             name: *b"node0001",
@@ -45,13 +45,13 @@ impl Bench {
     }
 
     /// One call of the script.
-    pub(super) fn call(&mut self, node: &Node, ops: &[&Op], now: Time) -> Answers {
+    pub(in crate::redis) fn call(&mut self, node: &Node, ops: &[&Op], now: Time) -> Answers {
         let [answers] = self.calls(node, [ops], now);
         answers
     }
 
     /// Some calls one after the other in one trip.
-    pub(super) fn calls<const N: usize>(
+    pub(in crate::redis) fn calls<const N: usize>(
         &mut self,
         node: &Node,
         calls: [&[&Op]; N],
@@ -88,7 +88,7 @@ impl Bench {
     }
 
     /// All keys of a node's store, and when each of them ends by the clock of the timed script, in microseconds.
-    pub(super) fn ends(&mut self, node: &Node) -> Vec<(String, Option<u64>)> {
+    pub(in crate::redis) fn ends(&mut self, node: &Node) -> Vec<(String, Option<u64>)> {
         let keys: Vec<Vec<u8>> = self.ask(&["KEYS", &format!("{}:*", node.prefix)]);
         let ends = format!("ends:{}", node.prefix).into_bytes();
         let end = |key: Vec<u8>| {
@@ -102,7 +102,10 @@ impl Bench {
         pipe.query(&mut self.connection).unwrap()
     }
 
-    pub(super) fn ask<T: redis::FromRedisValue>(&mut self, words: &[impl redis::ToRedisArgs]) -> T {
+    pub(in crate::redis) fn ask<T: redis::FromRedisValue>(
+        &mut self,
+        words: &[impl redis::ToRedisArgs],
+    ) -> T {
         let mut command = redis::Cmd::new();
         for word in words {
             command.arg(word);

@@ -21,7 +21,7 @@ use truth::Truth;
 /// A process that decides in memory as long as it has a share.
 struct Holder {
     node: Node,
-    turn: u32,
+    turn: u64,
     till: Time,
     /// What it has of each limit.
     share: Vec<u64>,
@@ -152,7 +152,10 @@ impl World {
             account: self.account.clone(),
             ttl,
             turn: holder.turn,
+            known: holder.share.iter().chain(&holder.spent).any(|one| *one > 0),
+            ahead: false,
             spent: holder.spent.clone(),
+            over: vec![0; back.len()],
             back: back.clone(),
             more: more.clone(),
             spare,
@@ -178,6 +181,7 @@ impl World {
         }
         let mut bytes = Unpack(&first[1..]);
         let grown = bytes.byte().unwrap() == 1;
+        let _asked = bytes.byte().unwrap();
         holder.till = instant(bytes.long().unwrap());
         self.grown += u64::from(grown);
         for limit in 0..back.len() {
