@@ -11,6 +11,7 @@ mod link;
 mod names;
 mod opening;
 mod options;
+mod outage;
 mod pack;
 mod pump;
 mod record;
@@ -19,6 +20,7 @@ mod script;
 mod sheet;
 #[cfg(test)]
 mod simulation;
+mod spool;
 mod store;
 
 pub use found::{FoundServer, RedisFindings};

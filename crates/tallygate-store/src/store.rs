@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{
-    Amounts, Decision, Extended, FullError, Policy, Receipt, ReservationId, Standing, Stated, Time,
+    Amounts, Decision, Extended, FullError, Outcome, Policy, Receipt, ReservationId, Standing,
+    Stated, Time,
 };
 
 /// A future on the heap.
@@ -63,7 +64,11 @@ pub trait Store: Send + Sync {
     /// Replaces the held amounts by the real ones. A repeat answers the first receipt.
     ///
     /// # Errors
-    /// When the reservation is unknown or ended otherwise.
+    /// When the reservation is unknown or ended otherwise. [`SettleError::Kept`] while the store cannot be reached: it will
+    /// hear of it.
+    ///
+    /// # Cancel safety
+    /// Once polled, it is carried out though the future be dropped.
     fn settle<'a>(
         &'a self,
         id: ReservationId,
@@ -73,7 +78,10 @@ pub trait Store: Send + Sync {
     /// Gives all back. A repeat answers the first receipt.
     ///
     /// # Errors
-    /// When the reservation is unknown or ended otherwise.
+    /// As [`Self::settle`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::settle`].
     fn cancel<'a>(&'a self, id: ReservationId) -> BoxFuture<'a, Result<Receipt, SettleError>>;
 
     /// Adds to the hold, moves the deadline to `ttl` from now, or both; all or nothing.
@@ -116,6 +124,11 @@ pub trait Store: Send + Sync {
         LeaseStats::default()
     }
 
+    /// What came of the times when the store was out of reach. A store inside the process has none.
+    fn outage(&self) -> OutageStats {
+        OutageStats::default()
+    }
+
     /// The store's time.
     fn now(&self) -> Time;
 }
@@ -155,6 +168,35 @@ pub enum StoreHealth {
     },
 }
 
+/// What came of the times when a store was out of reach: totals since it was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OutageStats {
+    /// Admissions that no limit counts: all limits that applied were `open`.
+    pub uncounted: u64,
+    /// Admissions from shares that were leased before: limits that were `share`.
+    pub alone: u64,
+    /// Calls that were sent again because no answer came.
+    pub resent: u64,
+    /// Settlements, cancellations and withdrawals that are kept now, to be delivered when the store is back.
+    pub kept: usize,
+    /// Settlements that were kept and have been delivered since.
+    pub settled: u64,
+    /// Cancellations that were.
+    pub cancelled: u64,
+    /// What the receipts of both say was charged.
+    pub charged: Amounts,
+    /// What they say was held and not used.
+    pub returned: Amounts,
+    /// What they say of debt, added up.
+    pub debt: Amounts,
+    /// Those that came too late: the reservation had ended otherwise, or is not known any more.
+    pub overtaken: u64,
+    /// Those that were dropped because too many were kept, damaged on disk, or refused by the store for a day.
+    pub lost: u64,
+    /// Why what is kept is not on disk just now, though it should be.
+    pub unsaved: Option<String>,
+}
+
 /// Why a store did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -185,6 +227,12 @@ pub enum SettleError {
     /// It was extended as often as a reservation may be.
     #[error("the reservation was extended too often")]
     TooOften,
+    /// The store cannot be reached; the end is kept and delivered once when it is back, and need not be asked for again.
+    #[error("the store cannot be reached: the reservation's end is kept and will be delivered")]
+    Kept {
+        /// How the reservation will have ended, unless its deadline passes first.
+        outcome: Outcome,
+    },
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -114,7 +114,6 @@ impl Leases {
 
     /// Admits a demand while the store cannot be reached: out of shares for the limits whose `store_down` is `share`, without
     /// counting for those that are open; nothing if a share has no room, or a limit is closed.
-    #[expect(dead_code, reason = "its user is built next")]
     pub(crate) fn decide_alone(&self, errand: &Errand, there: Time) -> Option<Decision> {
         let admission = self
             .book

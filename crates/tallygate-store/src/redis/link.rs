@@ -178,7 +178,6 @@ impl Link {
     }
 
     /// How many servers are out of reach just now: their circuits are open, and calls to them fail at once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its user is built next"))]
     pub(crate) fn open_circuits(&self) -> watch::Receiver<usize> {
         self.0.circuits.watch()
     }

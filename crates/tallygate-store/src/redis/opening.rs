@@ -177,6 +177,16 @@ pub enum RedisOpenError {
         /// What it said.
         reason: String,
     },
+    /// The folder for what cannot be delivered cannot be used.
+    #[error(
+        "the folder {folder} cannot be used to keep settlements in: {reason}; name another with `data:`, one for each process"
+    )]
+    Data {
+        /// The folder.
+        folder: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// It takes no writes.
     #[error("the store at {host} takes no writes: {reason}; mend that at the server")]
     Writes {

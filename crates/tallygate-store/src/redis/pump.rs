@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 /// The most operations of one call.
@@ -41,6 +41,11 @@ pub(crate) trait Carrier: Send + Sync {
     /// What the servers were at the start.
     fn findings(&self) -> &RedisFindings {
         &NOTHING
+    }
+
+    /// How many servers are known to be out of reach: calls to them are not even sent.
+    fn open_circuits(&self) -> watch::Receiver<usize> {
+        watch::channel(0).1
     }
 }
 
@@ -272,5 +277,9 @@ impl Carrier for super::link::Link {
 
     fn findings(&self) -> &RedisFindings {
         Self::findings(self)
+    }
+
+    fn open_circuits(&self) -> watch::Receiver<usize> {
+        Self::open_circuits(self)
     }
 }

@@ -338,7 +338,7 @@ impl Shared {
             Some(place) => {
                 return self.join(errand, place, until).await;
             }
-            None => match self.attempt(&errand, &Turn::newcomer()).await? {
+            None => match self.attempt_last(&errand).await? {
                 Outcomes::Admitted(admission, _) => return Ok(Decision::Admit(admission)),
                 Outcomes::Never(never) => return Ok(never),
                 Outcomes::Blocked(blocks, now) => {
@@ -471,7 +471,10 @@ impl Shared {
                     gone.reply.send(denial);
                 }
             }
-            Err(error) => self.tell(order, Err(error.into()), None).await,
+            Err(error) => {
+                self.outage.give_up(errand);
+                self.tell(order, Err(error.into()), None).await;
+            }
         }
     }
 
@@ -535,7 +538,10 @@ impl Shared {
             Ok(Outcomes::Blocked(blocks, now)) => {
                 drop(waiter.reply.send(Ok(remote::denial(blocks, now))));
             }
-            Err(error) => drop(waiter.reply.send(Err(error.into()))),
+            Err(error) => {
+                self.outage.give_up(&waiter.errand);
+                drop(waiter.reply.send(Err(error.into())));
+            }
         }
     }
 

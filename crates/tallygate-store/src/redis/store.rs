@@ -14,12 +14,14 @@ use super::link::{Link, LinkError};
 use super::names;
 use super::opening::RedisOpenError;
 use super::options::RedisOptions;
+use super::outage::Outage;
 use super::pump::{Carrier, Pump};
 use super::record::Ending;
 use super::room::Room;
 use super::script::{self, Node};
 use crate::store::{
-    BoxFuture, LeaseStats, Reserve, SettleError, Settlement, Store, StoreError, StoreStats,
+    BoxFuture, LeaseStats, OutageStats, Reserve, SettleError, Settlement, Store, StoreError,
+    StoreHealth, StoreStats,
 };
 pub(crate) use errand::{Errand, Outcomes, Turn};
 use parking_lot::RwLock;
@@ -44,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) room: Room,
     pub(crate) denials: Denials,
     pub(crate) leases: Leases,
+    pub(crate) outage: Outage,
 }
 
 /// How often an end is tried again because the reservation was changed meanwhile.
@@ -56,7 +59,7 @@ impl RedisStore {
     /// When the server cannot be used: unreachable, a replica, too old, out of memory, without the rights it takes.
     pub async fn open(options: RedisOptions, policy: &Policy) -> Result<Arc<Self>, RedisOpenError> {
         let link = Link::open(&options, script::TEXT).await?;
-        let store = Self::over(Arc::new(link), options.prefix(), policy).await;
+        let store = Self::over(Arc::new(link), &options, policy).await?;
         store.shared.room.bound(options.waiters);
         Ok(store)
     }
@@ -90,9 +93,11 @@ impl RedisStore {
     /// A store over any way to the script.
     pub(crate) async fn over(
         carrier: Arc<dyn Carrier>,
-        prefix: &str,
+        options: &RedisOptions,
         policy: &Policy,
-    ) -> Arc<Self> {
+    ) -> Result<Arc<Self>, RedisOpenError> {
+        let (outage, carrier) = Outage::open(carrier, options).await?;
+        let prefix = options.prefix();
         let node = Node {
             name: node_name(),
             prefix: prefix.into(),
@@ -107,12 +112,14 @@ impl RedisStore {
             room: Room::default(),
             denials: Denials::default(),
             leases: Leases::new(),
+            outage,
         });
         tokio::spawn(ending::take_back(Arc::downgrade(&shared), left));
         hearing::listen(&shared, notices).await;
         shared.learn_the_time().await;
         shared.keep_leases();
-        Arc::new(Self { shared })
+        Outage::start(&shared);
+        Ok(Arc::new(Self { shared }))
     }
 
     #[cfg(test)]
@@ -146,7 +153,7 @@ impl Shared {
         let _ = self.pump.ask(names::home(id), self.desk().look(id)).await;
     }
 
-    fn is_apart(&self) -> bool {
+    pub(crate) fn is_apart(&self) -> bool {
         self.pump.carrier().is_cluster()
     }
 
@@ -157,7 +164,11 @@ impl Shared {
         Ok(remote::standings(&views, now))
     }
 
-    async fn reserve(self: &Arc<Self>, ask: Reserve<'_>) -> Result<Decision, StoreError> {
+    /// Decides with the store alone.
+    pub(crate) async fn reserve(
+        self: &Arc<Self>,
+        ask: Reserve<'_>,
+    ) -> Result<Decision, StoreError> {
         let errand = self.errand(&ask);
         if let Some(leased) = self.leases.decide(&errand, &ask, self.now()) {
             return Ok(leased);
@@ -168,7 +179,7 @@ impl Shared {
         if let Some(denial) = self.denials.decide(&errand, self.now()) {
             return Ok(denial);
         }
-        Ok(match self.attempt(&errand, &Turn::newcomer()).await? {
+        Ok(match self.attempt_last(&errand).await? {
             Outcomes::Admitted(admission, _) => Decision::Admit(admission),
             Outcomes::Blocked(blocks, now) => remote::denial(blocks, now),
             Outcomes::Never(never) => never,
@@ -178,7 +189,7 @@ impl Shared {
 
 impl Store for RedisStore {
     fn reserve<'a>(&'a self, ask: Reserve<'a>) -> BoxFuture<'a, Result<Decision, StoreError>> {
-        Box::pin(self.shared.reserve(ask))
+        Box::pin(self.shared.decide(ask))
     }
 
     fn settle<'a>(
@@ -191,12 +202,12 @@ impl Store for RedisStore {
             Settlement::Stated(stated) => Ending::Stated(stated),
             Settlement::AtLeast(amounts) => Ending::AtLeast(amounts),
         };
-        Box::pin(self.shared.end(id, (Outcome::Settled, used)))
+        Box::pin(self.shared.finish(id, (Outcome::Settled, used)))
     }
 
     fn cancel<'a>(&'a self, id: ReservationId) -> BoxFuture<'a, Result<Receipt, SettleError>> {
         let nothing = Ending::Exactly(Amounts::ZERO);
-        Box::pin(self.shared.end(id, (Outcome::Cancelled, nothing)))
+        Box::pin(self.shared.finish(id, (Outcome::Cancelled, nothing)))
     }
 
     fn extend<'a>(
@@ -205,7 +216,7 @@ impl Store for RedisStore {
         more: Amounts,
         ttl: Option<Duration>,
     ) -> BoxFuture<'a, Result<Extended, SettleError>> {
-        Box::pin(self.shared.extend(id, (more, ttl.map(Span::from))))
+        Box::pin(self.shared.extend_any(id, (more, ttl.map(Span::from))))
     }
 
     fn peek<'a>(
@@ -227,13 +238,22 @@ impl Store for RedisStore {
     }
 
     fn stats(&self) -> StoreStats {
+        let shared = &self.shared;
+        let now = shared.now();
+        let uncounted = shared.outage.uncounted.open(now);
         StoreStats {
             counters: 0,
-            reservations: self.shared.holds.count(self.shared.now())
-                + self.shared.room.unsure()
-                + self.shared.leases.open(),
-            waiters: self.shared.room.waiting(),
+            reservations: shared.holds.count(now) + shared.room.unsure() + shared.leases.open() + uncounted,
+            waiters: shared.room.waiting() + shared.outage.waiting(),
         }
+    }
+
+    fn health(&self) -> StoreHealth {
+        self.shared.outage.health()
+    }
+
+    fn outage(&self) -> OutageStats {
+        self.shared.outage.stats()
     }
 
     fn leases(&self) -> LeaseStats {

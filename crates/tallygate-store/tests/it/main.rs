@@ -5,6 +5,7 @@ mod failover;
 mod fronts;
 mod killed;
 mod live;
+mod outages;
 mod peers;
 mod redis;
 mod redis_cluster;

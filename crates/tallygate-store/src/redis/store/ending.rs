@@ -13,7 +13,7 @@ use tallygate_core::{EndError, Outcome, Receipt, ReservationId, Time};
 use tokio::sync::mpsc;
 
 impl Shared {
-    pub(super) async fn end(
+    pub(crate) async fn end(
         &self,
         id: ReservationId,
         ending: (Outcome, Ending),
@@ -143,27 +143,31 @@ impl Shared {
     /// Cancels what was admitted for a caller that was never told.
     pub(crate) async fn withdraw(&self, id: ReservationId, held: &Arc<Held>) {
         let parts = self.parts_of(id, held);
-        self.withdraw_parts((id, &parts), held).await;
+        let left = self.withdraw_parts((id, &parts), held).await;
+        self.outage.keep_withdrawals(id, &left);
         self.holds.forget(id);
         self.made_room(&held.accounts);
     }
 
-    /// Gives these parts back in turn, until one says that somebody was told of the reservation: the rest is his then. What
-    /// cannot be given back now ends at its deadline.
+    /// Gives these parts back in turn, until one says that somebody was told of the reservation: the rest is his then.
+    /// Answers where that did not come through; what is not given back later ends at its deadline.
     pub(super) async fn withdraw_parts(
         &self,
         (id, parts): (ReservationId, &[Group]),
         held: &Arc<Held>,
-    ) {
-        let desk = self.desk();
+    ) -> Vec<Tag> {
+        let (desk, mut left) = (self.desk(), Vec::new());
         for part in parts {
             let op = desk.withdraw(id, held, (part.tag, part.accounts.clone()));
             match self.pump.ask(part.tag, op).await {
-                Ok(answer) if answer.kind() == Some(b'O') => return,
-                Err(_) if held.name.is_some() => return,
-                _ => {}
+                Ok(answer) if answer.kind() == Some(b'O') => break,
+                // Of several parts the first knows whose they are.
+                Err(_) if held.name.is_some() && parts.len() > 1 => break,
+                Err(_) => left.push(part.tag),
+                Ok(_) => {}
             }
         }
+        left
     }
 
     /// Something was given back on these accounts.
@@ -181,8 +185,9 @@ impl Shared {
         if let Op::Finish(finish) = &mut op {
             finish.name.clone_from(&ask.name);
         }
-        // What cannot be given back now ends at its deadline.
-        let _ = self.pump.ask(tag, op).await;
+        if self.pump.ask(tag, op).await.is_err() {
+            self.outage.keep_withdrawals(id, &[tag]);
+        }
     }
 }
 

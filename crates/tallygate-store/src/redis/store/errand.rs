@@ -3,7 +3,7 @@ use super::super::denials::Mark;
 use super::super::desk::{self, Ask, Desk, Heard};
 use super::super::groups::{Group, groups};
 use super::super::link::LinkError;
-use super::super::names::{self, Account};
+use super::super::names::{self, Account, Tag};
 use super::super::pump::Answer;
 use super::super::record::Held;
 use super::super::script::{Answers, Op, Stand};
@@ -12,6 +12,7 @@ use super::Shared;
 use super::journey::Journey;
 use crate::store::Reserve;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tallygate_core::remote::{self, Block, Judgement};
 use tallygate_core::{Admission, Amounts, Decision, Span, Time};
 
@@ -22,6 +23,8 @@ pub(crate) struct Errand {
     pub(crate) desk: Arc<Desk>,
     pub(crate) ask: Ask,
     pub(crate) groups: Vec<Group>,
+    /// Whether it may be held unknown to anybody: the answer to an attempt was lost.
+    pub(crate) unsure: Arc<AtomicBool>,
 }
 
 /// Where a waiting caller stands.
@@ -113,6 +116,7 @@ impl Shared {
             },
             desk,
             groups,
+            unsure: Arc::default(),
         }
     }
 
@@ -158,12 +162,15 @@ impl Shared {
         errand: &Errand,
         turn: &Turn,
     ) -> Result<Option<Outcomes>, LinkError> {
+        // What is known to be in vain is not even sent.
+        let is_sent = !self.outage.is_open();
         let mut answers: Vec<Answer> = Vec::new();
         let mark = self.denials.mark(&errand.ask.accounts);
         for (at, group) in errand.groups.iter().enumerate() {
             match self.ask_group(errand, group, turn).await {
                 Ok(answer) if answer.kind() == Some(b'B') => {
-                    self.undo(errand, at).await;
+                    let left = self.undo(errand, at).await;
+                    self.outage.keep_withdrawals(errand.ask.id, &left);
                     let denier = Denier { at, answer, mark };
                     return self.blocked(errand, turn, denier).await;
                 }
@@ -172,6 +179,7 @@ impl Shared {
                 }
                 Ok(answer) => answers.push(answer),
                 Err(error) => {
+                    errand.unsure.fetch_or(is_sent, Ordering::Relaxed);
                     self.undo_later(errand, at);
                     return Err(error);
                 }
@@ -262,7 +270,7 @@ impl Shared {
 
     /// Gives back what the groups before number `upto` hold of a demand that another one denied, the last first. Under an
     /// idempotency key the first goes first: it knows whether a namesake was told of it, whose all of it is then.
-    async fn undo(&self, errand: &Errand, upto: usize) {
+    async fn undo(&self, errand: &Errand, upto: usize) -> Vec<Tag> {
         let held = Arc::new(Held {
             accounts: errand.ask.accounts.clone(),
             parts: vec![errand.ask.demand],
@@ -273,7 +281,7 @@ impl Shared {
         if errand.ask.name.is_none() {
             groups.reverse();
         }
-        self.withdraw_parts((errand.ask.id, &groups), &held).await;
+        self.withdraw_parts((errand.ask.id, &groups), &held).await
     }
 
     /// The same of a demand that group number `at` did not answer to, without the caller: it may have taken effect there.
@@ -281,7 +289,10 @@ impl Shared {
         if errand.groups.len() > 1 {
             let (shared, errand) = (self.clone(), errand.clone());
             self.pump.runtime().spawn(async move {
-                shared.undo(&errand, at + 1).await;
+                let left = shared.undo(&errand, at + 1).await;
+                if errand.unsure.load(Ordering::Relaxed) {
+                    shared.outage.keep_withdrawals(errand.ask.id, &left);
+                }
             });
         }
     }

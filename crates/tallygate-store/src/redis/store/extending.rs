@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tallygate_core::{Amounts, Extended, MAX_EXTENSIONS, ReservationId, Span};
 
 impl Shared {
-    pub(super) async fn extend(
+    pub(crate) async fn extend(
         self: &Arc<Self>,
         id: ReservationId,
         (amounts, ttl): (Amounts, Option<Span>),
