@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::Value;
 
@@ -34,6 +34,31 @@ struct Question<'a> {
     caller: &'a Caller,
     /// The body as it came.
     body: &'a Bytes,
+}
+
+/// An answer that is no refusal.
+struct Told {
+    status: StatusCode,
+    body: Value,
+}
+
+impl Told {
+    /// It will be done.
+    fn accepted(body: Value) -> Self {
+        Self {
+            status: StatusCode::ACCEPTED,
+            body,
+        }
+    }
+}
+
+impl From<Value> for Told {
+    fn from(body: Value) -> Self {
+        Self {
+            status: StatusCode::OK,
+            body,
+        }
+    }
 }
 
 /// What the API does, by the last part of its path.
@@ -68,16 +93,15 @@ pub(crate) async fn answer(
         body: &body,
     };
     let told = match operation {
-        Operation::Reserve => question.reserve().await?,
+        Operation::Reserve => question.reserve().await?.into(),
         Operation::Settle => question.settle().await?,
         Operation::Cancel => question.cancel().await?,
-        Operation::Extend => question.extend().await?,
-        Operation::Count => question.count().await?,
-        Operation::Estimate => question.estimate().await?,
+        Operation::Extend => question.extend().await?.into(),
+        Operation::Count => question.count().await?.into(),
+        Operation::Estimate => question.estimate().await?.into(),
         Operation::Limits => {
-            question
-                .limits(head.uri.query().unwrap_or_default())
-                .await?
+            let query = head.uri.query().unwrap_or_default();
+            question.limits(query).await?.into()
         }
     };
     Ok(json(&told))
@@ -113,8 +137,9 @@ impl Operation {
     }
 }
 
-fn json(told: &Value) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::whole(Bytes::from(told.to_string())));
+fn json(told: &Told) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::whole(Bytes::from(told.body.to_string())));
+    *response.status_mut() = told.status;
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tallygate_core::{Admission, Amounts, Receipt, Replay, ReservationId, Standing};
-use tallygate_store::{SettleError, StoreHealth, StoreStats};
+use tallygate_store::{OutageStats, SettleError, StoreHealth, StoreStats};
 use tallygate_tokens::{Endpoint, EstimateMethod, Method, Usage};
 
 use crate::config::{Config, ConfigErrors, Unreloadable};
@@ -19,6 +19,7 @@ mod amounts;
 mod labels;
 mod limiter;
 mod names;
+mod outage;
 mod own;
 mod telling;
 mod upstream;
@@ -26,6 +27,7 @@ mod upstream;
 use labels::{AnswerLabels, EstimateLabels, Named, TokenLabels};
 use limiter::LimiterMetrics;
 use names::Names;
+use outage::OutageMetrics;
 use own::OwnMetrics;
 use telling::Telling;
 use upstream::UpstreamMetrics;
@@ -41,6 +43,7 @@ pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 pub struct Observer {
     registry: Registry,
     limiter: LimiterMetrics,
+    outage: OutageMetrics,
     upstreams: UpstreamMetrics,
     own: OwnMetrics,
     models: Names,
@@ -96,11 +99,13 @@ impl Observer {
         let mut registry = Registry::default();
         let mut tell = Telling(&mut registry);
         let limiter = LimiterMetrics::register(&mut tell);
+        let outage = OutageMetrics::register(&mut tell);
         let upstreams = UpstreamMetrics::register(&mut tell);
         let own = OwnMetrics::register(&mut tell);
         let observer = Self {
             registry,
             limiter,
+            outage,
             upstreams,
             own,
             models: Names::default(),
@@ -211,6 +216,27 @@ impl Observer {
             StoreHealth::Down { reason } => {
                 tracing::error!(target: "tallygate::store", reason, "the store cannot be reached; limits do what their `store_down` says");
             }
+        }
+    }
+
+    /// What came of the times when the store was out of reach: its totals.
+    pub fn outage(&self, stats: &OutageStats) {
+        let news = self.outage.note(stats);
+        self.limiter.ended_late(&news);
+        if news.lost > 0 {
+            tracing::error!(target: "tallygate::store", ends = news.lost, "ends of reservations could not be delivered and are lost; their amounts count as used");
+        }
+        match (&stats.unsaved, news.turned) {
+            (Some(reason), true) => {
+                tracing::error!(target: "tallygate::store", reason, "the data folder cannot be written to; what cannot be delivered is kept in memory only");
+            }
+            (None, true) => {
+                tracing::info!(target: "tallygate::store", "the data folder can be written to again");
+            }
+            _ => {}
+        }
+        if news.settled + news.cancelled > 0 {
+            tracing::info!(target: "tallygate::store", settled = news.settled, cancelled = news.cancelled, left = stats.kept, "delivered what was kept");
         }
     }
 

@@ -2,14 +2,14 @@
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tallygate_core::{Amounts, Extended, Receipt, ReservationId, Stated};
+use tallygate_core::{Amounts, Extended, Outcome, Receipt, ReservationId, Stated};
 use tallygate_store::{SettleError, Settlement};
 use tallygate_tokens::{Dialect, Usage, usage_of_value};
 
 use super::fields::{FieldError, Fields};
 use super::reserve::{MAX_TTL, stated};
 use super::sizing::Form;
-use super::{Question, told};
+use super::{Question, Told, told};
 use crate::pipeline::Refusal;
 use crate::wire::{ApiError, rfc3339};
 
@@ -26,7 +26,7 @@ impl Question<'_> {
     ///
     /// # Errors
     /// When the reservation is unknown or ended otherwise.
-    pub(super) async fn settle(&self) -> Result<Value, Refusal> {
+    pub(super) async fn settle(&self) -> Result<Told, Refusal> {
         let mut fields = Fields::of_body(self.body)?;
         let id = reservation(&mut fields)?;
         let used = self.used(&mut fields)?;
@@ -36,18 +36,20 @@ impl Question<'_> {
             true => Settlement::Stated(used),
             false => Settlement::AtLeast(used.or(&Amounts::ZERO)),
         };
-        Ok(self.ended(self.pipeline.store().settle(id, usage).await)?)
+        let ended = self.pipeline.store().settle(id, usage).await;
+        Ok(self.ended(Outcome::Settled, ended)?)
     }
 
     /// Gives back all that a reservation holds.
     ///
     /// # Errors
     /// When the reservation is unknown or ended otherwise.
-    pub(super) async fn cancel(&self) -> Result<Value, Refusal> {
+    pub(super) async fn cancel(&self) -> Result<Told, Refusal> {
         let mut fields = Fields::of_body(self.body)?;
         let id = reservation(&mut fields)?;
         fields.end()?;
-        Ok(self.ended(self.pipeline.store().cancel(id).await)?)
+        let ended = self.pipeline.store().cancel(id).await;
+        Ok(self.ended(Outcome::Cancelled, ended)?)
     }
 
     /// Moves a reservation's deadline, or adds to what it holds, or both.
@@ -90,11 +92,19 @@ impl Question<'_> {
         }
     }
 
-    fn ended(&self, ended: Result<Receipt, SettleError>) -> Result<Value, ApiError> {
+    fn ended(
+        &self,
+        wanted: Outcome,
+        ended: Result<Receipt, SettleError>,
+    ) -> Result<Told, ApiError> {
         match ended {
             Ok(receipt) => {
                 self.pipeline.observer().ended(&receipt);
-                Ok(told::receipt(&receipt, self.caller.config().metrics()))
+                Ok(told::receipt(&receipt, self.caller.config().metrics()).into())
+            }
+            // Its receipt is counted when there is one.
+            Err(SettleError::Kept { outcome }) if outcome == wanted => {
+                Ok(Told::accepted(told::kept(outcome)))
             }
             Err(error) => Err(self.failed(error)),
         }
@@ -106,6 +116,10 @@ impl Question<'_> {
             SettleError::Standing(receipt) => ApiError::Ended {
                 outcome: receipt.outcome,
                 receipt: told::receipt(&receipt, self.caller.config().metrics()),
+            },
+            SettleError::Kept { outcome } => ApiError::Ended {
+                outcome,
+                receipt: told::kept(outcome),
             },
             SettleError::Store(error) => error.into(),
             _ => ApiError::Internal,

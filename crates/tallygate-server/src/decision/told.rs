@@ -40,6 +40,11 @@ pub(super) fn receipt(receipt: &Receipt, metrics: &Metrics) -> Value {
     })
 }
 
+/// How a reservation will have ended once the store hears of it.
+pub(super) fn kept(to_be: Outcome) -> Value {
+    json!({ "outcome": "kept", "to_be": outcome(to_be) })
+}
+
 /// The word for an outcome.
 pub(super) fn outcome(outcome: Outcome) -> &'static str {
     match outcome {

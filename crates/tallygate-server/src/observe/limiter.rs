@@ -13,6 +13,7 @@ use tallygate_store::{StoreHealth, StoreStats};
 
 use super::amounts::AmountCounters;
 use super::labels::{DecisionLabels, Door, LimitLabels, OutcomeLabels, RefusalLabels};
+use super::outage::News;
 use super::telling::{Histograms, Telling};
 
 const WAIT_SECONDS: [f64; 13] = [
@@ -150,6 +151,19 @@ impl LimiterMetrics {
         self.settled.add(&receipt.charged);
         self.returned.add(&receipt.returned);
         self.debt.add(&receipt.debt);
+    }
+
+    /// Reservations ended that were kept while the store was away.
+    pub(super) fn ended_late(&self, news: &News) {
+        for (outcome, count) in [("settled", news.settled), ("cancelled", news.cancelled)] {
+            if count > 0 {
+                let ended = self.ended.get_or_create(&OutcomeLabels { outcome });
+                ended.inc_by(count);
+            }
+        }
+        self.settled.add(&news.charged);
+        self.returned.add(&news.returned);
+        self.debt.add(&news.debt);
     }
 
     pub(super) fn lost(&self) {

@@ -74,10 +74,10 @@ impl SettlerHandle {
         self.log.ended(receipt);
     }
 
-    /// Whether `error` may pass; tells the log when it will not.
+    /// Whether `error` may pass; tells the log when it will not. What the store keeps is its own to deliver.
     pub(super) fn is_worth_another_try(&self, id: ReservationId, error: &SettleError) -> bool {
         let passing = matches!(error, SettleError::Store(_));
-        if !passing {
+        if !passing && !matches!(error, SettleError::Kept { .. }) {
             self.log.lost(id, error);
         }
         passing
@@ -109,6 +109,7 @@ async fn end(store: &dyn Store, log: &dyn SettlerLog, id: ReservationId, ending:
         match ending.carry_out(store, id).await {
             Ok(receipt) => return log.ended(&receipt),
             Err(SettleError::Store(_)) if left > 0 => tokio::time::sleep(pause).await,
+            Err(SettleError::Kept { .. }) => return,
             Err(error) => return log.lost(id, &error),
         }
         pause *= 2;

@@ -1,4 +1,4 @@
-//! Telling when the store goes away and when it is back.
+//! Telling when the store goes away, when it is back, and what became of what it could not be told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub(super) async fn watch(store: Arc<dyn Store>, observer: Arc<Observer>) {
     let mut last = StoreHealth::Up;
     loop {
         ticks.tick().await;
+        observer.outage(&store.outage());
         let now = store.health();
         // Another reason for the same absence is no turn.
         if (now == StoreHealth::Up) != (last == StoreHealth::Up) {

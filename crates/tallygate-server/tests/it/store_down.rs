@@ -1,14 +1,16 @@
 //! A store that goes away and comes back.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tallygate_core::{Amounts, Decision, Extended, Policy, Receipt, ReservationId, Standing, Time};
+use tallygate_core::{
+    Amounts, Decision, Extended, Outcome, Policy, Receipt, ReservationId, Standing, Time,
+};
 use tallygate_sim::{ApiCall, Reply};
 use tallygate_store::{
-    BoxFuture, MemoryOptions, MemoryStore, Reserve, SettleError, Settlement, Store, StoreError,
-    StoreHealth, StoreStats,
+    BoxFuture, MemoryOptions, MemoryStore, OutageStats, Reserve, SettleError, Settlement, Store,
+    StoreError, StoreHealth, StoreStats,
 };
 use tallygate_tokens::Endpoint;
 
@@ -18,6 +20,9 @@ use crate::world::{LIMITS, World, within};
 struct Remote {
     behind: Arc<MemoryStore>,
     gone: AtomicBool,
+    /// Whether it keeps the ends that it cannot be told of.
+    keeps: AtomicBool,
+    stats: Mutex<OutageStats>,
 }
 
 const REASON: &str = "no answer from 10.0.0.9:6379 within 250ms";
@@ -27,6 +32,8 @@ impl Remote {
         Arc::new(Self {
             behind: MemoryStore::new(policy, MemoryOptions::default()),
             gone: AtomicBool::new(false),
+            keeps: AtomicBool::new(false),
+            stats: Mutex::default(),
         })
     }
 
@@ -36,6 +43,13 @@ impl Remote {
 
     fn come_back(&self) {
         self.gone.store(false, Ordering::SeqCst);
+    }
+
+    fn keeping(&self, outcome: Outcome) -> Result<&MemoryStore, SettleError> {
+        match self.reached() {
+            Err(_) if self.keeps.load(Ordering::SeqCst) => Err(SettleError::Kept { outcome }),
+            reached => Ok(reached?),
+        }
     }
 
     fn reached(&self) -> Result<&MemoryStore, StoreError> {
@@ -59,11 +73,11 @@ impl Store for Remote {
         id: ReservationId,
         usage: Settlement,
     ) -> BoxFuture<'a, Result<Receipt, SettleError>> {
-        Box::pin(async move { self.reached()?.settle(id, usage).await })
+        Box::pin(async move { self.keeping(Outcome::Settled)?.settle(id, usage).await })
     }
 
     fn cancel<'a>(&'a self, id: ReservationId) -> BoxFuture<'a, Result<Receipt, SettleError>> {
-        Box::pin(async move { self.reached()?.cancel(id).await })
+        Box::pin(async move { self.keeping(Outcome::Cancelled)?.cancel(id).await })
     }
 
     fn extend<'a>(
@@ -97,6 +111,10 @@ impl Store for Remote {
                 reason: error.to_string(),
             },
         }
+    }
+
+    fn outage(&self) -> OutageStats {
+        self.stats.lock().expect("no test panics with it").clone()
     }
 
     fn now(&self) -> Time {
@@ -198,6 +216,82 @@ async fn a_settlement_waits_for_the_store_to_come_back() {
         (settled.status, &settled.json()["outcome"]),
         (200, &serde_json::json!("settled"))
     );
+}
+
+/// What is kept need not be sent again, and counts once it is delivered.
+#[tokio::test]
+async fn an_end_that_is_kept_is_accepted() {
+    let (world, store) = world(LIMITS).await;
+    store.keeps.store(true, Ordering::SeqCst);
+    let reserve = r#"{"demand": {"input_tokens": 500}}"#;
+    let made = world.post("/tallygate/v1/reserve", reserve).await;
+    let id = made.json()["reservation"].clone();
+    let settle = format!(r#"{{"reservation": {id}, "usage": {{"input_tokens": 300}}}}"#);
+    store.go();
+    let kept = world.post("/tallygate/v1/settle", settle).await;
+    let body = serde_json::json!({ "outcome": "kept", "to_be": "settled" });
+    assert_eq!((kept.status, kept.json()), (202, body));
+    let cancel = format!(r#"{{"reservation": {id}}}"#);
+    let kept = world.post("/tallygate/v1/cancel", cancel).await;
+    let body = serde_json::json!({ "outcome": "kept", "to_be": "cancelled" });
+    assert_eq!((kept.status, kept.json()), (202, body));
+    let metrics = world.metrics();
+    assert!(
+        metrics.contains("tallygate_reservations_lost_total 0"),
+        "{metrics}"
+    );
+    *store.stats.lock().expect("no test panics with it") = OutageStats {
+        settled: 2,
+        kept: 7,
+        charged: Amounts::call(300, 0),
+        lost: 3,
+        ..OutageStats::default()
+    };
+    for _ in 0..2 {
+        let metrics = within(world.admin.get("/metrics"))
+            .await
+            .expect("an answer");
+        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+        for line in [
+            r#"tallygate_reservations_ended_total{outcome="settled"} 2"#,
+            r#"tallygate_settled_total{metric="input_tokens"} 300"#,
+            "tallygate_store_kept 7",
+            "tallygate_store_lost_total 3",
+        ] {
+            assert!(metrics.contains(line), "{line} is not in {metrics}");
+        }
+    }
+}
+
+/// The gateway leaves to the store what the store keeps.
+#[tokio::test]
+async fn a_call_that_ends_while_the_store_is_away_is_not_lost() {
+    let (world, store) = world(LIMITS).await;
+    store.keeps.store(true, Ordering::SeqCst);
+    let call = ApiCall::chat("gpt-4o", "hi");
+    let answered = async {
+        let answering = world.call(&call);
+        futures_util::pin_mut!(answering);
+        loop {
+            tokio::select! {
+                biased;
+                reply = &mut answering => return reply,
+                () = tokio::task::yield_now() => {}
+            }
+            if world.mock.books().totals().admitted > 0 {
+                store.go();
+            }
+        }
+    };
+    assert_eq!(within(answered).await.status, 200);
+    let metrics = world.metrics();
+    assert!(
+        metrics.contains("tallygate_reservations_lost_total 0"),
+        "{metrics}"
+    );
+    for line in ["tallygate_store_up 0", "tallygate_reservations_open 1"] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
 }
 
 #[tokio::test]
