@@ -13,6 +13,6 @@ pub use redis::{
     FoundServer, RedisFindings, RedisOpenError, RedisOptions, RedisStore, RedisUrlError, Regime,
 };
 pub use store::{
-    BoxFuture, LeaseStats, OutageStats, Reserve, SettleError, SettledBy, Settlement, Store, StoreError,
-    StoreHealth, StoreStats,
+    BoxFuture, LeaseStats, OutageStats, Reserve, SettleError, SettledBy, Settlement, Store,
+    StoreError, StoreHealth, StoreStats,
 };

@@ -243,7 +243,10 @@ impl Store for RedisStore {
         let uncounted = shared.outage.uncounted.open(now);
         StoreStats {
             counters: 0,
-            reservations: shared.holds.count(now) + shared.room.unsure() + shared.leases.open() + uncounted,
+            reservations: shared.holds.count(now)
+                + shared.room.unsure()
+                + shared.leases.open()
+                + uncounted,
             waiters: shared.room.waiting() + shared.outage.waiting(),
         }
     }

@@ -1,7 +1,7 @@
 //! The people of a simulation: processes with a store each, and callers who reserve, use, give back, leave and forget.
 use super::network::Network;
 use super::truth::{CALLERS, End, Verdict};
-use crate::redis::RedisStore;
+use crate::redis::{RedisOptions, RedisStore};
 use crate::store::{Reserve, SettleError, SettledBy, Settlement, Store, StoreError};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -141,7 +141,9 @@ impl Town {
     async fn open(&self) -> Node {
         let (seat, wire) = self.network.wire();
         self.network.note(&format!("n{seat} starts"));
-        let store = RedisStore::over(wire, "tg", &self.policy).await;
+        let options = RedisOptions::parse("redis://simulated").expect("the URL is one");
+        let store = RedisStore::over(wire, &options, &self.policy).await;
+        let store = store.expect("no folder is asked for");
         for user in USERS {
             let accounts = store.accounts(&[("user", user)]);
             self.network.with(|inner| inner.truth.know(&accounts));

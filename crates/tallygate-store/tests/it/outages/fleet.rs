@@ -70,7 +70,7 @@ pub(super) fn ask(amount: u64) -> Reserve<'static> {
         ttl: Duration::from_secs(600),
         max_wait: Duration::ZERO,
         idempotency_key: None,
-        settled_by: SettledBy::ThisNode,
+        settled_by: SettledBy::AnyNode,
     }
 }
 
