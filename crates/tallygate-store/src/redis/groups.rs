@@ -35,8 +35,8 @@ pub(crate) fn groups(accounts: &[Arc<Account>], apart: bool) -> Vec<Group> {
 fn breadth(rule: &NamedRule) -> (usize, Reverse<usize>) {
     const NARROW: [&[&str]; 2] = [&["user", "key"], &["tenant", "tier"]];
     let labels: Vec<&str> = rule.rule.labels(&[]).map(|(label, _)| label).collect();
-    let told = |apart: &&[&str]| labels.iter().any(|label| apart.contains(label));
-    let rank = NARROW.iter().position(|apart| told(&apart));
+    let told = |apart: &[&str]| labels.iter().any(|label| apart.contains(label));
+    let rank = NARROW.iter().position(|apart| told(apart));
     let rank = rank.unwrap_or(if labels.is_empty() { 4 } else { 3 });
     (rank, Reverse(labels.len()))
 }

@@ -18,7 +18,7 @@ const RETURN: Duration = Duration::from_secs(3);
 
 /// Nobody was without the store for longer than there was none.
 pub(crate) fn went_on(told: &Told, death: &Death) {
-    println!(
+    eprintln!(
         "{} admissions, {} failures, {} denials, {} unknown, another primary after {:?}, longest outage {:?}",
         told.admissions.len(),
         told.failures.len(),
@@ -43,7 +43,7 @@ pub(crate) fn kept_count(told: &Told, death: &Death, (told_sum, taken): (u64, u6
     let lost = told.between(death.heard, death.began);
     // What was not settled in time counts as used, as does what nobody was told of.
     let unsure = told.failures.len() as u64;
-    println!("told {told_sum}, taken {taken}, within the lag {lost}, unsure {unsure}");
+    eprintln!("told {told_sum}, taken {taken}, within the lag {lost}, unsure {unsure}");
     assert!(
         taken + lost * RESERVED >= told_sum,
         "more was lost than the lag explains"
@@ -60,7 +60,7 @@ pub(crate) fn kept_limit(told: &Told, death: &Death, limit: u64) -> u64 {
     let sum: u64 = told.charged.iter().sum();
     let over = sum.saturating_sub(limit);
     let unheard = told.between(death.heard, death.began) * RESERVED;
-    println!(
+    eprintln!(
         "{sum} of {limit}: {over} over; {unheard} were admitted within {:?} before the death",
         death.began - death.heard
     );

@@ -283,7 +283,7 @@ fn crash(two: &Two<'_>, runtime: &Runtime, key: Option<&'static str>) {
 }
 
 /// Who keeps the counters of all: those that no label tells apart.
-fn broad_node<'c>(cluster: &'c Cluster) -> &'c Server {
+fn broad_node(cluster: &Cluster) -> &Server {
     let hash_of_nothing = "{e3b0c442}";
     let slot = cluster.slot_of(hash_of_nothing).expect("a slot");
     cluster.owner_of(slot).expect("an owner")

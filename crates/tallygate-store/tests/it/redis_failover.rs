@@ -145,7 +145,7 @@ fn a_caller_in_line_outlives_the_primary() {
         let settled = Instant::now();
         let (decision, at) = waiter.await.expect("an end");
         let waited = at.saturating_duration_since(settled);
-        println!(
+        eprintln!(
             "another primary after {:?}; the next in line was called {waited:?} after",
             death.failover
         );
@@ -218,6 +218,6 @@ fn denials_are_not_believed_while_nobody_could_say_otherwise() {
             )
         })
         .await;
-        println!("room was heard of within {:?}", began.elapsed());
+        eprintln!("room was heard of within {:?}", began.elapsed());
     });
 }

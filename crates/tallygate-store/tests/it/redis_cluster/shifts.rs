@@ -55,7 +55,7 @@ pub(super) async fn sums(two: &Two<'_>, told: &Told) -> (u64, u64) {
         taken_users.push(tokens);
     }
     let [(all, _), (tenant, _), _] = taken(&*two.one, &all).await;
-    println!("told {told_users:?}, users {taken_users:?}, tenant {tenant}, all {all}");
+    eprintln!("told {told_users:?}, users {taken_users:?}, tenant {tenant}, all {all}");
     (
         told_users.iter().sum(),
         all.max(tenant).max(taken_users.iter().sum()),
@@ -78,11 +78,11 @@ fn slots_move_under_load() {
                 move_all(&cluster, &slots);
                 began.elapsed()
             });
-            println!("{} slots moved in {moving:?}", slots.len());
+            eprintln!("{} slots moved in {moving:?}", slots.len());
             load.admits(50).await;
         }
         let told = load.stop(tasks).await;
-        println!(
+        eprintln!(
             "{} admissions, {} failures, longest {:?}",
             told.admissions.len(),
             told.failures.len(),

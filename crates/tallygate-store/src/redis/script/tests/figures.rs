@@ -1,5 +1,5 @@
-//! What decisions cost a real server. Not run with the other tests: `cargo test -p tallygate-store --release --lib
-//! script::tests::figures -- --ignored --nocapture --test-threads 1`
+//! What decisions cost a real server: few of them in a test run, as many as are asked for by
+//! `TALLYGATE_FIGURES=20000 cargo test -p tallygate-store --release --lib script::tests::figures -- --nocapture --test-threads 1`
 use super::bench::Bench;
 use crate::redis::desk::{Ask, Desk, Heard};
 use crate::redis::names::{self, Account};
@@ -138,14 +138,19 @@ impl Stand {
     }
 }
 
+/// How many decisions are measured.
+fn size() -> usize {
+    let asked = std::env::var("TALLYGATE_FIGURES").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(1024)
+}
+
 /// What the plainest command costs here, to compare other machines with.
 #[test]
-#[ignore = "measures"]
 fn server_time_of_a_get() {
     for engine in Engine::ALL {
         let mut bench = Bench::running(engine, TEXT);
         let before = bench.server.used_cpu().unwrap();
-        for _ in 0..2000 {
+        for _ in 0..size().div_ceil(16) {
             let mut pipe = redis::pipe();
             (0..16).for_each(|_| {
                 pipe.cmd("GET").arg("a");
@@ -153,18 +158,17 @@ fn server_time_of_a_get() {
             let _: Vec<redis::Value> = bench.query(&pipe);
         }
         let used = bench.server.used_cpu().unwrap() - before;
-        let micros = used.as_secs_f64() * 1e6 / 32_000.0;
+        let micros = used.as_secs_f64() * 1e6 / (size().div_ceil(16) * 16) as f64;
         eprintln!("{engine}: {micros:.2} us a GET, 16 in a trip");
     }
 }
 
 #[test]
-#[ignore = "measures"]
 fn server_time_of_a_reservation_and_its_settlement() {
     for engine in Engine::ALL {
         let mut stand = Stand::new(engine);
-        let spread: Vec<usize> = (0..20_000).collect();
-        let hot = vec![0; 20_000];
+        let spread: Vec<usize> = (0..size()).collect();
+        let hot = vec![0; size()];
         for (name, users) in [("each its own", &spread), ("all of one", &hot)] {
             for (open, way) in [
                 (1, Way::Alone),
@@ -174,7 +178,7 @@ fn server_time_of_a_reservation_and_its_settlement() {
                 (64, Way::Batched(64)),
                 (512, Way::Batched(64)),
             ] {
-                stand.pairs(&users[..2000], open, way);
+                stand.pairs(&users[..size() / 10], open, way);
                 let micros = stand.pairs(users, open, way);
                 eprintln!("{engine}, {name}, {open} open, {way:?}: {micros:.2} us a pair");
             }
@@ -183,9 +187,8 @@ fn server_time_of_a_reservation_and_its_settlement() {
 }
 
 #[test]
-#[ignore = "measures"]
 fn memory_of_a_subject() {
-    const SUBJECTS: usize = 100_000;
+    let subjects = size();
     for engine in Engine::ALL {
         let mut stand = Stand::new(engine);
         let used = |stand: &Stand| -> f64 {
@@ -193,7 +196,7 @@ fn memory_of_a_subject() {
             info["used_memory"].parse().unwrap()
         };
         let before = used(&stand);
-        let users: Vec<usize> = (0..SUBJECTS).collect();
+        let users: Vec<usize> = (0..subjects).collect();
         stand.pairs(&users, 64, Way::Batched(64));
         let with_receipts = used(&stand);
         // What is left once the receipts have gone.
@@ -205,8 +208,9 @@ fn memory_of_a_subject() {
             words.extend(records.iter().map(|key| &key[..]));
             let _: u64 = stand.bench.ask(&words);
         }
-        let bytes = (used(&stand) - before) / SUBJECTS as f64;
-        let receipt = (with_receipts - used(&stand)) / SUBJECTS as f64;
+        let bytes = (used(&stand) - before) / subjects as f64;
+        let receipt = (with_receipts - used(&stand)) / subjects as f64;
         eprintln!("{engine}: {bytes:.0} B a subject with two limits, {receipt:.0} B a receipt");
+        assert!(bytes < 512.0, "{bytes} bytes a subject");
     }
 }
