@@ -197,6 +197,21 @@ pub enum RedisOpenError {
     },
 }
 
+impl RedisOpenError {
+    /// What it means that the first call of the script was refused; `host` without secrets.
+    pub(super) fn of_script(host: String, reason: String) -> Self {
+        let says = |words: &str| reason.contains(words);
+        if says("OOM") {
+            return Self::Full { host, reason };
+        }
+        if says("NOPERM") || says("ACL failure") || says("The user executing") {
+            let what = "the script";
+            return Self::Permission { host, what, reason };
+        }
+        Self::Scripts { host, reason }
+    }
+}
+
 fn at(primary: &Option<String>) -> String {
     primary
         .as_ref()

@@ -59,7 +59,12 @@ impl RedisStore {
     /// When the server cannot be used: unreachable, a replica, too old, out of memory, without the rights it takes.
     pub async fn open(options: RedisOptions, policy: &Policy) -> Result<Arc<Self>, RedisOpenError> {
         let link = Link::open(&options, script::TEXT).await?;
-        let store = Self::over(Arc::new(link), &options, policy).await?;
+        let store = Self::around(Arc::new(link), &options, policy).await?;
+        // The first call is the one that compiles the script. A server that is away just now is waited for by its calls.
+        if let Err(LinkError::Refused { reason }) = store.shared.learn_the_time().await {
+            return Err(RedisOpenError::of_script(options.shown(), reason));
+        }
+        store.begin();
         store.shared.room.bound(options.waiters);
         Ok(store)
     }
@@ -91,7 +96,26 @@ impl RedisStore {
     }
 
     /// A store over any way to the script.
+    #[cfg(test)]
     pub(crate) async fn over(
+        carrier: Arc<dyn Carrier>,
+        options: &RedisOptions,
+        policy: &Policy,
+    ) -> Result<Arc<Self>, RedisOpenError> {
+        let store = Self::around(carrier, options, policy).await?;
+        // Calls will say what keeps them from being answered.
+        let _ = store.shared.learn_the_time().await;
+        store.begin();
+        Ok(store)
+    }
+
+    /// Sets its tasks going.
+    fn begin(&self) {
+        self.shared.keep_leases();
+        Outage::start(&self.shared);
+    }
+
+    async fn around(
         carrier: Arc<dyn Carrier>,
         options: &RedisOptions,
         policy: &Policy,
@@ -116,9 +140,6 @@ impl RedisStore {
         });
         tokio::spawn(ending::take_back(Arc::downgrade(&shared), left));
         hearing::listen(&shared, notices).await;
-        shared.learn_the_time().await;
-        shared.keep_leases();
-        Outage::start(&shared);
         Ok(Arc::new(Self { shared }))
     }
 
@@ -148,9 +169,10 @@ impl Shared {
     }
 
     /// Asks anything, for the time that comes with the answer.
-    pub(crate) async fn learn_the_time(&self) {
+    pub(crate) async fn learn_the_time(&self) -> Result<(), LinkError> {
         let id = names::new_id(0);
-        let _ = self.pump.ask(names::home(id), self.desk().look(id)).await;
+        let asked = self.pump.ask(names::home(id), self.desk().look(id));
+        asked.await.map(drop)
     }
 
     pub(crate) fn is_apart(&self) -> bool {

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::circuits::Circuits;
 use super::cluster::Cluster;
 use super::dialer::{DialError, Dialer};
-use super::probe::{Probe, Role, dialed};
+use super::probe::{Probe, Role, Stage, dialed};
 use super::script::Script;
 use super::seat::Seat;
 use super::sentinels::{Sentinels, Silence};
@@ -93,10 +93,14 @@ impl Opening<'_> {
         first_good(greeted).ok_or_else(|| self.nowhere())??;
         let cluster = Cluster::new(self.options.nodes.clone(), self.tools.clone());
         cluster.learn().await.map_err(|silent| {
-            let (hosts, reasons) = told(silent);
-            RedisOpenError::Slots {
-                host: hosts,
-                reason: reasons,
+            let (host, reason) = told(silent);
+            match reason.contains("NOPERM") {
+                true => RedisOpenError::Permission {
+                    host,
+                    what: "CLUSTER SLOTS",
+                    reason,
+                },
+                false => RedisOpenError::Slots { host, reason },
             }
         })?;
         let owners = cluster.one_slot_each();
@@ -112,7 +116,7 @@ impl Opening<'_> {
     async fn examined(&self, node: &Node) -> Result<Found, RedisOpenError> {
         let probe = self.probe(node, Role::Primary);
         let (wire, found) = probe.greet().await?;
-        probe.try_out(&wire, &self.key(0)).await?;
+        probe.try_out(&wire, &self.stage(0)).await?;
         Ok(found)
     }
 
@@ -125,7 +129,7 @@ impl Opening<'_> {
         let probe = self.probe(node, Role::Member);
         let (wire, found) = probe.greet().await?;
         let tag = slot::a_tag_of(slot);
-        probe.try_out(&wire, &self.key(tag)).await?;
+        probe.try_out(&wire, &self.stage(tag)).await?;
         Ok(found)
     }
 
@@ -139,8 +143,13 @@ impl Opening<'_> {
         }
     }
 
-    fn key(&self, tag: u32) -> String {
-        format!("{}:{{{tag:08x}}}probe", self.options.prefix())
+    fn stage(&self, tag: u32) -> Stage {
+        let prefix = self.options.prefix();
+        let key = |name: &str| format!("{prefix}:{{{tag:08x}}}{name}");
+        Stage {
+            keys: [key("probe"), key("probes")],
+            channel: format!("{prefix}:probe"),
+        }
     }
 
     /// What keeps all sentinels from naming anybody; what one of them said weighs more than another's silence.

@@ -1,5 +1,6 @@
 //! What a server must be able to do before anything is built upon it.
 mod info;
+mod rehearsal;
 
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use redis::{Cmd, Value};
 use tokio::time::timeout;
 
 use self::info::Info;
+pub(super) use self::rehearsal::Stage;
 use super::dialer::{DialError, Dialer};
 use super::said::Said;
 use super::wire::{Fault, Order, Wire};
@@ -43,21 +45,19 @@ impl Probe<'_> {
         Ok((wire, info.found(self.host())))
     }
 
-    /// Whether scripts run, read the clock and write `key`.
-    pub(super) async fn try_out(&self, wire: &Wire, key: &str) -> Result<(), RedisOpenError> {
+    /// Whether scripts run, read the clock and do what they must on this stage.
+    pub(super) async fn try_out(&self, wire: &Wire, stage: &Stage) -> Result<(), RedisOpenError> {
         let host = self.host();
-        let scripts = self.ask(wire, eval("return 1", None)).await;
+        let scripts = self.ask(wire, eval("return 1")).await;
         scripts.map_err(|reason| reason.into_error(host.clone(), scripts_refused))?;
-        let time = self.ask(wire, eval(READ_CLOCK, None)).await;
+        let time = self.ask(wire, eval(READ_CLOCK)).await;
         time.map_err(|reason| {
-            reason.into_error(host.clone(), |host, reason| RedisOpenError::ScriptTime {
+            reason.into_error(host, |host, reason| RedisOpenError::ScriptTime {
                 host,
                 reason,
             })
         })?;
-        let write = self.ask(wire, eval(WRITE, Some(key))).await;
-        write.map_err(|reason| reason.into_error(host, write_refused))?;
-        Ok(())
+        self.rehearse(wire, stage).await
     }
 
     async fn info(&self, wire: &Wire) -> Result<Info, RedisOpenError> {
@@ -92,16 +92,13 @@ impl Probe<'_> {
     }
 }
 
-fn eval(script: &str, key: Option<&str>) -> Cmd {
+fn eval(script: &str) -> Cmd {
     let mut command = redis::cmd("EVAL");
-    command.arg(script).arg(u8::from(key.is_some())).arg(key);
+    command.arg(script).arg(0);
     command
 }
 
 const READ_CLOCK: &str = "return redis.call('TIME')[1]";
-
-/// The key goes away by itself in a moment.
-const WRITE: &str = "return redis.call('SET', KEYS[1], '', 'PX', '1')";
 
 /// Why a server did not do what it was asked.
 enum Refusal {
@@ -139,28 +136,6 @@ fn scripts_refused(host: String, reason: String) -> RedisOpenError {
         return RedisOpenError::Permission { host, what, reason };
     }
     RedisOpenError::Scripts { host, reason }
-}
-
-fn write_refused(host: String, reason: String) -> RedisOpenError {
-    if reason.starts_with("OOM") {
-        return RedisOpenError::Full { host, reason };
-    }
-    if lacks_a_right(&reason) {
-        let what = "SET on the keys of the store URL's prefix";
-        return RedisOpenError::Permission { host, what, reason };
-    }
-    RedisOpenError::Writes { host, reason }
-}
-
-/// What servers say when a script does what its user may not: 7.0 and before, Redis 7.2, Valkey.
-fn lacks_a_right(reason: &str) -> bool {
-    [
-        "The user executing the script",
-        "NOPERM",
-        "ACL failure in script",
-    ]
-    .iter()
-    .any(|words| reason.contains(words))
 }
 
 /// The error that a failed connection means.

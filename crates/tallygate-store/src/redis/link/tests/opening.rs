@@ -28,9 +28,29 @@ fn user(server: &Server, rights: &[&str]) -> String {
     format!("redis://tally:hunter2@{}", server.addr())
 }
 
-/// The least that a user must be allowed, for the docs too.
-const RIGHTS: [&str; 7] = [
-    "~tg:*", "&tg:*", "+ping", "+info", "+eval", "+evalsha", "+time",
+/// What a user must be allowed for the rehearsal.
+const RIGHTS: [&str; 21] = [
+    "~tg:*",
+    "&tg:*",
+    "+ping",
+    "+info",
+    "+eval",
+    "+evalsha",
+    "+time",
+    "+subscribe",
+    "+publish",
+    "+pubsub|numsub",
+    "+get",
+    "+mget",
+    "+set",
+    "+setrange",
+    "+del",
+    "+pexpire",
+    "+pexpireat",
+    "+zadd",
+    "+zrem",
+    "+zrange",
+    "+zrangebyscore",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +147,7 @@ async fn refused_logins() {
 async fn rights_that_lack() {
     for engine in Engine::ALL {
         let server = started(engine, &[]);
-        let all = [&RIGHTS[..], &["+incrby", "+set"]].concat();
+        let all = [&RIGHTS[..], &["+incrby", "+zremrangebyscore"]].concat();
         let url = user(&server, &all);
         let link = opened(&url, ADD).await;
         assert_eq!(sum(&link, &add(1, 1)).await, Ok(1));
@@ -147,7 +167,17 @@ async fn rights_that_lack() {
         );
         let url = user(
             &server,
-            &[&all[..], &["+time", "resetkeys", "~other:*"]].concat(),
+            &[
+                &all[..],
+                &[
+                    "+time",
+                    "resetkeys",
+                    "~other:*",
+                    "resetchannels",
+                    "&other:*",
+                ],
+            ]
+            .concat(),
         );
         let error = refusal(&url).await;
         assert!(
