@@ -13,6 +13,7 @@ mod redis_failover;
 mod redis_floods;
 mod redis_leases;
 mod redis_lines;
+mod redis_rights;
 mod suite;
 mod support;
 mod sweep;

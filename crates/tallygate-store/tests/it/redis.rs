@@ -1,4 +1,5 @@
 //! The Redis store under the conformance suite, on real servers and their clocks.
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +12,8 @@ use tokio::runtime::{Handle, Runtime};
 /// Stores on one server, each under a prefix of its own.
 struct Shared {
     url: String,
+    /// What the prefixes begin with.
+    prefix: &'static str,
     opened: AtomicU64,
     runtime: Handle,
 }
@@ -24,7 +27,7 @@ struct OneStore {
 impl Harness for Shared {
     fn open(&self, policy: Policy) -> BoxFuture<'_, Result<Box<dyn Rig>, String>> {
         let number = self.opened.fetch_add(1, Ordering::SeqCst);
-        let url = format!("{}?prefix=t{number}&timeout=5s", self.url);
+        let url = format!("{}?prefix={}{number}&timeout=5s", self.url, self.prefix);
         Box::pin(async move {
             let store = open(&url, &policy).await?;
             let rig: Box<dyn Rig> = Box::new(OneStore { store, url, policy });
@@ -83,15 +86,35 @@ async fn open(url: &str, policy: &Policy) -> Result<Arc<RedisStore>, String> {
 
 /// Puts a server through every case, a few at a time. Where they disturb each other's clocks, a case must hold alone.
 fn conforms(url: String) {
+    let only = std::env::var("TALLYGATE_CASE").unwrap_or_default();
+    let chosen = cases().into_iter();
+    let chosen = chosen.filter(|case| case.name.contains(&only)).collect();
+    conforms_in(url, "t", chosen);
+}
+
+/// The first few cases of each group.
+pub(crate) fn few_of_each_group() -> Vec<Case> {
+    const FEW: usize = 3;
+    let mut taken: HashMap<&str, usize> = HashMap::new();
+    let mut chosen = cases();
+    chosen.retain(|case| {
+        let group = case.name.split("::").next().unwrap_or_default();
+        let taken = taken.entry(group).or_default();
+        *taken += 1;
+        *taken <= FEW
+    });
+    chosen
+}
+
+/// The same for some cases, under prefixes that begin with `prefix`.
+pub(crate) fn conforms_in(url: String, prefix: &'static str, chosen: Vec<Case>) {
     let runtime = Runtime::new().expect("a runtime starts");
     let shared = Arc::new(Shared {
         url,
+        prefix,
         opened: AtomicU64::new(0),
         runtime: runtime.handle().clone(),
     });
-    let only = std::env::var("TALLYGATE_CASE").unwrap_or_default();
-    let chosen = cases().into_iter();
-    let chosen: Vec<_> = chosen.filter(|case| case.name.contains(&only)).collect();
     let failed = runtime.block_on(async {
         let mut failed = Vec::new();
         for case in together(&shared, chosen).await {

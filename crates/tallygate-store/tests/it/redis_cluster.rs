@@ -57,7 +57,10 @@ impl<'c> Two<'c> {
 }
 
 fn url(cluster: &Cluster, prefix: &str) -> String {
-    format!("{}?prefix={prefix}&timeout=2s", cluster.url())
+    format!(
+        "{}?prefix={prefix}&timeout=2s&connect_timeout=20s",
+        cluster.url()
+    )
 }
 
 /// The same policy for all: a user's thousand, a tenant's thousand, a hundred for all.

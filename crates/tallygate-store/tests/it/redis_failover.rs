@@ -15,7 +15,10 @@ const LIMIT: u64 = 4000;
 const T: &[(&str, &str)] = &[("user", "u0"), ("tenant", "t")];
 
 async fn two(set: &Sentinels, prefix: &str, policy: &Policy) -> [Arc<RedisStore>; 2] {
-    let url = format!("{}?prefix={prefix}&timeout=1s", set.url());
+    let url = format!(
+        "{}?prefix={prefix}&timeout=1s&connect_timeout=20s",
+        set.url()
+    );
     [open(&url, policy).await, open(&url, policy).await]
 }
 
