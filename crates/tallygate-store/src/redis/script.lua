@@ -606,7 +606,7 @@ local function remove_entry(a, j)
     if e.limit == j and e.node == node then
       table.remove(a.line, i)
       a.dirty = true
-      return true
+      return e.order
     end
   end
 end
@@ -616,7 +616,9 @@ local function leave_line(a, j)
 end
 
 local function enter_line(a, j, e)
-  remove_entry(a, j)
+  local before = remove_entry(a, j)
+  -- Another may be first now.
+  if before and before < e.order then a.moved = true end
   if #a.line >= 250 then return end
   local at = 1
   while a.line[at] and a.line[at].order <= e.order do at = at + 1 end

@@ -5,6 +5,7 @@
 //! What took effect is read from the server's answers, whether they arrive or not, and held against the promises at
 //! every call: G1 and G4 by counters that forget nothing, G2 and G3 by every charge over every span, G5 by what is
 //! left at the end.
+mod crossing;
 mod engine;
 mod network;
 mod town;
@@ -131,14 +132,16 @@ fn policy(rng: &mut Rng) -> Policy {
     Policy::new(rules, Metrics::default()).unwrap()
 }
 
+/// One thread and virtual time.
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().unwrap()
+}
+
 /// Runs a seed on an empty server; answers its log and what is wrong.
 fn run(engine: Engine, seed: u64, habit: Habit) -> (Engine, Vec<String>, Option<String>) {
     CHANCE.set(Some(Rng::new(!seed)));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let network = runtime.block_on(play(engine, seed, habit));
     drop(runtime);
     CHANCE.set(None);

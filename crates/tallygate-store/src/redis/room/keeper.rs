@@ -1,0 +1,457 @@
+//! Those who keep the lines, and those who stand in them.
+use super::{Answer, BEAT, Next, Place, Question, Until, Waiter, Ways};
+use crate::mailbox::{Receiver, mailbox};
+use crate::redis::desk::views;
+use crate::redis::link::LinkError;
+use crate::redis::names::Account;
+use crate::redis::record::Held;
+use crate::redis::script::Op;
+use crate::redis::sheet::Order;
+use crate::redis::store::{Errand, Outcomes, Shared, Turn};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tallygate_core::remote::{self, Block, Judgement};
+use tallygate_core::{Decision, ReservationId, Time};
+
+/// A caller's hold on its place.
+struct Visit {
+    shared: Arc<Shared>,
+    order: u64,
+    receiver: Receiver<Answer>,
+    done: bool,
+}
+
+/// What a line is for.
+struct Standing {
+    account: Arc<Account>,
+    limit: usize,
+}
+
+impl Shared {
+    /// Decides, or lets the caller wait in line.
+    pub(crate) async fn wait(self: &Arc<Self>, errand: Errand, patience: Duration) -> Answer {
+        let errand = Arc::new(errand);
+        let until = Until::after(self.now(), patience);
+        let place = match self.room.touched(&errand) {
+            Some(place) => {
+                return self.join(errand, place, until).await;
+            }
+            None => match self.attempt_last(&errand).await? {
+                Outcomes::Admitted(admission, _) => return Ok(Decision::Admit(admission)),
+                Outcomes::Never(never) => return Ok(never),
+                Outcomes::Blocked(blocks, now) => {
+                    if is_hopeless(&blocks, until.shown) {
+                        return Ok(remote::denial(blocks, now));
+                    }
+                    let last = errand.place_of(&blocks);
+                    // Where room went as fast as it came nothing is known to block.
+                    last.or_else(|| errand.places().next()).unwrap_or_default()
+                }
+            },
+        };
+        let order = self.room.arrive(self.now())?;
+        self.stand(errand, (place, order), until).await
+    }
+
+    /// Joins a line of this process, unless the wait cannot help.
+    async fn join(self: &Arc<Self>, errand: Arc<Errand>, place: Place, until: Until) -> Answer {
+        let order = self.room.arrive(self.now())?;
+        if let Ok((sheets, now)) = self.look_at(&errand).await {
+            let views = views(&errand.ask.accounts, &sheets);
+            match remote::judge(&views, &errand.ask.demand, now) {
+                Judgement::Never(never) => return Ok(Decision::Never(never)),
+                Judgement::Blocked(blocks) if is_hopeless(&blocks, until.shown) => {
+                    return Ok(remote::denial(blocks, now));
+                }
+                _ => {}
+            }
+        }
+        self.stand(errand, (place, order), until).await
+    }
+
+    async fn stand(
+        self: &Arc<Self>,
+        errand: Arc<Errand>,
+        (place, order): (Place, u64),
+        until: Until,
+    ) -> Answer {
+        let (reply, receiver) = mailbox();
+        let waiter = Waiter {
+            errand: errand.clone(),
+            since: until.since,
+            until: until.at,
+            counted: false,
+            reply,
+            stands: Vec::new(),
+            moves: 0,
+        };
+        self.room.admit(order, waiter);
+        self.line_up(&place, order, &errand);
+        let visit = Visit {
+            shared: self.clone(),
+            order,
+            receiver,
+            done: false,
+        };
+        visit.answer().await
+    }
+
+    fn line_up(self: &Arc<Self>, place: &Place, order: u64, errand: &Errand) {
+        let account = errand.account_at(place).cloned();
+        let is_new = self.room.enter(place, order);
+        if let (true, Some(account)) = (is_new, account) {
+            let stand = Standing {
+                account,
+                limit: place.1,
+            };
+            self.pump.runtime().spawn(keep(Arc::downgrade(self), stand));
+        }
+    }
+
+    /// Tells a caller in line; what was admitted for one that has left is given back.
+    async fn tell(&self, order: u64, answer: Answer, held: Option<&Arc<Held>>) {
+        let id = match &answer {
+            Ok(Decision::Admit(admission)) => Some(admission.id),
+            _ => None,
+        };
+        let refused = match self.room.take(order, false) {
+            Some(waiter) => {
+                let waited = waiter.since.elapsed();
+                waiter.reply.send(with_wait(answer, waited)).is_some()
+            }
+            None => true,
+        };
+        if let (true, Some(id), Some(held)) = (refused, id, held) {
+            self.withdraw(id, held).await;
+        }
+    }
+
+    /// Tells those who wait under an idempotency key what was reserved under it.
+    async fn tell_namesakes(self: &Arc<Self>, name: [u8; 16]) {
+        for (order, errand) in self.room.namesakes(name) {
+            let answer = self.attempt(&errand, &Turn::newcomer()).await;
+            if let Ok(Outcomes::Admitted(admission, held)) = answer {
+                self.tell(order, Ok(Decision::Admit(admission)), held.as_ref())
+                    .await;
+            }
+        }
+    }
+
+    async fn admit_waiter(
+        self: &Arc<Self>,
+        order: u64,
+        errand: &Errand,
+        admitted: (tallygate_core::Admission, Option<Arc<Held>>),
+    ) {
+        let (admission, held) = admitted;
+        self.tell(order, Ok(Decision::Admit(admission)), held.as_ref())
+            .await;
+        if let Some(name) = errand.ask.name {
+            self.tell_namesakes(name).await;
+        }
+    }
+
+    /// Answers a caller whose patience has ended: its turn may have come at the same instant.
+    async fn lose_patience(self: &Arc<Self>, order: u64, errand: &Errand, stand: &Standing) {
+        let turn = Turn {
+            order: Order(order),
+            stand: None,
+        };
+        match self.attempt(errand, &turn).await {
+            Ok(Outcomes::Admitted(admission, held)) => {
+                self.admit_waiter(order, errand, (admission, held)).await;
+            }
+            Ok(Outcomes::Never(never)) => self.tell(order, Ok(never), None).await,
+            Ok(Outcomes::Blocked(..)) => {
+                let gone = self.room.take(order, false);
+                // The others' place is made good first: nobody is behind who has gone.
+                if self.serve(&stand.place(), Time::ZERO).await.is_none() {
+                    self.leave(stand).await;
+                }
+                let denial = self.newcomers_denial(errand).await;
+                if let Some(gone) = gone {
+                    gone.reply.send(denial);
+                }
+            }
+            Err(error) => {
+                self.outage.give_up(errand);
+                self.tell(order, Err(error.into()), None).await;
+            }
+        }
+    }
+
+    /// What somebody is told who comes now and finds no room.
+    async fn newcomers_denial(&self, errand: &Errand) -> Answer {
+        let (sheets, now) = self.look_at(errand).await?;
+        let views = views(&errand.ask.accounts, &sheets);
+        Ok(match remote::judge(&views, &errand.ask.demand, now) {
+            Judgement::Blocked(blocks) => remote::denial(blocks, now),
+            Judgement::Never(never) => Decision::Never(never),
+            Judgement::Free => remote::denial(Vec::new(), now),
+        })
+    }
+
+    /// Puts everybody in line anew: the rules have changed.
+    pub(crate) fn rehome(self: &Arc<Self>) {
+        let everybody = self.room.everybody();
+        let shared = self.clone();
+        self.pump.runtime().spawn(async move {
+            for (order, waiter) in everybody {
+                shared.settle_in(order, waiter).await;
+            }
+        });
+    }
+
+    async fn settle_in(self: &Arc<Self>, order: u64, mut waiter: Waiter) {
+        let errand = Arc::new(self.renewed(&waiter.errand));
+        waiter.errand = errand.clone();
+        let turn = Turn {
+            order: Order(order),
+            stand: None,
+        };
+        let outcome = self.attempt(&errand, &turn).await;
+        let place = match &outcome {
+            Ok(Outcomes::Blocked(blocks, _)) => errand.place_of(blocks),
+            _ => None,
+        };
+        match (outcome, place) {
+            (_, Some(place)) => {
+                self.room.admit(order, waiter);
+                self.line_up(&place, order, &errand);
+            }
+            (outcome, None) => self.dismiss(waiter, outcome).await,
+        }
+    }
+
+    async fn dismiss(&self, waiter: Waiter, outcome: Result<Outcomes, LinkError>) {
+        if waiter.counted {
+            self.room.standing.fetch_sub(1, Ordering::SeqCst);
+        }
+        let waited = waiter.since.elapsed();
+        match outcome {
+            Ok(Outcomes::Admitted(admission, held)) => {
+                let id = admission.id;
+                let answer = with_wait(Ok(Decision::Admit(admission)), waited);
+                if let (Some(_), Some(held)) = (waiter.reply.send(answer), held) {
+                    self.withdraw(id, &held).await;
+                }
+            }
+            Ok(Outcomes::Never(never)) => drop(waiter.reply.send(Ok(never))),
+            Ok(Outcomes::Blocked(blocks, now)) => {
+                drop(waiter.reply.send(Ok(remote::denial(blocks, now))));
+            }
+            Err(error) => {
+                self.outage.give_up(&waiter.errand);
+                drop(waiter.reply.send(Err(error.into())));
+            }
+        }
+    }
+
+    /// Asks once for the first of a line; answers until when there is nothing to do, or nothing when the line is empty.
+    async fn serve(self: &Arc<Self>, place: &Place, turn: Time) -> Option<Time> {
+        let next = match self.room.next(place, turn)? {
+            Question::Ask(next) => next,
+            // It rings when that is answered.
+            Question::Busy => return Some(self.now().plus(BEAT.into())),
+        };
+        let outcome = self.attempt(&next.errand, &next.turn(place)).await;
+        let again = match outcome {
+            Ok(Outcomes::Admitted(admission, held)) => {
+                self.admit_waiter(next.order, &next.errand, (admission, held))
+                    .await;
+                Time::ZERO
+            }
+            Ok(Outcomes::Never(never)) => {
+                self.tell(next.order, Ok(never), None).await;
+                Time::ZERO
+            }
+            Ok(Outcomes::Blocked(blocks, now)) => {
+                let again = self.keep_or_move(&next, place, (&blocks, now));
+                self.room.entered(place);
+                again
+            }
+            // The store is out of reach: whoever waits goes on waiting, as long as it will.
+            Err(error) => self.now().plus(retry_after(&error).into()),
+        };
+        self.room.asked(next.order);
+        Some(again)
+    }
+
+    /// Leaves the blocked first of a line where it is, or moves it to another counter's.
+    fn keep_or_move(
+        self: &Arc<Self>,
+        next: &Next,
+        here: &Place,
+        (blocks, now): (&[Block], Time),
+    ) -> Time {
+        let (Some(there), Some(last)) = (next.errand.place_of(blocks), latest(blocks)) else {
+            return now;
+        };
+        let cost = last.instant.since(now).into();
+        match self.room.ways(next.order, (here, &there), cost) {
+            Ways::Stay(None) => last.instant,
+            Ways::Stay(Some(there)) => {
+                self.line_up(&there, next.order, &next.errand);
+                last.instant
+            }
+            Ways::Move => {
+                if let Some(errand) = self.room.lift(next.order) {
+                    self.line_up(&there, next.order, &errand);
+                }
+                Time::ZERO
+            }
+        }
+    }
+}
+
+/// Keeps a line until it is empty.
+async fn keep(shared: Weak<Shared>, stand: Standing) {
+    let place = stand.place();
+    let mut turn = Time::ZERO;
+    loop {
+        let Some(strong) = shared.upgrade() else {
+            return;
+        };
+        let Some(bell) = strong.room.bell(&place) else {
+            return;
+        };
+        match strong.serve(&place, turn).await {
+            None => return strong.leave(&stand).await,
+            Some(again) => turn = again,
+        }
+        for (order, errand) in strong.room.impatient(&place) {
+            if strong.room.begin(order) {
+                strong.lose_patience(order, &errand, &stand).await;
+                strong.room.asked(order);
+                turn = Time::ZERO;
+            }
+        }
+        let clock = strong.pump.clock();
+        let patience = strong.room.patience(&place).unwrap_or(BEAT);
+        let pause = clock.until(turn).min(patience).min(BEAT);
+        drop(strong);
+        if !pause.is_zero() {
+            // Either way the line is asked again.
+            let _ = tokio::time::timeout(pause, bell.notified()).await;
+        }
+    }
+}
+
+impl Shared {
+    /// Gives up a place in the store's line, unless somebody has come to stand there.
+    async fn leave(&self, stand: &Standing) {
+        if self.room.bell(&stand.place()).is_none() {
+            self.denials.outdate(std::slice::from_ref(&stand.account));
+            let op = Op::Leave(stand.account.clone(), stand.limit);
+            // A place that is not given up lapses.
+            let _ = self.pump.ask(stand.account.tag, op).await;
+        }
+    }
+}
+
+impl Standing {
+    fn place(&self) -> Place {
+        (self.account.key.clone(), self.limit)
+    }
+}
+
+impl Next {
+    fn turn(&self, place: &Place) -> Turn {
+        Turn {
+            order: Order(self.order),
+            stand: Some((place.0.clone(), self.stand.clone())),
+        }
+    }
+}
+
+impl Visit {
+    async fn answer(mut self) -> Answer {
+        let answer = (&mut self.receiver).await;
+        self.done = true;
+        answer
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        self.shared.room.take(self.order, true);
+        if let Some(Ok(Decision::Admit(admission))) = self.receiver.leave() {
+            let shared = self.shared.clone();
+            shared.room.unsure.fetch_add(1, Ordering::SeqCst);
+            let runtime = shared.pump.runtime().clone();
+            runtime.spawn(async move {
+                shared.withdraw_unheard(admission.id).await;
+                shared.room.unsure.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    }
+}
+
+impl Shared {
+    async fn withdraw_unheard(&self, id: ReservationId) {
+        if let Some(held) = self.holds.get(id) {
+            self.withdraw(id, &held).await;
+        }
+    }
+}
+
+fn latest(blocks: &[Block]) -> Option<&Block> {
+    blocks.iter().rev().max_by_key(|block| block.instant)
+}
+
+/// Whether no wait until then could help, whatever is given back.
+fn is_hopeless(blocks: &[Block], until: Time) -> bool {
+    blocks.iter().any(|block| block.soonest > until)
+}
+
+fn retry_after(error: &LinkError) -> Duration {
+    match error {
+        LinkError::Down { retry_after, .. } => (*retry_after).max(Duration::from_millis(5)),
+        LinkError::Refused { .. } => BEAT,
+    }
+}
+
+fn with_wait(answer: Answer, waited: Duration) -> Answer {
+    answer.map(|decision| match decision {
+        Decision::Admit(mut admission) => {
+            admission.waited = waited;
+            Decision::Admit(admission)
+        }
+        other => other,
+    })
+}
+impl Errand {
+    /// The counters of enforced limits that the demand touches.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        let accounts = self.ask.accounts.iter();
+        let enforced = accounts.filter(|account| account.rule.rule.is_enforced());
+        enforced.flat_map(|account| {
+            let limits = account.rule.rule.limits().enumerate();
+            let touched = limits.filter(|(_, limit)| self.ask.demand.get(limit.metric()) > 0);
+            touched.map(|(at, _)| (account.key.clone(), at))
+        })
+    }
+
+    fn account_at(&self, place: &Place) -> Option<&Arc<Account>> {
+        let mut accounts = self.ask.accounts.iter();
+        accounts.find(|account| account.key == place.0)
+    }
+
+    /// What it wants of a counter.
+    pub(super) fn amount_at(&self, place: &Place) -> u64 {
+        let account = self.account_at(place);
+        let limit = account.and_then(|account| account.rule.rule.limits().nth(place.1));
+        limit.map_or(0, |limit| self.ask.demand.get(limit.metric()))
+    }
+
+    /// The counter of these that will have room last.
+    fn place_of(&self, blocks: &[Block]) -> Option<Place> {
+        let last = latest(blocks)?;
+        let account = self.ask.accounts.get(last.sheet)?;
+        Some((account.key.clone(), last.limit))
+    }
+}
