@@ -1,4 +1,2 @@
-//! Leases: the script's side, this process's side, and both under a seeded world of processes that die and messages that are
-//! late, lost and repeated.
+//! Leases: the script's side, with messages that are late, lost and repeated.
 mod set_aside;
-mod world;
