@@ -42,12 +42,15 @@ for i = 1, count do
 end
 
 -- Buckets ----------------------------------------------------------------------------------------------------
--- While reservations are open a bucket keeps what its level would be had it been full at some instant and never
--- since, for each instant at which it was (an epoch), and its level is the highest of them. A settlement counts from the
--- moment of its reservation: it moves the epochs before that moment and no other. history.rs in the core has the
--- argument. Here an epoch begins only once it could become the highest: when the newest one, less all that open
--- reservations hold that were charged since it began (`kh`, `kl`), is past. Past EPOCHS of them the two that are closest become one, which is moved by what makes it higher
--- and not by what makes it lower.
+-- While reservations are open a bucket keeps what its level would be had it last been full at some instant, for each
+-- stretch of instants between two reservations (an epoch), and its level is the highest of them. A settlement counts from
+-- the moment of its reservation: it moves the epochs before that moment and no other. history.rs in the core has the
+-- argument. An epoch that can never become the highest is left out: one that is not above an earlier one even if all
+-- that open reservations between them hold (`g`, in microseconds and rather too much) were given back. Past EPOCHS of
+-- them two become one that loses least by being moved by what makes it higher and not by what makes it lower.
+--
+-- An epoch has those reservations before it whose number is `z` at most; one made of several is not moved down by those
+-- past `a`. Between it and the next `open` reservations are open, the last of them until `dl`.
 
 local function add(e, ch, cl, base)
   local l = e.l + cl
@@ -86,50 +89,84 @@ local function remove_epoch(m, i)
   m.n = m.n - 1
 end
 
--- Makes epoch i and the next one: they can never again move apart.
+-- Makes epoch i and the next one.
 local function join(m, i)
   local e, f = m[i], m[i + 1]
   if higher(f, e) then e.h, e.l = f.h, f.l end
-  e.z, e.open, e.dl = f.z, f.open, f.dl
+  e.z, e.open, e.g, e.dl = f.z, f.open, f.g, f.dl
   remove_epoch(m, i + 1)
 end
 
+-- Lets epoch i stand for the next one too, which it is above.
+local function swallow(m, i)
+  local e, f = m[i], m[i + 1]
+  e.open, e.g, e.dl = e.open + f.open, e.g + f.g, max(e.dl, f.dl)
+  remove_epoch(m, i + 1)
+end
+
+local function swallow_lower(m)
+  local i = 1
+  while i < m.n - 1 do
+    if m[i].h - m[i].g > m[i + 1].h then swallow(m, i) else i = i + 1 end
+  end
+end
+
+-- Joins the two epochs that differ least by what may still be given back between them.
 local function join_closest(m)
-  local best, at
+  local least, closest, at
   for i = 1, m.n - 2 do
-    local gap = math.abs(m[i].h - m[i + 1].h)
-    if not best or gap < best then best, at = gap, i end
+    local e = m[i]
+    local gap = e.h - m[i + 1].h
+    local loss = max(0, min(gap, e.g))
+    gap = math.abs(gap)
+    if not at or loss < least or (loss == least and gap < closest) then least, closest, at = loss, gap, i end
+  end
+  if at > 1 then
+    local before, e = m[at - 1], m[at]
+    before.open, before.g, before.dl = before.open + e.open, before.g + e.g, max(before.dl, e.dl)
   end
   join(m, at)
 end
 
 local function rest(m)
   for i = 1, m.n do m[i] = nil end
-  m.n, m.open, m.held, m.dl, m.kh, m.kl = 0, 0, 0, 0, 0, 0
+  m.n, m.open, m.held, m.dl = 0, 0, 0, 0
 end
 
--- Ends what is past its deadline, and takes the instant into the newest epoch.
-local function look(m)
-  if m.n == 0 then return end
-  if m.dl <= now then return rest(m) end
+-- Ends what is past its deadline, and joins the epochs that can never again move apart.
+local function close_epochs(m)
   for i = m.n, 1, -1 do
     local e = m[i]
     if e.open > 0 and e.dl <= now then
       m.open, e.open = m.open - e.open, 0
     end
-    if e.open == 0 and i < m.n then join(m, i) end
+    if e.open == 0 then
+      e.g = 0
+      if i < m.n then join(m, i) else e.z = m.seq end
+    end
   end
-  local last = m[m.n]
-  if last.open == 0 then
-    m.kh, m.kl = 0, 0
-    raise_to_now(last)
-  else
-    local least = { h = last.h, l = last.l }
-    take(least, m.kh, m.kl, m.base)
-    if least.h >= now then return end
+end
+
+-- Whether an epoch that began now would stay below the others whatever is given back.
+local function stays_below(m)
+  local g = 0
+  for i = m.n, 1, -1 do
+    g = g + m[i].g
+    if m[i].h - g >= now then return true end
+  end
+end
+
+-- Takes the instant into the newest epoch.
+local function look(m)
+  if m.n == 0 then return end
+  if m.dl <= now then return rest(m) end
+  close_epochs(m)
+  if m[m.n].open == 0 then
+    raise_to_now(m[m.n])
+  elseif not stays_below(m) then
     m.n = m.n + 1
-    m[m.n] = { h = now, l = 0, a = m.seq, z = m.seq, open = 0, dl = 0 }
-    m.kh, m.kl = 0, 0
+    m[m.n] = { h = now, l = 0, a = m.seq, z = m.seq, open = 0, g = 0, dl = 0 }
+    swallow_lower(m)
     if m.n > EPOCHS then join_closest(m) end
   end
   set_level(m)
@@ -149,38 +186,39 @@ end
 local function open_bucket(m, seq, dl, ch, cl)
   if m.n == 0 then
     raise_to_now(m)
-    m[1] = { h = m.h, l = m.l, a = 0, z = 0, open = 0, dl = 0 }
-    m.n, m.open, m.dl, m.kh, m.kl = 1, 0, 0, 0, 0
+    m[1] = { h = m.h, l = m.l, a = 0, z = 0, open = 0, g = 0, dl = 0 }
+    m.n, m.open, m.dl = 1, 0, 0
   end
   for i = 1, m.n do add(m[i], ch, cl, m.base) end
   set_level(m)
-  m.kh, m.kl = m.kh + ch, m.kl + cl
-  if m.kl >= m.base then m.kh, m.kl = m.kh + 1, m.kl - m.base end
   local last = m[m.n]
-  last.open, last.dl = last.open + 1, max(last.dl, dl)
+  last.open, last.g, last.dl = last.open + 1, last.g + ch + (cl > 0 and 1 or 0), max(last.dl, dl)
   m.open, m.dl, m.seq = m.open + 1, max(m.dl, dl), seq
 end
 
--- The epoch after whose beginning, and before the next, a moment lies; none if it lies within a joined one.
+-- The epoch after which a reservation came; none if that is part of the first.
 local function epoch_of(m, seq)
   for i = m.n, 1, -1 do
-    local e = m[i]
-    if e.z < seq then return i end
-    if e.a < seq then return nil end
+    if m[i].z < seq then return i end
   end
 end
 
-local function let_go(m, hh, hl)
-  m.kh, m.kl = m.kh - hh, m.kl - hl
-  if m.kl < 0 then m.kh, m.kl = m.kh - 1, m.kl + m.base end
-  if m.kh < 0 then m.kh, m.kl = 0, 0 end
+-- One that held `g` is open no more.
+local function let_go(m, seq, g)
+  m.open = m.open - 1
+  if m.open <= 0 then return rest(m) end
+  local i = epoch_of(m, seq)
+  if not i then return end
+  local e = m[i]
+  e.open, e.g = max(0, e.open - 1), max(0, e.g - g)
+  close_epochs(m)
 end
 
--- Replaces what was held (`hh`, `hl`) by more or less of it, by `ch` and `cl`.
-local function settle_bucket(m, seq, more, ch, cl, hh, hl)
+-- Replaces what was held by more or less of it, by `ch` and `cl`. What has outlived its deadline is open no more already,
+-- and is given nothing back where that can not be told.
+local function settle_bucket(m, seq, more, ch, cl, g, late)
   look(m)
   if m.n == 0 then
-    -- Its reservation outlived its deadline: what was used above it is charged, nothing is given back.
     if more then
       raise_to_now(m)
       add(m, ch, cl, m.base)
@@ -196,14 +234,7 @@ local function settle_bucket(m, seq, more, ch, cl, hh, hl)
     end
   end
   set_level(m)
-  local i = epoch_of(m, seq)
-  if i == m.n then let_go(m, hh, hl) end
-  m.open = m.open - 1
-  if m.open <= 0 then return rest(m) end
-  if i and m[i].open > 0 then
-    m[i].open = m[i].open - 1
-    if m[i].open == 0 and i < m.n then join(m, i) end
-  end
+  if not late then let_go(m, seq, g) end
 end
 
 -- Another amount in the same window: what is taken stays taken, and two microseconds more, as this is not exact.
@@ -214,8 +245,10 @@ local function rescale(m, before)
     e.h, e.l = max(0, now + floor((e.h - now + (e.l > 0 and 1 or 0)) * by) + 2), 0
   end
   scale(m)
-  for i = 1, m.n do scale(m[i]) end
-  m.kh, m.kl = ceil((m.kh + 1) * by), 0
+  for i = 1, m.n do
+    scale(m[i])
+    m[i].g = ceil((m[i].g + 1) * by) + 2 * m[i].open
+  end
 end
 
 -- Other shapes -----------------------------------------------------------------------------------------------
@@ -278,10 +311,10 @@ local function read_bucket(m, raw, q)
   amount, m.h, m.l, n, q = get('<I7I7I6B', raw, q)
   m.n = n
   if n > 0 then
-    m.held, m.dl, m.open, m.seq, m.kh, m.kl, q = get('<I7I7I4I7I7I6', raw, q)
+    m.held, m.dl, m.open, m.seq, q = get('<I7I7I4I7', raw, q)
     for i = 1, n do
       local e = {}
-      e.h, e.l, e.a, e.z, e.open, e.dl, q = get('<I7I6I7I7I4I7', raw, q)
+      e.h, e.l, e.a, e.z, e.open, e.g, e.dl, q = get('<I7I6I7I7I4I7I7', raw, q)
       m[i] = e
     end
   end
@@ -313,7 +346,7 @@ end
 local function fresh(m)
   m.held, m.dl = 0, 0
   if m.kind == 'b' then
-    m.h, m.l, m.n, m.open, m.seq, m.kh, m.kl = 0, 0, 0, 0, 0, 0, 0
+    m.h, m.l, m.n, m.open, m.seq = 0, 0, 0, 0, 0
   elseif m.kind ~= 's' then
     m.sum, m.current, m.first, m.last = 0, 0, 0, 0
   end
@@ -496,10 +529,10 @@ local function write_limit(m, out)
     if m.n == 0 and (m.h < now or m.h == now and m.l == 0) then m.h, m.l = 0, 0 end
     out[#out + 1] = put('<I7I7I6B', m.amount, m.h, m.l, m.n)
     if m.n > 0 then
-      out[#out + 1] = put('<I7I7I4I7I7I6', m.held, m.dl, m.open, m.seq, m.kh, m.kl)
+      out[#out + 1] = put('<I7I7I4I7', m.held, m.dl, m.open, m.seq)
       for i = 1, m.n do
         local e = m[i]
-        out[#out + 1] = put('<I7I6I7I7I4I7', e.h, e.l, e.a, e.z, e.open, e.dl)
+        out[#out + 1] = put('<I7I6I7I7I4I7I7', e.h, e.l, e.a, e.z, e.open, e.g, e.dl)
       end
       return max(m.h + 1, m.dl)
     end
@@ -902,11 +935,11 @@ end
 local function settle_part(a, r, part, id, op, q)
   for j = 1, #a do
     local m = a[j]
-    local held, real, ch, cl, hh, hl
+    local held, real, ch, cl, g
     held, real, q = get('<I7I7', op, q)
     if m.kind == 'b' then
-      ch, cl, hh, hl, q = get('<I7I6I7I6', op, q)
-      settle_bucket(m, r[part].seq, real > held, ch, cl, hh, hl)
+      ch, cl, g, q = get('<I7I6I7', op, q)
+      settle_bucket(m, r[part].seq, real > held, ch, cl, g, r.dl <= now)
     elseif m.kind == 'g' then
       free_slot(a, m, id, part, held, r.dl)
     else

@@ -484,11 +484,12 @@ fn truth(out: &mut Vec<u8>, account: &Account, (held, part): (&Held, usize), use
     }
 }
 
-/// What a bucket's level moves by when `used` takes the place of `held`.
+/// What a bucket's level moves by when `used` takes the place of `held`, and what that cost in microseconds, rounded up.
 fn change(out: &mut Vec<u8>, limit: RemoteLimit<'_>, held: u64, used: u64) {
     if is_bucket(limit) {
         mark(out, limit.cost(held.abs_diff(used)));
-        mark(out, limit.cost(held));
+        let held = limit.cost(held);
+        out.long(held.micros + u64::from(held.rest > 0));
     }
 }
 

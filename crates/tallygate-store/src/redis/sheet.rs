@@ -156,8 +156,8 @@ fn bucket(mut seen: Seen, bytes: &mut Unpack<'_>, base: u64, now: Time) -> Optio
     let epochs = bytes.byte()?;
     if epochs > 0 {
         seen.held = held(bytes, now)?;
-        bytes.bytes(24)?;
-        bytes.bytes(38 * usize::from(epochs))?;
+        bytes.bytes(11)?;
+        bytes.bytes(45 * usize::from(epochs))?;
     }
     Some(seen)
 }

@@ -79,7 +79,7 @@ pub(super) fn is_crowded(account: &Account, raw: &[u8]) -> bool {
                     bytes.bytes(20)?;
                     let epochs = bytes.byte()?;
                     most = most.max(epochs);
-                    bytes.bytes(if epochs > 0 { 38 } else { 0 } + 38 * usize::from(epochs))?;
+                    bytes.bytes(if epochs > 0 { 25 } else { 0 } + 45 * usize::from(epochs))?;
                 }
                 Numbers::Sliding { .. } => {
                     bytes.bytes(14)?;

@@ -16,8 +16,8 @@ use crate::redis::script::{Answers, Node, Op as Message};
 use crate::redis::sheet::{self, Order, instant, micros};
 use std::sync::Arc;
 use tallygate_core::{
-    Amounts, Bounds, Decision, Keys, Ledger, Metrics, Policy, ReservationId, Rule, Span, Standing,
-    Time, remote,
+    Amounts, Bounds, Decision, Keys, Ledger, Metrics, Policy, ReservationId, Rule, Shape, Span,
+    Standing, Time, remote,
 };
 
 /// Both engines.
@@ -71,6 +71,9 @@ struct Pair {
 const MOST_OPEN: usize = 12;
 
 const RECEIPT_TTL: Span = Span::from_secs(120);
+
+/// 2040.
+const LATEST: Time = Time::from_secs(2_208_988_800);
 
 /// How far apart the ends of a receipt may be: the script counts in milliseconds.
 const MILLI: u64 = 1_000_000;
@@ -155,7 +158,8 @@ impl<'a> Twins<'a> {
 
     /// Time passes for the ledger as it does for a store with timers: each deadline at its instant.
     fn pass_to(&mut self, now: Time) {
-        let mut now = now.max(self.now);
+        // Levels beyond the year 2255 are not exact.
+        let mut now = now.min(LATEST).max(self.now);
         let near = |pair: &Pair, now: Time| {
             let end = pair.ends.plus(RECEIPT_TTL).as_nanos();
             end.abs_diff(now.as_nanos()) <= 2 * MILLI
@@ -298,8 +302,14 @@ impl<'a> Twins<'a> {
 
     /// Every key ends by itself, and not long after it means nothing any more.
     fn is_forgotten(&mut self) -> Result<(), String> {
-        // Receipts stay for two minutes, slots for three, and all a little longer than they must.
-        let last = micros(self.latest.plus(Span::from_secs(190)));
+        // Receipts stay for two minutes, slots for three, a sliding window that is empty for a 32nd of its length.
+        let limits = self.rules.iter().flat_map(|rule| &rule.limits);
+        let widths = limits.map(|limit| match limit.2 {
+            Shape::Sliding { every } => every.as_nanos() / 32,
+            _ => 0,
+        });
+        let width = Span::from_nanos(widths.max().unwrap_or(0));
+        let last = micros(self.latest.plus(Span::from_secs(190)).plus(width));
         for (key, end) in self.bench.ends(&self.node) {
             match end {
                 Some(end) if end <= last => {}

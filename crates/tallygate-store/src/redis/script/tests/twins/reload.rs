@@ -38,8 +38,12 @@ fn worst(before: &[Rule], after: &[Rule], micros: u64) -> u64 {
         limits.map(refilled).collect()
     };
     let pairs = limits(before).into_iter().zip(limits(after));
-    let scaled = pairs.map(|(before, after)| (micros * before).div_ceil(after));
-    scaled.max().unwrap_or(0).max(micros)
+    let scaled = pairs.map(|(before, after)| {
+        let scaled = (u128::from(micros) * u128::from(before)).div_ceil(u128::from(after));
+        u64::try_from(scaled).unwrap_or(u64::MAX)
+    });
+    // Past an hour there is nothing left to compare.
+    scaled.max().unwrap_or(0).max(micros).min(3_600_000_000)
 }
 
 /// What refills in a window.
