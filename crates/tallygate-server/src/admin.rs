@@ -116,6 +116,7 @@ const UNREACHABLE: &str = "the store cannot be reached";
 async fn metrics(State(admin): State<Admin>) -> Response {
     let (stats, health) = (admin.store.stats(), admin.store.health());
     admin.observer.outage(&admin.store.outage());
+    admin.observer.leases(admin.store.leases());
     let text = admin.observer.render(stats, &health);
     ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tallygate_core::{Admission, Amounts, Receipt, Replay, ReservationId, Standing};
-use tallygate_store::{OutageStats, SettleError, StoreHealth, StoreStats};
+use tallygate_store::{LeaseStats, OutageStats, SettleError, StoreHealth, StoreStats};
 use tallygate_tokens::{Endpoint, EstimateMethod, Method, Usage};
 
 use crate::config::{Config, ConfigErrors, Unreloadable};
@@ -17,6 +17,7 @@ use crate::wire::ApiError;
 
 mod amounts;
 mod labels;
+mod leases;
 mod limiter;
 mod names;
 mod outage;
@@ -25,6 +26,7 @@ mod telling;
 mod upstream;
 
 use labels::{AnswerLabels, EstimateLabels, Named, TokenLabels};
+use leases::LeaseMetrics;
 use limiter::LimiterMetrics;
 use names::Names;
 use outage::OutageMetrics;
@@ -44,6 +46,7 @@ pub struct Observer {
     registry: Registry,
     limiter: LimiterMetrics,
     outage: OutageMetrics,
+    leases: LeaseMetrics,
     upstreams: UpstreamMetrics,
     own: OwnMetrics,
     models: Names,
@@ -100,12 +103,14 @@ impl Observer {
         let mut tell = Telling(&mut registry);
         let limiter = LimiterMetrics::register(&mut tell);
         let outage = OutageMetrics::register(&mut tell);
+        let leases = LeaseMetrics::register(&mut tell);
         let upstreams = UpstreamMetrics::register(&mut tell);
         let own = OwnMetrics::register(&mut tell);
         let observer = Self {
             registry,
             limiter,
             outage,
+            leases,
             upstreams,
             own,
             models: Names::default(),
@@ -217,6 +222,11 @@ impl Observer {
                 tracing::error!(target: "tallygate::store", reason, "the store cannot be reached; limits do what their `store_down` says");
             }
         }
+    }
+
+    /// What leases have saved the store: its totals.
+    pub fn leases(&self, stats: LeaseStats) {
+        self.leases.note(stats);
     }
 
     /// What came of the times when the store was out of reach: its totals.

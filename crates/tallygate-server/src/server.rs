@@ -180,6 +180,7 @@ impl Server {
             Arc::clone(pipeline.observer()),
         );
         let watching = tokio::spawn(store_watch::watch(watched.0, watched.1));
+        let store = Arc::clone(pipeline.store());
         let service = Arc::new(DataService::new(pipeline));
         readiness.set(Ready::Yes);
         let shutdown = shutdown.map(|()| readiness.set(Ready::No));
@@ -187,6 +188,7 @@ impl Server {
         let _ = stop_settling.send(());
         let _ = tokio::time::timeout(bounds.drain_time, settling).await;
         watching.abort();
+        store.close().await;
         let _ = stop_admin.send(());
         let _ = tokio::time::timeout(ADMIN_STOP, told).await;
         Ok(())

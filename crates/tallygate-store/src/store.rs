@@ -1,4 +1,5 @@
 //! What every store does.
+use crate::redis::Regime;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -122,6 +123,21 @@ pub trait Store: Send + Sync {
     /// What leases have saved the store. A store inside the process has nothing to save.
     fn leases(&self) -> LeaseStats {
         LeaseStats::default()
+    }
+
+    /// How each limit of a subject is decided just now, by its name, in the order of [`Store::peek`]. Nothing where there is but
+    /// one way.
+    fn regimes(&self, subject: &[(&str, &str)]) -> Vec<(Arc<str>, Regime)> {
+        let _ = subject;
+        Vec::new()
+    }
+
+    /// Gives back what others could use, before the last of this store is dropped. A store inside the process has nothing.
+    ///
+    /// # Cancel safety
+    /// What was not given back is free for others a little later.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     /// What came of the times when the store was out of reach. A store inside the process has none.

@@ -43,12 +43,8 @@ impl Question<'_> {
         {
             known.push(("upstream", upstream.name()));
         }
-        let standings = self
-            .pipeline
-            .store()
-            .peek(&subject.labels(&known))
-            .await
-            .map_err(ApiError::from)?;
-        Ok(json!({ "limits": told::standings(&standings) }))
+        let (store, labels) = (self.pipeline.store(), subject.labels(&known));
+        let standings = store.peek(&labels).await.map_err(ApiError::from)?;
+        Ok(json!({ "limits": told::limits(&standings, &store.regimes(&labels)) }))
     }
 }

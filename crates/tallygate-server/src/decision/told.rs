@@ -1,7 +1,10 @@
 //! What answers are made of.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use tallygate_core::{Amounts, Metrics, Outcome, Receipt, Standing};
+use tallygate_store::Regime;
 
 use crate::wire::millis;
 
@@ -28,6 +31,26 @@ fn standing(standing: &Standing) -> Value {
         "reset_ms": millis(standing.reset),
         "window": limit.window(),
     })
+}
+
+/// Where each limit stands, and how it is decided at this instance where there is more than one way.
+pub(super) fn limits(standings: &[Standing], regimes: &[(Arc<str>, Regime)]) -> Value {
+    let told = standings.iter().enumerate().map(|(place, standing)| {
+        let mut told = self::standing(standing);
+        // The limits may have changed between the two questions.
+        let same = |(name, _): &&(Arc<str>, Regime)| *name == standing.limit.name;
+        match regimes.get(place).filter(same) {
+            Some((_, Regime::Exact)) => told["regime"] = "exact".into(),
+            Some((_, Regime::Leased { share, left })) => {
+                told["regime"] = "leased".into();
+                told["share"] = (*share).into();
+                told["share_left"] = (*left).into();
+            }
+            _ => {}
+        }
+        told
+    });
+    told.collect()
 }
 
 /// How a reservation ended and what that did.

@@ -31,7 +31,8 @@ fn admitted(replies: &[Reply]) -> usize {
 
 #[tokio::test]
 async fn twenty_callers_of_220_tokens_stay_within_1000_a_minute() {
-    let limits = "limits: [{ name: all, requests: 100, tokens: 1_000, every: 60s }]";
+    // Calls are counted where none comes back while the test runs.
+    let limits = "limits: [{ name: calls, requests: 100, every: 8000h }, { name: all, tokens: 1_000, every: 60s }]";
     for max_tokens in [200, 900] {
         for streamed in [false, true] {
             let world = World::new(limits).await;

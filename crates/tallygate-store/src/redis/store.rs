@@ -281,6 +281,14 @@ impl Store for RedisStore {
         self.shared.outage.stats()
     }
 
+    fn regimes(&self, subject: &[(&str, &str)]) -> Vec<(Arc<str>, Regime)> {
+        Self::regimes(self, subject)
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(Self::close(self))
+    }
+
     fn leases(&self) -> LeaseStats {
         self.shared.leases.stats(self.shared.pump.calls())
     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tallygate_core::StoreDown;
+use tallygate_store::Regime;
 
 use super::ask::{Label, Size};
 
@@ -19,8 +20,8 @@ pub(super) struct Row {
     pub(super) promise: String,
     /// What it does while its store is away; `None` where that cannot be, or is not known.
     pub(super) store_down: Option<StoreDown>,
-    /// How it is counted at present, as a server says: `exact`, or `leased`.
-    pub(super) regime: Option<String>,
+    /// How it is decided at present, where there is more than one way.
+    pub(super) regime: Option<Regime>,
 }
 
 /// Whether a call of a size has room.
@@ -146,8 +147,14 @@ impl Row {
         if let Some(down) = self.store_down {
             told["store_down"] = words(down).0.into();
         }
-        if let Some(regime) = &self.regime {
-            told["regime"] = regime.as_str().into();
+        match self.regime {
+            Some(Regime::Leased { share, left }) => {
+                told["regime"] = "leased".into();
+                told["share"] = share.into();
+                told["share_left"] = left.into();
+            }
+            Some(_) => told["regime"] = "exact".into(),
+            None => {}
         }
         told
     }
@@ -163,12 +170,17 @@ impl Row {
         } else {
             format!("every {}", self.window)
         };
-        let regime = self.regime.as_ref();
-        let regime = regime.map_or_else(String::new, |regime| format!(" ({regime})"));
         let mut lines = vec![format!(
-            "\n{}: {} {} {per}, {} left{debt}{regime}",
+            "\n{}: {} {} {per}, {} left{debt}",
             self.name, self.limit, self.metric, self.remaining
         )];
+        match self.regime {
+            Some(Regime::Leased { share, left }) => lines.push(format!(
+                "  decided at this instance (leased): {left} left of a share of {share}"
+            )),
+            Some(_) => lines.push("  decided in the store, call by call (exact)".to_owned()),
+            None => {}
+        }
         if !self.promise.is_empty() {
             lines.push(format!("  promises {}", self.promise));
         }

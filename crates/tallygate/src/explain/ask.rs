@@ -7,7 +7,7 @@ use serde_json::Value;
 use tallygate_core::Standing;
 use tallygate_server::Config;
 use tallygate_sim::Client;
-use tallygate_store::Store;
+use tallygate_store::{Regime, Store};
 use tallygate_tokens::Endpoint;
 
 use super::answer::{Answer, Row};
@@ -215,6 +215,17 @@ pub(super) async fn server(
     }
 }
 
+fn regime(limit: &Value) -> Option<Regime> {
+    let number = |name: &str| limit[name].as_u64().unwrap_or(0);
+    match limit["regime"].as_str()? {
+        "leased" => Some(Regime::Leased {
+            share: number("share"),
+            left: number("share_left"),
+        }),
+        _ => Some(Regime::Exact),
+    }
+}
+
 fn row_of_json(limit: &Value) -> Row {
     let text = |name: &str| limit[name].as_str().unwrap_or_default().to_owned();
     let number = |name: &str| limit[name].as_u64().unwrap_or(0);
@@ -229,7 +240,7 @@ fn row_of_json(limit: &Value) -> Row {
         reset_ms: number("reset_ms"),
         promise: text("promise"),
         store_down: None,
-        regime: limit["regime"].as_str().map(str::to_owned),
+        regime: regime(limit),
     }
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 
+use serde_json::{Value, json};
 use tallygate_sim::servers::{Cluster, Engine, Sentinels, Server, free_port};
 use tallygate_sim::{ApiCall, Client};
 
@@ -116,6 +118,7 @@ fn a_user_without_the_right_to_scripts_is_said_to_lack_it() {
 struct Gateway {
     running: Running,
     url: String,
+    admin: String,
 }
 
 impl Gateway {
@@ -124,8 +127,13 @@ impl Gateway {
         fs::write(&file, configuration(store, rest)).expect("a file");
         let mut running = Running::start(tallygate(&["serve", "--config"]).arg(&file));
         let url = running.said("gateway listening on ");
+        let admin = running.said("admin listening on ");
         running.said("counting on redis");
-        Self { running, url }
+        Self {
+            running,
+            url,
+            admin,
+        }
     }
 
     async fn chat(&self) -> u16 {
@@ -133,7 +141,38 @@ impl Gateway {
         let reply = Client::new(&self.url).call(&call).await;
         reply.expect("an answer").status
     }
+
+    async fn readiness(&self) -> (u16, String) {
+        let reply = Client::new(&self.admin).get("/readyz").await;
+        let reply = reply.expect("an answer");
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        (reply.status, text)
+    }
+
+    /// Asks the decision API.
+    async fn decide(&self, what: &str, body: &str) -> (u16, Value) {
+        let client = Client::new(&self.url);
+        let path = format!("/tallygate/v1/{what}");
+        let post = "POST".parse().expect("a method");
+        let request = client.request(post, &path, body.to_owned().into());
+        let opened = client
+            .send(request.expect("a request"))
+            .await
+            .expect("an answer");
+        let reply = opened.read().await.expect("an answer");
+        (reply.status, reply.json())
+    }
+
+    /// What is left of the first limit.
+    async fn left(&self) -> u64 {
+        let reply = Client::new(&self.url).get("/tallygate/v1/limits").await;
+        let told = reply.expect("an answer").json();
+        told["limits"][0]["remaining"].as_u64().unwrap_or(0)
+    }
 }
+
+/// Longer than anything here takes; reached only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Limits behind a mock provider.
 fn behind(mock: &mut Running, limits: &str) -> String {
@@ -269,21 +308,60 @@ async fn the_user_has_every_right_behind_sentinels() {
     );
 }
 
+/// A server that keeps every write.
+fn lasting() -> Server {
+    Server::start(Engine::Redis, &["appendonly yes", "appendfsync always"]).expect("a server")
+}
+
 #[tokio::test]
-async fn a_store_that_goes_comes_back() {
-    let server =
-        Server::start(Engine::Redis, &["appendonly yes", "appendfsync always"]).expect("a server");
+async fn a_store_that_goes_is_told_and_so_is_its_return() {
+    let server = lasting();
     let folder = Folder::new("goes");
     let mut mock = mock();
     let closed = behind(&mut mock, "{ name: many, requests: 1000, every: 8000h }");
-    let gateway = Gateway::start(&folder, &server.url(), &closed);
+    let mut gateway = Gateway::start(&folder, &server.url(), &closed);
     assert_eq!(gateway.chat().await, 200);
     server.kill();
     assert_eq!(gateway.chat().await, 503);
+    gateway.running.logged("the store cannot be reached");
+    let (status, text) = gateway.readiness().await;
+    assert_eq!(status, 503);
+    assert!(text.contains("the store cannot be reached"), "{text}");
     server.restart().expect("back");
-    while gateway.chat().await != 200 {
-        tokio::task::yield_now().await;
-    }
+    gateway.running.logged("the store is back");
+    assert_eq!(gateway.chat().await, 200);
+    assert_eq!(gateway.readiness().await, (200, "ready\n".to_owned()));
+}
+
+#[tokio::test]
+async fn what_the_store_could_not_be_told_outlives_the_process_in_the_data_folder() {
+    let server = lasting();
+    let folder = Folder::new("data");
+    let data = folder.path().join("kept");
+    let rest = format!(
+        "data: {}\nlimits: [{{ name: all, tokens: 1000, every: 8000h }}]",
+        data.display()
+    );
+    let gateway = Gateway::start(&folder, &server.url(), &rest);
+    let held = gateway
+        .decide("reserve", r#"{"demand": {"input_tokens": 700}}"#)
+        .await;
+    let id = &held.1["reservation"];
+    server.kill();
+    let used = format!(r#"{{"reservation": {id}, "usage": {{"input_tokens": 300}}}}"#);
+    let (status, said) = gateway.decide("settle", &used).await;
+    assert_eq!((status, &said["outcome"]), (202, &json!("kept")), "{said}");
+    assert_eq!(gateway.running.stop().0.code(), Some(0));
+
+    server.restart().expect("back");
+    let gateway = Gateway::start(&folder, &server.url(), &rest);
+    let settled = async {
+        while gateway.left().await != 700 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let settled = tokio::time::timeout(PATIENCE, settled).await;
+    assert!(settled.is_ok(), "{} left", gateway.left().await);
 }
 
 #[test]
