@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use tallygate_core::StoreDown;
+use tallygate_core::{Metric, Shape, StoreDown};
 use tallygate_store::RedisOptions;
 
 use super::ConfigErrors;
@@ -85,9 +85,13 @@ impl Stored {
 
     /// Tells of each `store_down` that nothing can come of.
     pub(super) fn check(&self, written: &[Written], reading: &mut Reading<'_>) {
-        if !self.is_memory() {
-            return;
+        match self.is_memory() {
+            true => self.check_memory(written, reading),
+            false => check_shares(written, reading),
         }
+    }
+
+    fn check_memory(&self, written: &[Written], reading: &mut Reading<'_>) {
         let of_limits = written.iter().filter_map(|limit| limit.store_down_at);
         for at in self.down_at.into_iter().chain(of_limits) {
             let message = "`store_down` has no effect on counters in memory, which are never away";
@@ -95,6 +99,23 @@ impl Stored {
                 "remove it, or write `store: redis://HOST` to share counters between machines";
             reading.report(Problem::warning(Kind::Conflict, at, message).mend(how));
         }
+    }
+}
+
+/// A slot comes back by its call alone, so none is ever leased.
+fn check_shares(written: &[Written], reading: &mut Reading<'_>) {
+    let counts_calls = |(metric, _, _): &(Metric, u64, Shape)| *metric == Metric::CONCURRENCY;
+    let in_vain = |limit: &&Written| {
+        limit.rule.store_down == StoreDown::Share && limit.rule.limits.iter().any(counts_calls)
+    };
+    for limit in written.iter().filter(in_vain) {
+        let at = limit.store_down_at.unwrap_or(limit.name_at);
+        let name = &limit.rule.name;
+        let message = format!(
+            "without its store the limit `{name}` refuses every call: `concurrency` has no share to spend"
+        );
+        let how = "say `store_down: closed`, which does the same, or `open`; or make it a limit of its own";
+        reading.report(Problem::warning(Kind::Conflict, at, message).mend(how));
     }
 }
 

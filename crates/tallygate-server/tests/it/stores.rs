@@ -151,6 +151,17 @@ fn limits_inherit_what_they_do_without_their_store() {
 }
 
 #[test]
+fn calls_in_flight_have_no_share() {
+    let limits = "limits: [{ name: a, concurrency: 5 }, { name: b, concurrency: 5, store_down: closed }, { name: c, tokens: 5, every: 1s }]";
+    let config = good(&format!("store: redis://h\nstore_down: share\n{limits}"));
+    let [warning] = config.warnings().problems() else {
+        panic!("{}", config.warnings().render());
+    };
+    assert_eq!((warning.kind(), warning.line()), (Kind::Conflict, 3));
+    assert!(warning.message().contains("the limit `a`"), "{warning:?}");
+}
+
+#[test]
 fn a_reload_keeps_its_store() {
     let running = good("store: redis://:${REDIS_PASSWORD}@h\ndata: a");
     for (next, refused) in [
