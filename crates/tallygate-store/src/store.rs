@@ -189,7 +189,7 @@ pub enum StoreHealth {
 pub struct OutageStats {
     /// Admissions that no limit counts: all limits that applied were `open`.
     pub uncounted: u64,
-    /// Admissions from shares that were leased before: limits that were `share`.
+    /// Admissions from shares that were leased before, while the store was away.
     pub alone: u64,
     /// Calls that were sent again because no answer came.
     pub resent: u64,

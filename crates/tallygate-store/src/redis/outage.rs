@@ -112,6 +112,13 @@ impl Outage {
         }
     }
 
+    /// A demand was admitted from a share: alone, if the store is away.
+    pub(crate) fn spent_share(&self) {
+        if self.trouble.is_known() {
+            self.alone.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Callers that wait for the store to come back.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -255,7 +262,7 @@ impl Shared {
             Choice::Open => Some(self.outage.uncounted.admit(errand, self.now())),
             Choice::Share => {
                 let decision = self.leases.decide_alone(errand, self.now())?;
-                self.outage.alone.fetch_add(1, Ordering::Relaxed);
+                self.outage.spent_share();
                 Some(decision)
             }
             Choice::Closed => None,

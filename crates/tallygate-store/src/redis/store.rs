@@ -193,6 +193,7 @@ impl Shared {
     ) -> Result<Decision, StoreError> {
         let errand = self.errand(&ask);
         if let Some(leased) = self.leases.decide(&errand, &ask, self.now()) {
+            self.outage.spent_share();
             return Ok(leased);
         }
         if !ask.max_wait.is_zero() {

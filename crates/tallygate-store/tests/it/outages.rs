@@ -1,6 +1,8 @@
 //! Real servers that go away and come back.
 mod choices;
 mod fleet;
+mod forgotten;
 mod keeping;
 mod scratch;
+mod shares;
 mod silence;

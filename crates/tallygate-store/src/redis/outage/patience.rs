@@ -87,7 +87,7 @@ impl Patient {
     }
 
     fn went_well(&self, call: &Call) {
-        if self.trouble.is_known.load(Ordering::Relaxed) {
+        if self.trouble.is_known() {
             self.trouble.forget();
         }
         let mut failing = self.failing.lock();
@@ -126,8 +126,12 @@ impl Carrier for Patient {
 impl Trouble {
     /// What was seen, if the last call failed.
     pub(super) fn last(&self) -> Option<String> {
-        let known = self.is_known.load(Ordering::Relaxed);
-        known.then(|| self.latest())
+        self.is_known().then(|| self.latest())
+    }
+
+    /// Whether the last call failed.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Relaxed)
     }
 
     /// What was seen when a call failed last, however long ago.
@@ -150,3 +154,6 @@ impl Trouble {
         self.is_known.store(false, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,3 +211,6 @@ fn admission(id: ReservationId, local: &Local, replay: Replay) -> Admission {
         replay,
     }
 }
+
+#[cfg(test)]
+mod tests;

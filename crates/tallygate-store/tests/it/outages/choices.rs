@@ -1,12 +1,14 @@
 //! What each choice does while the server is away.
 use super::fleet::{
-    ALICE, admitted, ask, durable, open, patient, policy, quota, refused, three, tokens, until_up,
-    used,
+    ALICE, admitted, ask, durable, open, options, patient, policy, quota, refused, three, tokens,
+    until_up, used,
 };
 use std::time::Duration;
-use tallygate_core::{Amounts, Decision, Extended, Outcome, Replay, StoreDown};
+use tallygate_core::{Amounts, Decision, Extended, FullError, Outcome, Replay, StoreDown};
 use tallygate_sim::servers::{Engine, Server};
-use tallygate_store::{Reserve, SettleError, Settlement, Store, StoreHealth};
+use tallygate_store::{
+    RedisStore, Reserve, SettleError, Settlement, Store, StoreError, StoreHealth,
+};
 use tokio::time::Instant;
 
 fn started() -> Server {
@@ -62,6 +64,28 @@ async fn who_waits_waits_for_the_store_to_come_back() {
     assert!(admission.waited < began.elapsed());
     assert_eq!(store.stats().waiters, 0);
     assert_eq!(used(&store).await, 40);
+}
+
+/// Those who wait for the store are as many as may wait in line, and no more.
+#[tokio::test]
+async fn there_is_a_bound_on_who_waits_for_the_store() {
+    let server = started();
+    let rules = policy([quota("q", 100, StoreDown::Closed)]);
+    let store = RedisStore::open(options(&server).with_waiters(1), &rules).await;
+    let store = store.expect("the server is there");
+    server.kill();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.reserve(patient(1, Duration::from_secs(60))).await }
+    });
+    while store.stats().waiters == 0 {
+        tokio::task::yield_now().await;
+    }
+    let full = store.reserve(patient(1, Duration::from_secs(60))).await;
+    assert_eq!(full, Err(StoreError::Full(FullError::Waiters(1))));
+    waiting.abort();
+    assert!(waiting.await.is_err());
+    assert_eq!(store.stats().waiters, 0, "who leaves makes room");
 }
 
 #[tokio::test]

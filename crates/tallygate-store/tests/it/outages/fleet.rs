@@ -115,3 +115,14 @@ pub(super) async fn until_up(store: &RedisStore, up: bool) {
     let seen = tokio::time::timeout(Duration::from_secs(10), seen).await;
     seen.expect("the store turns in time");
 }
+
+/// Waits until all that was kept is delivered.
+pub(super) async fn until_delivered(store: &RedisStore) {
+    let seen = async {
+        while store.outage().kept > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
+    seen.expect("it is delivered in time");
+}

@@ -1,6 +1,7 @@
 //! Ends made while the server is away: delivered once when it is back.
 use super::fleet::{
-    admitted, ask, durable, open, options, policy, quota, three, tokens, until_up, used,
+    admitted, ask, durable, open, options, policy, quota, three, tokens, until_delivered, until_up,
+    used,
 };
 use super::scratch::Scratch;
 use std::sync::Arc;
@@ -18,17 +19,6 @@ fn kept(outcome: Outcome) -> SettleError {
 async fn settle(store: &RedisStore, id: ReservationId, amount: u64) -> Result<(), SettleError> {
     let usage = Settlement::Exact(tokens(amount));
     store.settle(id, usage).await.map(drop)
-}
-
-/// Waits until all that was kept is delivered.
-async fn until_delivered(store: &RedisStore) {
-    let seen = async {
-        while store.outage().kept > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
-    seen.expect("it is delivered in time");
 }
 
 async fn reservations(store: &RedisStore, count: u64, amount: u64) -> Vec<ReservationId> {
