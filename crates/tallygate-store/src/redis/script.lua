@@ -253,8 +253,11 @@ end
 
 -- Other shapes -----------------------------------------------------------------------------------------------
 
+-- A cell that is gone may stand behind one that is not, once the clock was set back: it must not count again.
 local function drop_gone(m)
-  while m[1] and m[1].last + m.every <= now do table.remove(m, 1) end
+  for i = #m, 1, -1 do
+    if m[i].last + m.every <= now then table.remove(m, i) end
+  end
 end
 
 local function used(m)

@@ -11,6 +11,7 @@ mod hostile;
 mod leases;
 mod lines;
 mod saying;
+mod steps;
 mod twins;
 mod verdict;
 mod work;
