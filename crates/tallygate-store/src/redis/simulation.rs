@@ -6,10 +6,11 @@
 //! every call: G1 and G4 by counters that forget nothing, G2 and G3 by every charge over every span, G5 by what is
 //! left at the end.
 mod crossing;
-mod engine;
-mod network;
+pub(in crate::redis) mod engine;
+pub(in crate::redis) mod ground;
+pub(in crate::redis) mod network;
 mod town;
-mod truth;
+pub(in crate::redis) mod truth;
 
 use self::engine::Engine;
 use self::network::{Network, Weather};
@@ -27,7 +28,7 @@ use tallygate_sim::Rng;
 use tokio::time::sleep;
 
 thread_local! {
-    static CHANCE: RefCell<Option<Rng>> = const { RefCell::new(None) };
+    pub(super) static CHANCE: RefCell<Option<Rng>> = const { RefCell::new(None) };
 }
 
 /// Fills in random bytes if this thread runs a simulation.
@@ -58,11 +59,11 @@ enum Habit {
 const CALLERS: u64 = 150;
 
 impl RedisStore {
-    fn accounts(&self, subject: &[(&str, &str)]) -> Vec<Arc<Account>> {
+    pub(super) fn accounts(&self, subject: &[(&str, &str)]) -> Vec<Arc<Account>> {
         self.shared().desk().resolve(subject)
     }
 
-    async fn sheets(
+    pub(super) async fn sheets(
         &self,
         subject: &[(&str, &str)],
     ) -> Result<(Vec<Arc<Account>>, Vec<Sheet>), String> {
@@ -77,7 +78,7 @@ impl RedisStore {
 
 impl network::Inner {
     /// Whether every key will end by itself: at midnight at the latest.
-    fn keys_end(&mut self) -> Result<(), String> {
+    pub(in crate::redis) fn keys_end(&mut self) -> Result<(), String> {
         const MIDNIGHT: u64 = 1_772_496_000_000_000;
         for (key, end) in self.engine.keys() {
             if end.is_none_or(|end| end > MIDNIGHT + 1000) {
@@ -211,9 +212,8 @@ async fn happen(town: &Arc<Town>, habit: Habit, rng: &mut Rng) {
         (7..=8, Habit::Failover) => {
             let lag = Duration::from_millis(rng.below(300));
             let away = Duration::from_millis(rng.below(800));
-            let network = town.network.clone();
-            if network.with(|inner| inner.is_settled()) {
-                tokio::spawn(async move { network.fail_over(lag, away).await });
+            if town.network.with(|inner| inner.is_settled()) {
+                town.network.fail_over(lag, away);
             }
         }
         _ => {}

@@ -11,7 +11,7 @@ use crate::redis::names::Account;
 use crate::redis::record::{Ending, Held};
 use crate::redis::script::Lease;
 use crate::redis::sheet::micros;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::remote::{self, Numbers};
@@ -30,7 +30,8 @@ type Key = Vec<u8>;
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     paces: HashMap<Key, Pace>,
-    shares: HashMap<Key, Share>,
+    /// In order, so that a seed gives the same log.
+    shares: BTreeMap<Key, Share>,
     holds: Holds,
     /// Numbers reports.
     turn: u64,
@@ -184,6 +185,19 @@ impl Book {
             None => Regime::Exact,
         };
         (0..account.rule.rule.limits().len()).map(regime).collect()
+    }
+
+    /// All of every share that may be spent now: an amount a limit.
+    #[cfg(test)]
+    pub(super) fn spendable(&self, at: Moment) -> Vec<(Key, Vec<u64>)> {
+        let shares = self.shares.iter();
+        let shares = shares.filter(|(_, share)| share.is_spendable(at));
+        let amounts = |(key, share): (&Key, &Share)| {
+            let limits = 0..share.account.rule.rule.limits().len();
+            let amounts = limits.map(|limit| share.amounts(limit).0);
+            (key.clone(), amounts.collect())
+        };
+        shares.map(amounts).collect()
     }
 
     /// Open reservations, and accounts of which there is a share.

@@ -1,2 +1,4 @@
-//! Leases: the script's side, with messages that are late, lost and repeated.
+//! Leases: the script's side, a process that is cut off, and whole worlds of both.
+mod cut_off;
 mod set_aside;
+mod world;

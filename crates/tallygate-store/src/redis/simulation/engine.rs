@@ -14,20 +14,20 @@ const COPY: &str =
     "for _, key in ipairs(redis.call('KEYS', '*')) do redis.call('COPY', key, key, 'DB', 1) end";
 
 /// A real server.
-pub(super) struct Engine {
+pub(in crate::redis) struct Engine {
     _server: Server,
     connection: redis::Connection,
     sha: String,
 }
 
 /// What a call came to: its answer, and what was published by it.
-pub(super) struct Ran {
-    pub(super) values: Vec<Value>,
-    pub(super) told: Vec<(String, Vec<u8>)>,
+pub(in crate::redis) struct Ran {
+    pub(in crate::redis) values: Vec<Value>,
+    pub(in crate::redis) told: Vec<(String, Vec<u8>)>,
 }
 
 impl Engine {
-    pub(super) fn start() -> Self {
+    pub(in crate::redis) fn start() -> Self {
         let server = Server::start(Kind::Redis, &[]).unwrap();
         let mut connection = server.connect().unwrap();
         let load = redis::cmd("SCRIPT").arg("LOAD").arg(SCRIPT).to_owned();
@@ -46,12 +46,12 @@ impl Engine {
         command.query(&mut self.connection).unwrap()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::redis) fn clear(&mut self) {
         let _: () = self.ask(&[b"FLUSHALL"]);
     }
 
     /// Runs the script at `now`, with these processes listening.
-    pub(super) fn run(&mut self, call: &Call, hearing: &str, now: u64) -> Ran {
+    pub(in crate::redis) fn run(&mut self, call: &Call, hearing: &str, now: u64) -> Ran {
         let mut pipe = redis::pipe();
         let command = pipe.cmd("EVALSHA").arg(&self.sha).arg(call.keys.len());
         for part in call.keys.iter().chain(&call.args) {
@@ -73,13 +73,13 @@ impl Engine {
     }
 
     /// What is kept under a key.
-    pub(super) fn get(&mut self, key: &[u8]) -> Vec<u8> {
+    pub(in crate::redis) fn get(&mut self, key: &[u8]) -> Vec<u8> {
         let found: Option<Vec<u8>> = self.ask(&[b"GET", key]);
         found.unwrap_or_default()
     }
 
     /// A replica falls behind from here on.
-    pub(super) fn copy(&mut self) {
+    pub(in crate::redis) fn copy(&mut self) {
         let _: () = redis::pipe()
             .cmd("SELECT")
             .arg(1)
@@ -95,12 +95,12 @@ impl Engine {
     }
 
     /// The replica takes over.
-    pub(super) fn fail_over(&mut self) {
+    pub(in crate::redis) fn fail_over(&mut self) {
         let _: () = self.ask(&[b"SWAPDB", b"0", b"1"]);
     }
 
     /// Every key, and when it ends by the clock of the script.
-    pub(super) fn keys(&mut self) -> Vec<(Vec<u8>, Option<u64>)> {
+    pub(in crate::redis) fn keys(&mut self) -> Vec<(Vec<u8>, Option<u64>)> {
         let keys: Vec<Vec<u8>> = self.ask(&[b"KEYS", b"tg:*"]);
         let end = |key: Vec<u8>| {
             let end: Option<u64> = self.ask(&[b"HGET", b"ends:tg", &key]);

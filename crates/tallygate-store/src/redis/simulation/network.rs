@@ -1,20 +1,22 @@
 //! The network of a simulation: what is on its way is delayed and lost, processes are cut off and die, the server's clock
 //! is set and its state falls back to that of a replica.
 use super::engine::Engine;
-use super::truth::{Moment, Truth};
+use super::ground::{Ground, Left};
+use super::truth::{Moment, Truth, Verdict};
 use crate::redis::desk::Desk;
 use crate::redis::link::{Call, LinkError, Notice, Route};
+use crate::redis::names::Account;
 use crate::redis::pack::Unpack;
 use crate::redis::pump::Carrier;
 use crate::redis::script::{Answers, Node as Name};
-use crate::redis::sheet::instant;
+use crate::redis::sheet::{self, Order, Sheet, instant};
 use crate::store::BoxFuture;
 use parking_lot::Mutex;
 use redis::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tallygate_core::Policy;
+use tallygate_core::{Policy, Shape};
 use tallygate_sim::Rng;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -27,22 +29,24 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How rough a seed is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Weather {
+pub(in crate::redis) struct Weather {
     /// How many of a thousand requests, answers and messages are lost.
-    pub(super) lost: u64,
+    pub(in crate::redis) lost: u64,
     /// Milliseconds on the way at most, and now and then.
-    pub(super) delay: u64,
-    pub(super) stall: u64,
+    pub(in crate::redis) delay: u64,
+    pub(in crate::redis) stall: u64,
 }
 
 /// One server and the way to it.
-pub(super) struct Network(Mutex<Inner>);
+pub(in crate::redis) struct Network(Mutex<Inner>);
 
-pub(super) struct Inner {
-    pub(super) engine: Engine,
-    pub(super) truth: Truth,
-    pub(super) rng: Rng,
+pub(in crate::redis) struct Inner {
+    pub(in crate::redis) engine: Engine,
+    pub(in crate::redis) truth: Truth,
+    pub(in crate::redis) rng: Rng,
     weather: Weather,
+    /// How much faster than the processes' clocks the server's runs, in parts per million.
+    pub(in crate::redis) drift: i64,
     desk: Desk,
     seats: Vec<Seat>,
     started: Instant,
@@ -53,15 +57,26 @@ pub(super) struct Inner {
     reign: u64,
     away_until: Instant,
     behind: Option<Truth>,
+    /// Looks at the processes after every call, at this moment of the server's.
+    pub(in crate::redis) witness: Option<Witness>,
+    /// How much longer than requests answers take.
+    pub(in crate::redis) late: Duration,
+    /// By how many microseconds at most the server's clock is ahead of what has passed.
+    pub(in crate::redis) fine: u64,
     /// What took effect and was lost since.
-    pub(super) lost: BTreeSet<u128>,
-    pub(super) broken: Option<String>,
-    pub(super) log: Vec<String>,
+    pub(in crate::redis) lost: BTreeSet<u128>,
+    pub(in crate::redis) broken: Option<String>,
+    pub(in crate::redis) log: Vec<String>,
 }
+
+/// What holds of the processes.
+pub(in crate::redis) type Witness = Box<dyn Fn(&Ground, u64) -> Verdict + Send>;
 
 /// A process as the network knows it.
 #[derive(Default)]
 struct Seat {
+    /// When it could not reach the server.
+    dark: Vec<(Instant, Instant)>,
     name: String,
     to: Option<mpsc::Sender<Notice>>,
     /// Whether the server tells it.
@@ -73,7 +88,7 @@ struct Seat {
 }
 
 /// The way of one process.
-pub(super) struct Wire {
+pub(in crate::redis) struct Wire {
     network: Arc<Network>,
     seat: usize,
 }
@@ -88,7 +103,7 @@ struct Trip {
 }
 
 impl Network {
-    pub(super) fn new(
+    pub(in crate::redis) fn new(
         engine: Engine,
         seed: u64,
         (weather, policy): (Weather, &Policy),
@@ -103,6 +118,7 @@ impl Network {
             truth: Truth::default(),
             rng: Rng::new(seed),
             weather,
+            drift: 0,
             desk: Desk::new(node, policy),
             seats: Vec::new(),
             started: Instant::now(),
@@ -111,6 +127,9 @@ impl Network {
             reign: 0,
             away_until: Instant::now(),
             behind: None,
+            witness: None,
+            late: Duration::ZERO,
+            fine: 900,
             lost: BTreeSet::new(),
             broken: None,
             log: Vec::new(),
@@ -118,7 +137,7 @@ impl Network {
     }
 
     /// A way for another process.
-    pub(super) fn wire(self: &Arc<Self>) -> (usize, Arc<Wire>) {
+    pub(in crate::redis) fn wire(self: &Arc<Self>) -> (usize, Arc<Wire>) {
         let mut inner = self.0.lock();
         inner.seats.push(Seat::default());
         let seat = inner.seats.len() - 1;
@@ -127,27 +146,28 @@ impl Network {
     }
 
     /// Takes the network apart.
-    pub(super) fn with<T>(&self, look: impl FnOnce(&mut Inner) -> T) -> T {
+    pub(in crate::redis) fn with<T>(&self, look: impl FnOnce(&mut Inner) -> T) -> T {
         look(&mut self.0.lock())
     }
 
     /// The server, the log, and what is wrong.
-    pub(super) fn into_parts(self) -> (Engine, Vec<String>, Option<String>) {
+    pub(in crate::redis) fn into_parts(self) -> (Engine, Vec<String>, Option<String>) {
         let inner = self.0.into_inner();
         (inner.engine, inner.log, inner.broken)
     }
 
-    pub(super) fn note(&self, what: &str) {
+    pub(in crate::redis) fn note(&self, what: &str) {
         self.with(|inner| inner.note(what));
     }
 
     /// Cuts a process off for a while; whether the server sees that is drawn.
-    pub(super) fn cut(self: &Arc<Self>, seat: usize, length: Duration) {
+    pub(in crate::redis) fn cut(self: &Arc<Self>, seat: usize, length: Duration) {
         let is_seen = self.with(|inner| {
             let is_seen = inner.rng.below(2) == 0;
             inner.note(&format!(
                 "n{seat} is cut off for {length:?}, seen: {is_seen}"
             ));
+            inner.darken(seat, length);
             inner.seats[seat].is_cut = true;
             inner.seats[seat].hears &= !is_seen;
             is_seen
@@ -167,7 +187,7 @@ impl Network {
     }
 
     /// Ends a process as `kill -9` does; the server learns it at once, or never if its machine has gone too.
-    pub(super) fn kill(&self, seat: usize) {
+    pub(in crate::redis) fn kill(&self, seat: usize) {
         self.with(|inner| {
             let is_seen = inner.rng.below(3) > 0;
             inner.note(&format!("n{seat} dies, seen: {is_seen}"));
@@ -179,10 +199,11 @@ impl Network {
     }
 
     /// Sets the server's clock, by so many microseconds.
-    pub(super) fn set_clock(&self, by: i64) {
+    pub(in crate::redis) fn set_clock(&self, by: i64) {
         self.with(|inner| {
             inner.note(&format!("the clock is set by {by} us"));
             inner.set += by;
+            inner.truth.ground.allow_anything_once();
             if by < 0 {
                 inner.moment.shown = 0;
             }
@@ -190,12 +211,17 @@ impl Network {
     }
 
     /// A replica falls behind by `lag`, then takes over; nothing answers for `away`.
-    pub(super) async fn fail_over(self: &Arc<Self>, lag: Duration, away: Duration) {
+    pub(in crate::redis) fn fail_over(self: &Arc<Self>, lag: Duration, away: Duration) {
         self.with(|inner| {
             inner.note("the replica falls behind");
             inner.engine.copy();
             inner.behind = Some(inner.truth.clone());
         });
+        let network = self.clone();
+        tokio::spawn(async move { network.take_over(lag, away).await });
+    }
+
+    async fn take_over(self: Arc<Self>, lag: Duration, away: Duration) {
         sleep(lag).await;
         let seats = self.with(|inner| inner.fall_back(away));
         for seat in 0..seats {
@@ -262,18 +288,18 @@ impl Network {
 }
 
 impl Inner {
-    pub(super) fn note(&mut self, what: &str) {
+    pub(in crate::redis) fn note(&mut self, what: &str) {
         let at = self.started.elapsed().as_millis();
         self.log.push(format!("{at:>6} {what}"));
     }
 
     /// Whether no replica is about to take over.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(in crate::redis) fn is_settled(&self) -> bool {
         self.behind.is_none() && self.away_until <= Instant::now()
     }
 
     /// From here on nothing is lost.
-    pub(super) fn brighten(&mut self) {
+    pub(in crate::redis) fn brighten(&mut self) {
         self.weather.lost = 0;
     }
 
@@ -292,7 +318,7 @@ impl Inner {
     fn trip(&mut self) -> Trip {
         Trip {
             there: self.delay(),
-            back: self.delay(),
+            back: self.delay() + self.late,
             request_lost: self.is_lost(),
             answer_lost: self.is_lost(),
             reign: self.reign,
@@ -300,9 +326,10 @@ impl Inner {
     }
 
     /// Reads the server's clock.
-    fn look_at_clock(&mut self) -> Moment {
+    pub(in crate::redis) fn look_at_clock(&mut self) -> Moment {
         let passed = i64::try_from(self.started.elapsed().as_micros()).unwrap();
-        let fine = i64::try_from(self.rng.below(900)).unwrap();
+        let passed = passed + passed * self.drift / 1_000_000;
+        let fine = i64::try_from(self.rng.below(self.fine)).unwrap();
         let shown = MORNING.saturating_add_signed(passed + self.set + fine);
         let shown = shown.max(self.moment.shown);
         let passed = match self.moment.shown {
@@ -354,11 +381,38 @@ impl Inner {
             .truth
             .observe(&self.desk, (call, &answers), &mut self.engine, moment);
         self.hold(verdict);
+        self.witness(moment.shown);
         (ran.values, ran.told)
     }
 
+    /// Looks at the processes.
+    pub(in crate::redis) fn witness(&mut self, now: u64) {
+        let verdict = self
+            .witness
+            .as_ref()
+            .map(|see| see(&self.truth.ground, now));
+        self.hold(verdict.unwrap_or(Ok(())));
+    }
+
+    /// For how long of the time since then a process could not reach the server.
+    pub(super) fn darkness(&self, seat: usize, since: Instant) -> Duration {
+        let now = Instant::now();
+        let dark = self.seats[seat].dark.iter();
+        dark.map(|(from, till)| {
+            (*till)
+                .min(now)
+                .saturating_duration_since((*from).max(since))
+        })
+        .sum()
+    }
+
+    fn darken(&mut self, seat: usize, length: Duration) {
+        let now = Instant::now();
+        self.seats[seat].dark.push((now, now + length));
+    }
+
     /// Keeps the first thing that is wrong.
-    pub(super) fn hold(&mut self, verdict: Result<(), String>) {
+    pub(in crate::redis) fn hold(&mut self, verdict: Result<(), String>) {
         if let Err(what) = verdict {
             self.note(&format!("BROKEN: {what}"));
             self.broken.get_or_insert(what);
@@ -367,9 +421,13 @@ impl Inner {
 
     /// Answers how many processes there are.
     fn fall_back(&mut self, away: Duration) -> usize {
+        let before = self.uses();
         self.engine.fail_over();
         let behind = self.behind.take().expect("a replica fell behind");
-        let now = std::mem::replace(&mut self.truth, behind);
+        let mut now = std::mem::replace(&mut self.truth, behind);
+        self.truth.ground = std::mem::take(&mut now.ground);
+        let losses = self.losses(before, &now);
+        self.truth.ground.fail_over(losses);
         let gone = now.entries.iter().filter(|(id, entry)| {
             let kept = self.truth.entries.get(id);
             kept.is_none_or(|kept| kept.end != entry.end || kept.demand() != entry.demand())
@@ -382,8 +440,58 @@ impl Inner {
         self.lost.extend(gone);
         self.reign += 1;
         self.away_until = Instant::now() + away;
-        self.seats.iter_mut().for_each(|seat| seat.hears = false);
+        for seat in 0..self.seats.len() {
+            self.seats[seat].hears = false;
+            self.darken(seat, away);
+        }
         self.seats.len()
+    }
+
+    /// What of every limit is used and shared out.
+    fn uses(&mut self) -> Vec<(Arc<Account>, Sheet)> {
+        let now = instant(self.look_at_clock().shown);
+        let accounts: Vec<_> = self.truth.accounts().cloned().collect();
+        let sheets = accounts.into_iter().map(|account| {
+            let raw = self.engine.get(&account.key);
+            let sheet = sheet::read(&account, &raw, Order(0), now);
+            (account, sheet)
+        });
+        sheets.collect()
+    }
+
+    /// What was used before, and is not now, though what was given back meanwhile may be given back again.
+    fn losses(
+        &mut self,
+        before: Vec<(Arc<Account>, Sheet)>,
+        gone: &Truth,
+    ) -> Vec<(Arc<Account>, Vec<u64>)> {
+        let now = instant(self.moment.shown);
+        let after = self.uses();
+        let losses = before.into_iter().zip(after).map(|(before, mut after)| {
+            // What has ended since it was written may have come back.
+            after.1.forget_ended(&after.0, now);
+            let uses = [&before.1, &after.1].map(|sheet| {
+                let account = &before.0;
+                Left {
+                    account,
+                    sheet,
+                    now,
+                }
+                .used()
+            });
+            let account = before.0;
+            let limits = account.rule.rule.limits();
+            let losses = uses[0].iter().zip(&uses[1]).zip(limits);
+            let losses = losses.map(|((before, after), limit)| {
+                let again = self.truth.given_back(gone, &account, limit.metric());
+                // Both are rounded.
+                let part = u64::from(matches!(limit.info().shape, Shape::Bucket { .. }));
+                (before + again + part).saturating_sub(*after)
+            });
+            let losses = losses.collect();
+            (account.clone(), losses)
+        });
+        losses.collect()
     }
 
     fn reaches(&self, seat: usize, reign: u64) -> bool {

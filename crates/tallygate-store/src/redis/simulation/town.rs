@@ -18,7 +18,7 @@ const USERS: [&str; 3] = ["ada", "bob", "cyd"];
 /// How long an answer may take beyond what a caller has said it waits, while all goes well.
 const SLACK: Duration = Duration::from_millis(400);
 
-/// How much longer when what is on the way is lost.
+/// How much longer when what is on the way is lost, the time aside in which nothing could be reached.
 const TROUBLE: Duration = Duration::from_millis(1600);
 
 /// After which a process that does not answer is dead.
@@ -251,7 +251,8 @@ impl Town {
         );
         self.network.note(&note);
         let slack = if self.is_calm { SLACK } else { SLACK + TROUBLE };
-        if answer.is_ok() && took > wait + slack {
+        let dark = self.network.with(|inner| inner.darkness(seat, since));
+        if answer.is_ok() && took > wait + slack + dark {
             self.network
                 .with(|inner| inner.hold(Err(format!("c{number} was kept waiting"))));
         }

@@ -1,5 +1,6 @@
 //! What really took effect in the store, as its answers show whether they arrived or not, and what must hold of it.
 use super::engine::Engine;
+use super::ground::{Ground, Left};
 use crate::redis::desk::Desk;
 use crate::redis::link::Call;
 use crate::redis::names::{Account, id_of};
@@ -13,24 +14,26 @@ use tallygate_core::{Amounts, Metric, Receipt, ReservationId, Time};
 
 /// The server's clock at a call, and the same with no step back.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
-    pub(super) shown: u64,
-    pub(super) fair: u64,
+pub(in crate::redis) struct Moment {
+    pub(in crate::redis) shown: u64,
+    pub(in crate::redis) fair: u64,
 }
 
 /// A reservation that took effect.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(in crate::redis) struct Entry {
     /// Whose it was: callers are told apart by their time to live.
-    pub(super) caller: u64,
+    pub(in crate::redis) caller: u64,
     held: Arc<Held>,
     /// When each of its parts was charged.
     at: Vec<u64>,
-    pub(super) end: Option<End>,
+    /// Their numbers in the ground.
+    charges: Vec<usize>,
+    pub(in crate::redis) end: Option<End>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum End {
+pub(in crate::redis) enum End {
     /// As if it had never been.
     Withdrawn,
     Ended(Box<Receipt>),
@@ -40,28 +43,85 @@ pub(super) enum End {
 
 /// Every reservation, and the counters as they were last seen.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Truth {
-    pub(super) entries: BTreeMap<u128, Entry>,
+pub(in crate::redis) struct Truth {
+    pub(in crate::redis) entries: BTreeMap<u128, Entry>,
     /// In the order in which they took effect.
     order: Vec<u128>,
     by_key: BTreeMap<Vec<u8>, Arc<Account>>,
+    /// What was decided elsewhere than in the store.
+    beside: Vec<Beside>,
+    pub(in crate::redis) ground: Ground,
+}
+
+/// What was taken of these accounts elsewhere than in the store, and used of it in the end.
+#[derive(Debug, Clone)]
+struct Beside {
+    keys: Vec<Vec<u8>>,
+    held: Amounts,
+    used: Amounts,
+    charge: usize,
 }
 
 /// What must hold and does not.
-pub(super) type Verdict = Result<(), String>;
+pub(in crate::redis) type Verdict = Result<(), String>;
 
 /// Callers' numbers are below it: the rest of a time to live is free.
-pub(super) const CALLERS: u64 = 10_000;
+pub(in crate::redis) const CALLERS: u64 = 10_000;
 
 impl Truth {
-    pub(super) fn know(&mut self, accounts: &[Arc<Account>]) {
+    pub(in crate::redis) fn know(&mut self, accounts: &[Arc<Account>]) {
         let known = accounts.iter();
         self.by_key
             .extend(known.map(|account| (account.key.clone(), account.clone())));
     }
 
+    /// What of an account was given back since, in what came later.
+    pub(super) fn given_back(&self, later: &Self, account: &Account, metric: Metric) -> u64 {
+        let sum = |entry: &Entry| -> u64 { entry.taken(metric).iter().map(|one| one.1).sum() };
+        let mine = self.entries.iter().filter(|one| one.1.is_on(account));
+        let back = mine.filter_map(|(id, entry)| {
+            let later = later.entries.get(id)?;
+            Some(sum(entry).saturating_sub(sum(later)))
+        });
+        back.sum()
+    }
+
+    /// Every account that is known.
+    pub(super) fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.by_key.values()
+    }
+
+    /// Notes what was taken elsewhere than in the store; answers its place.
+    pub(in crate::redis) fn take_beside(
+        &mut self,
+        accounts: &[Arc<Account>],
+        held: Amounts,
+        at: u64,
+    ) -> Result<usize, String> {
+        let keys: Vec<_> = accounts.iter().map(|one| one.key.clone()).collect();
+        let charge = self.ground.take(keys.iter(), held, at);
+        self.beside.push(Beside {
+            keys,
+            held,
+            used: held,
+            charge,
+        });
+        for account in accounts {
+            self.ground.fits(account, at)?;
+        }
+        Ok(self.beside.len() - 1)
+    }
+
+    /// Notes how much of that was used.
+    pub(in crate::redis) fn use_beside(&mut self, place: usize, used: Amounts) {
+        let beside = &mut self.beside[place];
+        beside.used = used;
+        self.ground
+            .amend(beside.charge, used.zip(&beside.held, u64::min));
+    }
+
     /// Takes note of what a call did, and looks whether all is well after it.
-    pub(super) fn observe(
+    pub(in crate::redis) fn observe(
         &mut self,
         desk: &Desk,
         (call, answers): (&Call, &Answers),
@@ -86,7 +146,27 @@ impl Truth {
         if !overrun {
             self.nothing_is_overdrawn(answers, &charged)?;
         }
+        let overran = overrun || call.args.iter().skip(1).any(|op| is_over(op));
+        self.ground_holds(answers, moment, overran)?;
         self.slots_are_kept(&charged)
+    }
+
+    fn ground_holds(&mut self, answers: &Answers, moment: Moment, overran: bool) -> Verdict {
+        let found = answers.accounts.iter().filter_map(|(key, raw)| {
+            let account = self.by_key.get(key)?;
+            Some((account, sheet::read(account, raw, Order(0), answers.now)))
+        });
+        // In order, so that a seed fails in the same words.
+        let found: BTreeMap<_, _> = found.map(|one| (&one.0.key, one)).collect();
+        for (account, sheet) in found.into_values() {
+            let left = Left {
+                account,
+                sheet: &sheet,
+                now: answers.now,
+            };
+            self.ground.observe(left, moment, overran)?;
+        }
+        Ok(())
     }
 
     /// Answers what was charged.
@@ -102,6 +182,15 @@ impl Truth {
         };
         let deadline = micros(held.deadline);
         let held = Arc::new(held);
+        let known = self.entries.get(&id.bits());
+        let known = known.map_or(0, |entry| entry.at.len());
+        let parts = held.parts.iter().skip(known);
+        let charges: Vec<usize> = parts
+            .map(|part| {
+                let keys = held.accounts.iter().map(|account| &account.key);
+                self.ground.take(keys, *part, moment.fair)
+            })
+            .collect();
         match self.entries.get_mut(&id.bits()) {
             Some(entry) if !matches!(entry.end, None | Some(End::Expired)) => {
                 Err(format!("{id} was extended after its end"))
@@ -110,6 +199,7 @@ impl Truth {
                 while entry.at.len() < held.parts.len() {
                     entry.at.push(moment.fair);
                 }
+                entry.charges.extend(charges);
                 let before = entry.held.total();
                 let more = held.total().zip(&before, u64::saturating_sub);
                 entry.held = held;
@@ -123,6 +213,7 @@ impl Truth {
                     caller: (deadline - moment.shown) % CALLERS,
                     held,
                     at: vec![moment.fair],
+                    charges,
                     end: None,
                 };
                 self.entries.insert(id.bits(), entry);
@@ -146,6 +237,7 @@ impl Truth {
         }
         if raw.is_empty() {
             entry.end = Some(End::Withdrawn);
+            entry.amend(&mut self.ground, Amounts::ZERO);
             return Ok(false);
         }
         let Some(Record::Ended(receipt)) = record::read(raw, Time::ZERO, &desk.registry()) else {
@@ -157,6 +249,7 @@ impl Truth {
         }
         let held = entry.held.total();
         let over = receipt.charged.iter().any(|(m, used)| used > held.get(m));
+        entry.amend(&mut self.ground, receipt.charged);
         entry.end = Some(End::Ended(Box::new(receipt)));
         Ok(over)
     }
@@ -191,11 +284,11 @@ impl Truth {
                 counters: &sheet.counters,
             };
             let standings = remote::standings(&[view], answers.now);
-            for (standing, seen) in standings.iter().zip(&sheet.counters) {
+            for standing in &standings {
                 if more.get(standing.limit.metric) == 0 {
                     continue;
                 }
-                if standing.debt > 0 || standing.used + seen.shared.0 > standing.limit.amount {
+                if standing.debt > 0 || standing.used > standing.limit.amount {
                     return Err(format!(
                         "admitted past {:?}: {standing:?}",
                         standing.limit.name
@@ -225,7 +318,7 @@ impl Truth {
     }
 
     /// G2 and G3 over all spans: what was charged in the end fits at every instant, overruns apart.
-    pub(super) fn fits_everywhere(&self) -> Verdict {
+    pub(in crate::redis) fn fits_everywhere(&self) -> Verdict {
         for account in self.by_key.values() {
             for limit in account.rule.rule.limits() {
                 let charges = self.charges(account, limit.metric());
@@ -247,13 +340,16 @@ impl Truth {
     }
 
     /// G1 and G4: a counter that forgets nothing shows the sum of all that ended, each once.
-    pub(super) fn sums_are_exact(&self, account: &Account, sheet: &Sheet) -> Verdict {
+    pub(in crate::redis) fn sums_are_exact(&self, account: &Account, sheet: &Sheet) -> Verdict {
         for (limit, seen) in account.rule.rule.limits().zip(&sheet.counters) {
             let SeenState::Fixed { sum, .. } = seen.state else {
                 continue;
             };
             let mine = self.entries.values().filter(|one| one.is_on(account));
             let all: u64 = mine.map(|one| one.charged(limit.metric())).sum();
+            let beside = self.beside.iter();
+            let beside = beside.filter(|one| one.keys.contains(&account.key));
+            let all = all + beside.map(|one| one.used.get(limit.metric())).sum::<u64>();
             if sum != all {
                 let name = &limit.info().name;
                 return Err(format!("{name}: {sum} in the store, {all} by the receipts"));
@@ -263,7 +359,7 @@ impl Truth {
     }
 
     /// G5: nothing is held any more, and nobody stands in line.
-    pub(super) fn is_at_rest(&self, sheet: &Sheet) -> Verdict {
+    pub(in crate::redis) fn is_at_rest(&self, sheet: &Sheet) -> Verdict {
         let open = self.entries.values().filter(|one| one.end.is_none());
         let held: u64 = sheet.counters.iter().map(|seen| seen.held).sum();
         match (open.count(), held, sheet.line.len(), sheet.leases.len()) {
@@ -277,6 +373,14 @@ impl Entry {
     fn is_on(&self, account: &Account) -> bool {
         let mut accounts = self.held.accounts.iter();
         accounts.any(|one| one.key == account.key)
+    }
+
+    /// No more of it was used than this, all of it as if it had been known when it was reserved; overruns apart.
+    fn amend(&self, ground: &mut Ground, used: Amounts) {
+        let mut used = self.held.total().zip(&used, u64::min);
+        for charge in &self.charges {
+            ground.amend(*charge, std::mem::take(&mut used));
+        }
     }
 
     /// When what of it was taken. What was used counts as if all of it had been known when it was reserved.
@@ -305,9 +409,20 @@ impl Entry {
         }
     }
 
-    pub(super) fn demand(&self) -> Amounts {
+    pub(in crate::redis) fn demand(&self) -> Amounts {
         self.held.total()
     }
+}
+
+/// Whether a report of a share charges what is no part of it.
+fn is_over(op: &[u8]) -> bool {
+    const LEASE: u8 = 7;
+    let Some((&[LEASE, ..], limits)) = op.split_at_checked(18) else {
+        return false;
+    };
+    // Spent, over, back, more, spare: an amount of 7 bytes and its cost of 13.
+    let mut over = limits.chunks(100).filter_map(|limit| limit.get(20..27));
+    over.any(|amount| amount.iter().any(|byte| *byte != 0))
 }
 
 /// The record that an operation is about.

@@ -1,0 +1,133 @@
+//! A process that is cut off right after a report, and whose clock runs slower than the server's by all that is allowed for.
+use crate::redis::leases::moment::micros;
+use crate::redis::options::RedisOptions;
+use crate::redis::simulation::engine::Engine;
+use crate::redis::simulation::network::{Network, Weather};
+use crate::redis::store::RedisStore;
+use crate::store::{Reserve, SettledBy, Store};
+use futures_util::FutureExt;
+use std::sync::Arc;
+use std::time::Duration;
+use tallygate_core::{
+    Amounts, Decision, Metric, Metrics, Mode, Policy, Rule, Shape, Span, StoreDown,
+};
+use tokio::time::{advance, sleep};
+
+const SUBJECT: [(&str, &str); 1] = [("user", "ada")];
+
+/// How long the answer to a report takes, while its request takes no time: the life of a share counts from the sending.
+const LATE: Duration = Duration::from_millis(60);
+
+fn policy(store_down: StoreDown) -> Policy {
+    let every = Span::from_secs(60);
+    let rule = Rule {
+        name: "own".to_owned(),
+        when: Vec::new(),
+        per: vec!["user".to_owned()],
+        limits: vec![(Metric::TOKENS, 100_000, Shape::Sliding { every })],
+        mode: Mode::Enforce,
+        store_down,
+    };
+    Policy::new(vec![rule], Metrics::default()).unwrap()
+}
+
+/// Whether the process admits a token by itself; it is given back.
+fn admits(store: &RedisStore) -> bool {
+    let asked = store.reserve(Reserve {
+        subject: &SUBJECT,
+        demand: Amounts::ZERO.with(Metric::TOKENS, 1),
+        ttl: Duration::from_secs(3600),
+        max_wait: Duration::ZERO,
+        idempotency_key: None,
+        settled_by: SettledBy::ThisNode,
+    });
+    let Some(Ok(Decision::Admit(admission))) = asked.now_or_never() else {
+        return false;
+    };
+    let cancelled = store.cancel(admission.id).now_or_never();
+    assert!(matches!(cancelled, Some(Ok(_))), "{cancelled:?}");
+    true
+}
+
+/// Asks until there is a share, and cuts the process off at once; answers when the server ends the share, by its clock.
+async fn cut_off_with_a_share(network: &Arc<Network>, policy: &Policy) -> (Arc<RedisStore>, u64) {
+    let (seat, wire) = network.wire();
+    let options = RedisOptions::parse("redis://simulated").expect("the URL is one");
+    let store = RedisStore::over(wire, &options, policy).await;
+    let store = store.expect("no folder is asked for");
+    let accounts = store.accounts(&SUBJECT);
+    network.with(|inner| {
+        inner.truth.know(&accounts);
+        inner.late = LATE;
+    });
+    while !admits(&store) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    network.cut(seat, Duration::from_secs(3600));
+    let node = store.shared().desk().node.name;
+    let till = network.with(|inner| {
+        let lease = inner.truth.ground.lease(&accounts[0].key, node, 0);
+        lease.expect("the script keeps it").till
+    });
+    (store, till)
+}
+
+/// The server's clock gains `drift` millionths on the process's, for which a share lives for `life` microseconds.
+async fn refuses_in_time(engine: Engine, store_down: StoreDown, (life, drift): (u64, i64)) {
+    let policy = policy(store_down);
+    let still = Weather {
+        lost: 0,
+        delay: 0,
+        stall: 0,
+    };
+    let network = Network::new(engine, 1, (still, &policy));
+    network.with(|inner| (inner.drift, inner.fine) = (drift, 1));
+    let clock = || network.with(|inner| inner.look_at_clock().shown);
+    let (store, till) = cut_off_with_a_share(&network, &policy).await;
+    let begun = till - life;
+    assert!(clock() - begun < 2 * micros(LATE), "it was the first");
+    // A share of which nothing is wanted is given back.
+    while clock() + 20_000 < till {
+        assert!(admits(&store), "{} us before its end", till - clock());
+        sleep(Duration::from_millis(5)).await;
+    }
+    advance(Duration::from_micros((till - clock()) * 15 / 16 - 50)).await;
+    while clock() + 50 < till {
+        advance(Duration::from_micros(1)).await;
+    }
+    let (mut admitted, mut ended) = (0, 0);
+    for _ in 0..100 {
+        let has_ended = clock() >= till;
+        let is_admitted = admits(&store);
+        assert!(
+            !(has_ended && is_admitted),
+            "a share that the script has ended is spent"
+        );
+        admitted += u64::from(is_admitted);
+        ended += u64::from(has_ended);
+        advance(Duration::from_micros(1)).await;
+    }
+    assert!((10..=50).contains(&admitted), "{admitted} admitted");
+    assert!(ended >= 50, "{ended} after its end");
+}
+
+fn run(store_down: StoreDown, numbers: (u64, i64)) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(refuses_in_time(Engine::start(), store_down, numbers));
+}
+
+// A process stops 50 ms and a 64th of the share's life early: that is what the server's clock gains meanwhile.
+
+#[test]
+fn a_share_is_not_spent_past_its_end() {
+    run(StoreDown::Closed, (2_000_000, 42_345));
+}
+
+#[test]
+fn a_share_that_stands_is_not_spent_past_its_end() {
+    run(StoreDown::Share, (30_000_000, 17_595));
+}
