@@ -36,7 +36,7 @@ struct Charge {
 }
 
 /// By how much a limit was passed at most, and what had been lost of it then.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::redis) struct Overshoot {
     pub(in crate::redis) most: u64,
     pub(in crate::redis) lost: u64,
@@ -176,8 +176,8 @@ impl Ground {
             let name = &limit.info().name;
             return Err(format!("{name}: {most} too much, and {lost} was lost"));
         }
-        if most > self.worst.most {
-            self.worst = Overshoot { most, lost };
+        if most > 0 {
+            self.worst = self.worst.max(Overshoot { most, lost });
         }
         Ok(())
     }

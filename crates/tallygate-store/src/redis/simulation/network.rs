@@ -1,7 +1,7 @@
 //! The network of a simulation: what is on its way is delayed and lost, processes are cut off and die, the server's clock
 //! is set and its state falls back to that of a replica.
 use super::engine::Engine;
-use super::ground::{Ground, Left};
+use super::ground::{Ground, Left, Overshoot};
 use super::truth::{Moment, Truth, Verdict};
 use crate::redis::desk::Desk;
 use crate::redis::link::{Call, LinkError, Notice, Route};
@@ -52,6 +52,8 @@ pub(in crate::redis) struct Inner {
     started: Instant,
     /// How far the server's clock was set, in microseconds.
     set: i64,
+    /// Whether that was since it was last read.
+    is_set: bool,
     moment: Moment,
     /// How often another server has taken over.
     reign: u64,
@@ -93,6 +95,14 @@ pub(in crate::redis) struct Wire {
     seat: usize,
 }
 
+/// What a run came to.
+pub(in crate::redis) struct Came {
+    pub(in crate::redis) log: Vec<String>,
+    /// What must hold and did not.
+    pub(in crate::redis) broken: Option<String>,
+    pub(in crate::redis) overshoot: Overshoot,
+}
+
 /// What becomes of a call.
 struct Trip {
     there: Duration,
@@ -123,6 +133,7 @@ impl Network {
             seats: Vec::new(),
             started: Instant::now(),
             set: 0,
+            is_set: false,
             moment: Moment { shown: 0, fair: 0 },
             reign: 0,
             away_until: Instant::now(),
@@ -150,10 +161,15 @@ impl Network {
         look(&mut self.0.lock())
     }
 
-    /// The server, the log, and what is wrong.
-    pub(in crate::redis) fn into_parts(self) -> (Engine, Vec<String>, Option<String>) {
+    /// The server, and what it all came to.
+    pub(in crate::redis) fn into_parts(self) -> (Engine, Came) {
         let inner = self.0.into_inner();
-        (inner.engine, inner.log, inner.broken)
+        let came = Came {
+            log: inner.log,
+            broken: inner.broken,
+            overshoot: inner.truth.ground.worst(),
+        };
+        (inner.engine, came)
     }
 
     pub(in crate::redis) fn note(&self, what: &str) {
@@ -204,9 +220,7 @@ impl Network {
             inner.note(&format!("the clock is set by {by} us"));
             inner.set += by;
             inner.truth.ground.allow_anything_once();
-            if by < 0 {
-                inner.moment.shown = 0;
-            }
+            inner.is_set = true;
         });
     }
 
@@ -331,10 +345,13 @@ impl Inner {
         let passed = passed + passed * self.drift / 1_000_000;
         let fine = i64::try_from(self.rng.below(self.fine)).unwrap();
         let shown = MORNING.saturating_add_signed(passed + self.set + fine);
-        let shown = shown.max(self.moment.shown);
+        let shown = match std::mem::take(&mut self.is_set) {
+            true => shown,
+            false => shown.max(self.moment.shown),
+        };
         let passed = match self.moment.shown {
             0 => 0,
-            before => shown - before,
+            before => shown.saturating_sub(before),
         };
         self.moment = Moment {
             shown,
@@ -425,7 +442,7 @@ impl Inner {
         self.engine.fail_over();
         let behind = self.behind.take().expect("a replica fell behind");
         let mut now = std::mem::replace(&mut self.truth, behind);
-        self.truth.ground = std::mem::take(&mut now.ground);
+        self.truth.keep_what_no_store_forgets(&mut now);
         let losses = self.losses(before, &now);
         self.truth.ground.fail_over(losses);
         let gone = now.entries.iter().filter(|(id, entry)| {

@@ -75,6 +75,12 @@ impl Truth {
             .extend(known.map(|account| (account.key.clone(), account.clone())));
     }
 
+    /// Takes over what has happened whatever the store knows of it.
+    pub(super) fn keep_what_no_store_forgets(&mut self, later: &mut Self) {
+        self.ground = std::mem::take(&mut later.ground);
+        self.beside = std::mem::take(&mut later.beside);
+    }
+
     /// What of an account was given back since, in what came later.
     pub(super) fn given_back(&self, later: &Self, account: &Account, metric: Metric) -> u64 {
         let sum = |entry: &Entry| -> u64 { entry.taken(metric).iter().map(|one| one.1).sum() };

@@ -1,4 +1,5 @@
 //! A process that is cut off right after a report, and whose clock runs slower than the server's by all that is allowed for.
+use crate::redis::leases::Regime;
 use crate::redis::leases::moment::micros;
 use crate::redis::options::RedisOptions;
 use crate::redis::simulation::engine::Engine;
@@ -9,11 +10,17 @@ use futures_util::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{
-    Amounts, Decision, Metric, Metrics, Mode, Policy, Rule, Shape, Span, StoreDown,
+    Amounts, Decision, Metric, Metrics, Mode, Policy, ReservationId, Rule, Shape, Span, StoreDown,
 };
 use tokio::time::{advance, sleep};
 
 const SUBJECT: [(&str, &str); 1] = [("user", "ada")];
+
+const STILL: Weather = Weather {
+    lost: 0,
+    delay: 0,
+    stall: 0,
+};
 
 /// How long the answer to a report takes, while its request takes no time: the life of a share counts from the sending.
 const LATE: Duration = Duration::from_millis(60);
@@ -31,38 +38,65 @@ fn policy(store_down: StoreDown) -> Policy {
     Policy::new(vec![rule], Metrics::default()).unwrap()
 }
 
-/// Whether the process admits a token by itself; it is given back.
-fn admits(store: &RedisStore) -> bool {
+/// Holds tokens, if the process can by itself.
+fn hold(store: &RedisStore, tokens: u64) -> Option<ReservationId> {
     let asked = store.reserve(Reserve {
         subject: &SUBJECT,
-        demand: Amounts::ZERO.with(Metric::TOKENS, 1),
+        demand: Amounts::ZERO.with(Metric::TOKENS, tokens),
         ttl: Duration::from_secs(3600),
         max_wait: Duration::ZERO,
         idempotency_key: None,
         settled_by: SettledBy::ThisNode,
     });
-    let Some(Ok(Decision::Admit(admission))) = asked.now_or_never() else {
-        return false;
-    };
-    let cancelled = store.cancel(admission.id).now_or_never();
-    assert!(matches!(cancelled, Some(Ok(_))), "{cancelled:?}");
-    true
+    match asked.now_or_never() {
+        Some(Ok(Decision::Admit(admission))) => Some(admission.id),
+        _ => None,
+    }
 }
 
-/// Asks until there is a share, and cuts the process off at once; answers when the server ends the share, by its clock.
-async fn cut_off_with_a_share(network: &Arc<Network>, policy: &Policy) -> (Arc<RedisStore>, u64) {
+fn give_back(store: &RedisStore, id: ReservationId) {
+    let cancelled = store.cancel(id).now_or_never();
+    assert!(matches!(cancelled, Some(Ok(_))), "{cancelled:?}");
+}
+
+/// Whether the process admits a token by itself; it is given back.
+fn admits(store: &RedisStore) -> bool {
+    let held = hold(store, 1);
+    held.inspect(|id| give_back(store, *id)).is_some()
+}
+
+/// What is left of the share.
+fn left(store: &RedisStore) -> u64 {
+    match store.regimes(&SUBJECT)[0].1 {
+        Regime::Leased { left, .. } => left,
+        Regime::Exact => 0,
+    }
+}
+
+/// A process, and its seat.
+async fn start(network: &Arc<Network>, policy: &Policy) -> (Arc<RedisStore>, usize) {
     let (seat, wire) = network.wire();
     let options = RedisOptions::parse("redis://simulated").expect("the URL is one");
     let store = RedisStore::over(wire, &options, policy).await;
     let store = store.expect("no folder is asked for");
     let accounts = store.accounts(&SUBJECT);
-    network.with(|inner| {
-        inner.truth.know(&accounts);
-        inner.late = LATE;
-    });
-    while !admits(&store) {
+    network.with(|inner| inner.truth.know(&accounts));
+    (store, seat)
+}
+
+/// Asks until there is a share.
+async fn ask_for_a_share(store: &RedisStore) {
+    while !admits(store) {
         sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// Asks until there is a share, and cuts the process off at once; answers when the server ends the share, by its clock.
+async fn cut_off_with_a_share(network: &Arc<Network>, policy: &Policy) -> (Arc<RedisStore>, u64) {
+    let (store, seat) = start(network, policy).await;
+    let accounts = store.accounts(&SUBJECT);
+    network.with(|inner| inner.late = LATE);
+    ask_for_a_share(&store).await;
     network.cut(seat, Duration::from_secs(3600));
     let node = store.shared().desk().node.name;
     let till = network.with(|inner| {
@@ -75,12 +109,7 @@ async fn cut_off_with_a_share(network: &Arc<Network>, policy: &Policy) -> (Arc<R
 /// The server's clock gains `drift` millionths on the process's, for which a share lives for `life` microseconds.
 async fn refuses_in_time(engine: Engine, store_down: StoreDown, (life, drift): (u64, i64)) {
     let policy = policy(store_down);
-    let still = Weather {
-        lost: 0,
-        delay: 0,
-        stall: 0,
-    };
-    let network = Network::new(engine, 1, (still, &policy));
+    let network = Network::new(engine, 1, (STILL, &policy));
     network.with(|inner| (inner.drift, inner.fine) = (drift, 1));
     let clock = || network.with(|inner| inner.look_at_clock().shown);
     let (store, till) = cut_off_with_a_share(&network, &policy).await;
@@ -111,23 +140,47 @@ async fn refuses_in_time(engine: Engine, store_down: StoreDown, (life, drift): (
     assert!(ended >= 50, "{ended} after its end");
 }
 
-fn run(store_down: StoreDown, numbers: (u64, i64)) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(refuses_in_time(Engine::start(), store_down, numbers));
+fn run(test: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(test);
 }
 
 // A process stops 50 ms and a 64th of the share's life early: that is what the server's clock gains meanwhile.
 
 #[test]
 fn a_share_is_not_spent_past_its_end() {
-    run(StoreDown::Closed, (2_000_000, 42_345));
+    let numbers = (2_000_000, 42_345);
+    run(refuses_in_time(Engine::start(), StoreDown::Closed, numbers));
 }
 
 #[test]
 fn a_share_that_stands_is_not_spent_past_its_end() {
-    run(StoreDown::Share, (30_000_000, 17_595));
+    let numbers = (30_000_000, 17_595);
+    run(refuses_in_time(Engine::start(), StoreDown::Share, numbers));
+}
+
+/// A process is cut off with a reservation open until its lease has ended, and has another when it is back.
+async fn refunds_nothing_of_an_ended_lease(engine: Engine) {
+    let policy = policy(StoreDown::Closed);
+    let network = Network::new(engine, 1, (STILL, &policy));
+    let (store, seat) = start(&network, &policy).await;
+    ask_for_a_share(&store).await;
+    let before = hold(&store, 3).expect("there is room");
+    network.cut(seat, Duration::from_millis(2500));
+    sleep(Duration::from_millis(2600)).await;
+    assert!(hold(&store, 1).is_none());
+    ask_for_a_share(&store).await;
+    let after = hold(&store, 5).expect("there is room");
+    let rest = left(&store);
+    // What it held was charged with the lease.
+    give_back(&store, before);
+    assert_eq!(left(&store), rest);
+    give_back(&store, after);
+    assert_eq!(left(&store), rest + 5);
+}
+
+#[test]
+fn what_an_ended_lease_held_is_not_left_of_the_next() {
+    run(refunds_nothing_of_an_ended_lease(Engine::start()));
 }

@@ -5,7 +5,7 @@ use crate::redis::options::RedisOptions;
 use crate::redis::simulation::CHANCE;
 use crate::redis::simulation::engine::Engine;
 use crate::redis::simulation::ground::{Ground, Overshoot};
-use crate::redis::simulation::network::{Network, Weather};
+use crate::redis::simulation::network::{Came, Network, Weather};
 use crate::redis::simulation::truth::Verdict;
 use crate::redis::store::RedisStore;
 use crate::store::{Reserve, SettledBy, Settlement, Store};
@@ -51,13 +51,8 @@ struct Process {
     callers: Vec<JoinHandle<()>>,
 }
 
-/// What a run came to.
-struct Came {
-    /// By how much a limit was passed at most.
-    overshoot: Overshoot,
-    log: Vec<String>,
-    broken: Option<String>,
-    /// Decisions out of shares, and in the store.
+/// How many decisions were made out of shares, and in the store.
+struct Decided {
     here: u64,
     there: u64,
 }
@@ -188,7 +183,6 @@ impl World {
         let (world, store) = (self.clone(), process.store.clone());
         let own = Rng::new(rng.next_u64());
         let caller = tokio::spawn(async move { world.live(store, own).await });
-        process.callers.retain(|caller| !caller.is_finished());
         process.callers.push(caller);
     }
 
@@ -201,7 +195,7 @@ impl World {
         let decision = store.reserve(Reserve {
             subject: &subject,
             demand: demand(tokens),
-            ttl: Duration::from_millis(200 + rng.below(3000)),
+            ttl: Duration::from_millis(200 + rng.below(5000)),
             max_wait: Duration::from_millis(wait),
             idempotency_key: None,
             settled_by: SettledBy::ThisNode,
@@ -210,7 +204,9 @@ impl World {
             return;
         };
         let mine = self.note(&store, admission.id, (user, tokens));
-        sleep(Duration::from_millis(rng.below(400))).await;
+        // Some take so long that the lease they are of has ended.
+        let longest = if rng.below(8) == 0 { 4000 } else { 400 };
+        sleep(Duration::from_millis(rng.below(longest))).await;
         let mut parts: Vec<usize> = mine.into_iter().collect();
         if rng.below(10) == 0 {
             let more = 1 + rng.below(10);
@@ -388,7 +384,7 @@ async fn play(mut engine: Engine, seed: u64, habit: Habit) -> (Arc<Network>, u64
 }
 
 /// Runs a seed on an empty server.
-fn run(engine: Engine, seed: u64, habit: Habit) -> (Engine, Came) {
+fn run(engine: Engine, seed: u64, habit: Habit) -> (Engine, Came, Decided) {
     CHANCE.set(Some(Rng::new(!seed)));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -398,20 +394,10 @@ fn run(engine: Engine, seed: u64, habit: Habit) -> (Engine, Came) {
     let (network, here) = runtime.block_on(play(engine, seed, habit));
     drop(runtime);
     CHANCE.set(None);
-    let (there, overshoot) = network.with(|inner| {
-        let there = inner.truth.entries.len() as u64;
-        (there, inner.truth.ground.worst())
-    });
+    let there = network.with(|inner| inner.truth.entries.len() as u64);
     let network = Arc::into_inner(network).expect("everybody has left");
-    let (engine, log, broken) = network.into_parts();
-    let came = Came {
-        overshoot,
-        log,
-        broken,
-        here,
-        there,
-    };
-    (engine, came)
+    let (engine, came) = network.into_parts();
+    (engine, came, Decided { here, there })
 }
 
 /// Runs these seeds; answers the worst overshoot.
@@ -424,13 +410,11 @@ fn all_hold(seeds: std::ops::Range<u64>, habit: Habit) -> Overshoot {
     let seeds = seeds.start..seeds.end + more;
     let (mut here, mut there) = (0, 0);
     for seed in only.map_or(seeds, |seed| seed..seed + 1) {
-        let (used, came) = run(engine, seed, habit);
+        let (used, came, decided) = run(engine, seed, habit);
         engine = used;
-        here += came.here;
-        if came.overshoot.most > worst.most {
-            worst = came.overshoot;
-        }
-        there += came.there;
+        here += decided.here;
+        there += decided.there;
+        worst = worst.max(came.overshoot);
         if let Some(what) = came.broken {
             let tail = came.log.len().saturating_sub(60);
             let tail = came.log[tail..].join("\n");
@@ -447,25 +431,25 @@ fn all_hold(seeds: std::ops::Range<u64>, habit: Habit) -> Overshoot {
 
 #[test]
 fn shares_come_and_go_and_every_token_is_charged_once() {
-    assert_eq!(all_hold(0..4, Habit::Calm).most, 0);
+    assert_eq!(all_hold(0..3, Habit::Calm).most, 0);
 }
 
 #[test]
 fn losses_deaths_and_uneven_clocks_exceed_no_limit() {
-    assert_eq!(all_hold(100..108, Habit::Rough).most, 0);
+    assert_eq!(all_hold(100..106, Habit::Rough).most, 0);
 }
 
 #[test]
 fn replicas_that_have_not_heard_of_a_share_exceed_a_limit_by_no_more_than_that() {
-    let worst = all_hold(200..206, Habit::Failover);
+    let worst = all_hold(200..205, Habit::Failover);
     eprintln!("{} too much of {} that were lost", worst.most, worst.lost);
     assert!(worst.most <= worst.lost);
 }
 
 #[test]
 fn a_seed_gives_the_same_log() {
-    let (engine, first) = run(Engine::start(), 7, Habit::Rough);
-    let (_, second) = run(engine, 7, Habit::Rough);
+    let (engine, first, _) = run(Engine::start(), 7, Habit::Failover);
+    let (_, second, _) = run(engine, 7, Habit::Failover);
     assert!(first.log.len() > 200, "{} lines", first.log.len());
     assert_eq!(first.log, second.log);
 }
