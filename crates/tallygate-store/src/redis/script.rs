@@ -8,20 +8,54 @@ use super::sheet::instant;
 use redis::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tallygate_core::remote::{Mark, Numbers, RemoteLimit};
+use tallygate_core::remote::{Mark, Numbers, RemoteRule};
 use tallygate_core::{Amounts, Time};
 
+/// The script after some first words. What few calls need stands in functions that are called when they do.
+macro_rules! script {
+    ($first:expr) => {
+        concat!(
+            $first,
+            include_str!("script/call.lua"),
+            seldom!("script/extending.lua"),
+            seldom!("script/shares.lua"),
+            seldom!("script/lines.lua"),
+            seldom!("script/slots.lua"),
+            seldom!("script/crowds.lua"),
+            seldom!("script/shapes.lua"),
+            seldom!("script/ending.lua"),
+            seldom!("script/asking.lua"),
+            include_str!("script/buckets.lua"),
+            include_str!("script/accounts.lua"),
+            include_str!("script/run.lua"),
+        )
+    };
+}
+
+macro_rules! seldom {
+    ($file:literal) => {
+        concat!(
+            "seldom[#seldom + 1] = function()\n",
+            include_str!($file),
+            "end\n"
+        )
+    };
+}
+
 /// The script as it runs: it reads the server's clock.
-pub(crate) const TEXT: &str = concat!(
-    "local moment = redis.call('TIME')\n",
-    "local now = moment[1] * 1000000 + moment[2]\n",
-    include_str!("script.lua")
-);
+pub(crate) const TEXT: &str =
+    script!("local moment = redis.call('TIME')\nlocal now = moment[1] * 1000000 + moment[2]\n");
 
 /// The script with a clock that is told the time by its caller: the last argument. Keys end by it too.
 #[cfg(test)]
-pub(crate) const TIMED: &str =
-    concat!(include_str!("script/timed.lua"), include_str!("script.lua"));
+pub(crate) const TIMED: &str = script!(include_str!("script/timed.lua"));
+
+/// The script that is timed and says who hears what it tells: the argument before.
+#[cfg(test)]
+pub(crate) const TOLD: &str = script!(concat!(
+    include_str!("script/timed.lua"),
+    include_str!("simulation/told.lua")
+));
 
 /// Who asks the script.
 #[derive(Debug, Clone)]
@@ -285,17 +319,28 @@ impl<'a> Writer<'a> {
         out.uint(self.node.prefix.len() as u64, 1);
         out.extend_from_slice(self.node.prefix.as_bytes());
         let accounts = self.accounts.clone();
-        out.uint(accounts.len() as u64, 2);
-        for account in accounts {
+        let mut rules: Vec<&RemoteRule> = Vec::new();
+        let mut places = Vec::with_capacity(4 * accounts.len());
+        for account in &accounts {
             let rule = &account.rule.rule;
+            let known = rules.iter().position(|known| known.is(rule));
+            let place = known.unwrap_or_else(|| {
+                rules.push(rule);
+                rules.len() - 1
+            });
+            places.uint(place as u64 + 1, 2);
+            let slots = account.slots(&self.node.prefix);
+            places.uint(self.place_if(slots.as_ref()), 2);
+        }
+        out.uint(rules.len() as u64, 2);
+        for rule in rules {
             out.uint(rule.limits().len() as u64, 1);
             out.uint(u64::from(rule.is_enforced()), 1);
-            let slots = account.slots(&self.node.prefix);
-            out.uint(self.place_if(slots.as_ref()), 2);
-            for limit in rule.limits() {
-                numbers(&mut out, limit.numbers(now));
-            }
+            rule.limits()
+                .for_each(|limit| numbers(&mut out, limit.numbers(now)));
         }
+        out.uint(accounts.len() as u64, 2);
+        out.extend(places);
         out
     }
 
@@ -331,10 +376,20 @@ impl<'a> Writer<'a> {
         out.long(one.ttl);
         out.long(one.keep);
         out.long(one.order);
-        let stand = one.stand.clone().unwrap_or_default();
-        let account = one.accounts.get(stand.account);
-        let account = account.filter(|_| one.stand.is_some());
-        out.uint(self.place_if(account.map(|account| &account.key)), 2);
+        self.stand(out, one);
+        out.text(&one.blob);
+        self.asks(out, &one.accounts, &one.demand);
+    }
+
+    fn stand(&mut self, out: &mut Vec<u8>, one: &'a Reserve) {
+        let stand = one.stand.as_ref();
+        let place = stand.and_then(|stand| Some((stand, one.accounts.get(stand.account)?)));
+        let Some((stand, account)) = place else {
+            out.uint(0, 2);
+            out.uint(0, 1);
+            return;
+        };
+        out.uint(self.place(&account.key), 2);
         out.uint(stand.limit as u64 + 1, 1);
         for number in [
             stand.queued,
@@ -345,8 +400,6 @@ impl<'a> Writer<'a> {
         ] {
             out.long(number);
         }
-        out.text(&one.blob);
-        self.asks(out, &one.accounts, &one.demand);
     }
 
     fn finish(&mut self, out: &mut Vec<u8>, one: &'a Finish) {
@@ -426,9 +479,7 @@ impl<'a> Writer<'a> {
             for limit in account.rule.rule.limits() {
                 let amount = demand.get(limit.metric());
                 out.long(amount);
-                if is_bucket(limit) {
-                    mark(out, limit.cost(amount));
-                }
+                mark(out, limit.cost(amount));
             }
         }
     }
@@ -474,27 +525,17 @@ fn numbers(out: &mut Vec<u8>, numbers: Numbers) {
     }
 }
 
-/// What a part of a reservation held of each limit of an account, and what of it was used.
+/// What a part of a reservation held of each limit of an account and what of it was used; what a bucket's level moves by
+/// for that, and what it held in microseconds, rounded up.
 fn truth(out: &mut Vec<u8>, account: &Account, (held, part): (&Held, usize), used: &Ending) {
     for limit in account.rule.rule.limits() {
         let (held, used) = held.truth(part, limit.metric(), used);
         out.long(held);
         out.long(used);
-        change(out, limit, held, used);
-    }
-}
-
-/// What a bucket's level moves by when `used` takes the place of `held`, and what that cost in microseconds, rounded up.
-fn change(out: &mut Vec<u8>, limit: RemoteLimit<'_>, held: u64, used: u64) {
-    if is_bucket(limit) {
         mark(out, limit.cost(held.abs_diff(used)));
-        let held = limit.cost(held);
-        out.long(held.micros + u64::from(held.rest > 0));
+        let cost = limit.cost(held);
+        out.long(cost.micros + u64::from(cost.rest > 0));
     }
-}
-
-fn is_bucket(limit: RemoteLimit<'_>) -> bool {
-    matches!(limit.info().shape, tallygate_core::Shape::Bucket { .. })
 }
 
 fn mark(out: &mut Vec<u8>, mark: Mark) {

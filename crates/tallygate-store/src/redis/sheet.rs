@@ -91,9 +91,6 @@ fn parse(account: &Account, raw: &[u8], now: Time) -> Option<Sheet> {
     }
     while !bytes.is_empty() {
         match bytes.byte()? {
-            b'q' => {
-                bytes.long()?;
-            }
             b'w' => {}
             b'l' => {
                 for _ in 0..bytes.byte()? {

@@ -1,13 +1,8 @@
 //! The server of a simulation: a real one, whose script is told the time and who listens.
 use crate::redis::link::Call;
+use crate::redis::script::TOLD;
 use redis::Value;
 use tallygate_sim::servers::{Engine as Kind, Server};
-
-const SCRIPT: &str = concat!(
-    include_str!("../script/timed.lua"),
-    include_str!("told.lua"),
-    include_str!("../script.lua")
-);
 
 /// Copies every key to the second database.
 const COPY: &str =
@@ -30,7 +25,7 @@ impl Engine {
     pub(in crate::redis) fn start() -> Self {
         let server = Server::start(Kind::Redis, &[]).unwrap();
         let mut connection = server.connect().unwrap();
-        let load = redis::cmd("SCRIPT").arg("LOAD").arg(SCRIPT).to_owned();
+        let load = redis::cmd("SCRIPT").arg("LOAD").arg(TOLD).to_owned();
         Self {
             _server: server,
             sha: load.query(&mut connection).unwrap(),

@@ -37,7 +37,7 @@ async fn a_limit_is_admitted_once_more_and_no_more() {
     for caller in callers {
         admitted += caller.await.expect("it ends");
     }
-    println!("{admitted} of {LIMIT} admitted, with one loss of all");
+    eprintln!("{admitted} of {LIMIT} admitted, with one loss of all");
     assert!(admitted > LIMIT, "nothing was lost: the test shows nothing");
     assert!(admitted <= 2 * LIMIT, "{admitted}");
 }

@@ -104,7 +104,7 @@ async fn shares_hold_the_limit_over_an_outage() {
     for caller in callers {
         caller.await.expect("it ends");
     }
-    println!(
+    eprintln!(
         "{before} before, {alone} alone, {} in all",
         tally.admitted()
     );
@@ -147,7 +147,7 @@ async fn a_limit_is_spent_once_over_an_outage() {
         store.close().await;
     }
     let counted = used(&stores[1]).await;
-    println!(
+    eprintln!(
         "{} of {LIMIT} admitted, {counted} counted",
         tally.admitted()
     );

@@ -18,11 +18,11 @@ use tallygate_sim::servers::Engine;
 
 /// The script, which adds up by how many microseconds the epochs that it joins are apart.
 fn heard() -> String {
-    let join = "  join(m, at)\nend";
+    let join = "  f.join(m, at)\nend";
     assert_eq!(TIMED.matches(join).count(), 1);
     TIMED.replace(
         join,
-        "  real('INCRBY', 'gaps', least + 1)\n  join(m, at)\nend",
+        "  real('INCRBY', 'gaps', least + 1)\n  f.join(m, at)\nend",
     )
 }
 
