@@ -53,6 +53,9 @@ impl Sentinels {
         let replica = Server::start(engine, &[lines.as_slice(), &[of.as_str()]].concat())?;
         // What a Sentinel sees when it first looks it need not find out later.
         patience::until("the replica to copy the primary", FORM, || copies(&replica))?;
+        // A replica is sent nothing before its first word, which it may say a second later.
+        primary.command(&["PUBLISH", "", ""])?;
+        patience::until("the replica to hear", FORM, || hears(&primary, &replica))?;
         let sentinels = (0..SENTINELS).map(|_| watch(engine, primary.port()));
         let sentinels = sentinels.collect::<Result<_, _>>()?;
         let started = Self {
@@ -208,5 +211,22 @@ fn copies(replica: &Server) -> Result<Seen<()>, ServerError> {
     Ok(match info.remove("master_link_status").as_deref() {
         Some("up") => Seen::Done(()),
         _ => Seen::NotYet("its link is down".to_owned()),
+    })
+}
+
+/// Whether the replica has all that the primary had.
+fn hears(primary: &Server, replica: &Server) -> Result<Seen<()>, ServerError> {
+    let offset = |server: &Server, name: &str| {
+        let mut info = server.info("replication")?;
+        Ok::<u64, ServerError>(
+            info.remove(name)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
+        )
+    };
+    let written = offset(primary, "master_repl_offset")?;
+    Ok(match offset(replica, "slave_repl_offset")? {
+        heard if heard >= written => Seen::Done(()),
+        heard => Seen::NotYet(format!("it has heard {heard} of {written}")),
     })
 }

@@ -107,6 +107,8 @@ pub(crate) struct Told {
     pub(crate) unknown: u64,
     /// Calls that found no store.
     pub(crate) failures: Vec<String>,
+    /// How often a caller that had found the store found none.
+    pub(crate) interruptions: u64,
     /// The longest that a caller found none.
     pub(crate) outage: Duration,
     /// When somebody found none, first and last.
@@ -237,7 +239,9 @@ impl Load {
         began: Instant,
         error: &(dyn std::error::Error + Sync),
     ) {
-        failing.get_or_insert(began);
+        if failing.replace(failing.unwrap_or(began)).is_none() {
+            self.told.lock().interruptions += 1;
+        }
         self.note_failure(began, error);
         tokio::time::sleep(Duration::from_millis(5)).await; // tidy: sleeps because callers come again after a moment
     }

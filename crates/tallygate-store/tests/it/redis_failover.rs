@@ -1,5 +1,5 @@
 //! A primary that dies under load, and the replica that Sentinels make primary in its place.
-use crate::failover::{self, Death, LAG};
+use crate::failover::{self, Death};
 use crate::live::{Load, admitted, call, denied, hour, layered, open, taken, until, used};
 use crate::support::{ask, policy, tokens};
 use std::sync::Arc;
@@ -22,18 +22,18 @@ async fn two(set: &Sentinels, prefix: &str, policy: &Policy) -> [Arc<RedisStore>
     [open(&url, policy).await, open(&url, policy).await]
 }
 
-/// Kills the primary and waits until the replica is one.
-fn kill(set: &Sentinels) -> Death {
-    tokio::task::block_in_place(|| {
-        let began = Instant::now();
-        let old = set.kill_primary().expect("a primary");
-        set.wait_for_another_than(old, Duration::from_secs(30))
-            .expect("another takes over");
-        Death {
-            heard: began - LAG,
-            began,
-            failover: began.elapsed(),
-        }
+/// Waits until the replica keeps up with the primary; answers until when it surely has heard all.
+fn keeps_up(set: &Sentinels) -> Instant {
+    let [primary, replica] = [set.primary(), set.replica()].map(|one| one.expect("a server"));
+    failover::keeps_up(primary, replica)
+}
+
+/// Kills the primary, whose replica has `heard` all until then, and waits until the replica is one.
+fn kill(set: &Sentinels, heard: Instant) -> Death {
+    let primary = set.primary().expect("a primary");
+    failover::kill(primary, heard, || {
+        let other = set.wait_for_another_than(primary, Duration::from_secs(30));
+        other.expect("another takes over");
     })
 }
 
@@ -45,7 +45,7 @@ fn a_primary_dies_under_load() {
             let stores = two(&set, "load", &layered(1 << 40, 1 << 40, LIMIT)).await;
             let (load, tasks) = Load::begin(&stores, 6);
             load.admits(100).await;
-            let death = kill(&set);
+            let death = tokio::task::block_in_place(|| kill(&set, keeps_up(&set)));
             load.is_denied().await;
             let told = load.stop(tasks).await;
             failover::went_on(&told, &death);
@@ -82,16 +82,13 @@ fn what_the_replica_had_not_heard_is_admitted_once_more_and_no_more() {
         let stores = two(&set, "lag", &layered(1 << 40, 1 << 40, LIMIT)).await;
         let (load, tasks) = Load::begin(&stores, 6);
         load.admits(100).await;
-        let heard = Instant::now();
-        tokio::task::block_in_place(|| {
-            replicated(&set);
+        let heard = tokio::task::block_in_place(|| {
+            let heard = keeps_up(&set);
             deafen(&set);
+            heard
         });
         load.admits(150).await;
-        let death = Death {
-            heard,
-            ..kill(&set)
-        };
+        let death = tokio::task::block_in_place(|| kill(&set, heard));
         load.is_denied().await;
         let told = load.stop(tasks).await;
         failover::went_on(&told, &death);
@@ -111,15 +108,6 @@ fn one_slot() -> Policy {
     ])
 }
 
-/// Waits until the replica has all that the primary had before.
-fn replicated(set: &Sentinels) {
-    let primary = set.primary().expect("a primary");
-    // The server waits for what this connection wrote, and so for all before it.
-    primary.command(&["SET", "mark", ""]).expect("written");
-    let copies: i64 = primary.ask(&["WAIT", "1", "5000"]).expect("an answer");
-    assert_eq!(copies, 1);
-}
-
 #[test]
 fn a_caller_in_line_outlives_the_primary() {
     let set = Sentinels::start(Engine::Valkey, &[]).expect("a set");
@@ -135,8 +123,7 @@ fn a_caller_in_line_outlives_the_primary() {
             (waiter.reserve(patient).await, Instant::now())
         });
         until("caller in line", async || two.stats().waiters == 1).await;
-        tokio::task::block_in_place(|| replicated(&set));
-        let death = kill(&set);
+        let death = tokio::task::block_in_place(|| kill(&set, keeps_up(&set)));
         assert!(
             !waiter.is_finished(),
             "it waits for the store as for the slot"
@@ -189,7 +176,7 @@ fn denials_are_not_believed_while_nobody_could_say_otherwise() {
         let [one, two] = two(&set, "denials", &one_slot()).await;
         let held = admitted(one.reserve(ask(ALICE, tokens(95))).await);
         until("memory of denials", async || remembers(&set, &two).await).await;
-        tokio::task::block_in_place(|| replicated(&set));
+        tokio::task::block_in_place(|| keeps_up(&set));
         let old = tokio::task::block_in_place(|| set.kill_primary().expect("a primary"));
         until("failure", async || {
             two.reserve(ask(ALICE, tokens(10))).await.is_err()
