@@ -1,10 +1,11 @@
 //! Hot counters are decided at the process, out of shares, and never exceed their limits.
-use crate::support::policy;
+use crate::support::{policy, rule};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{
-    Amounts, Calendar, Decision, Extended, Metric, Outcome, Policy, ReservationId, Shape,
+    Amounts, Calendar, Decision, Extended, Metric, Metrics, Outcome, Policy, ReservationId, Shape,
+    StoreDown,
 };
 use tallygate_sim::servers::{Engine, Server};
 use tallygate_store::{
@@ -266,4 +267,21 @@ async fn a_store_that_goes_gives_back_its_shares() {
         tokio::task::yield_now().await;
     }
     assert_eq!(used(&two).await, warmed);
+}
+
+/// Nothing is left of it, and what was used of it is told all the same: it does not stand for the half of a minute that it
+/// would have lived.
+#[tokio::test]
+async fn a_process_that_ends_reports_a_share_that_is_used_up() {
+    let server = Server::start(Engine::Redis, &[]).expect("redis-server starts");
+    let mut shared = rule("quota", &["user"], &[(Metric::TOKENS, 1_000, month())]);
+    shared.store_down = StoreDown::Share;
+    let shared = Policy::new(vec![shared], Metrics::default()).expect("the rule is good");
+    let store = open(&server, &shared).await;
+    warm(&store, 1).await;
+    while admitted(&store, 1).await.is_some() {}
+    assert_eq!(store.leases().accounts, 1, "it is leased");
+    store.close().await;
+    assert_eq!(store.leases().accounts, 0);
+    assert_eq!(used(&store).await, 1_000);
 }

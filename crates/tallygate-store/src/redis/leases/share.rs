@@ -59,7 +59,7 @@ pub(crate) struct Share {
     reported: Moment,
     /// Not to grow before.
     rests: Moment,
-    /// Nothing is kept before: others want it.
+    /// Nothing is kept before: others want it, or the process ends.
     shuns: Moment,
     /// It is to be given back at once.
     asked: bool,
@@ -231,7 +231,7 @@ impl Share {
     /// Gives back what is left as soon as can be, and keeps nothing for a while.
     pub(crate) fn recall(&mut self, at: Moment) {
         self.asked = true;
-        self.shuns = at.plus(REST);
+        self.shuns = self.shuns.max(at.plus(REST));
     }
 
     /// Uses up what is held: nobody will settle it here. Keeps nothing from now on.
@@ -239,6 +239,10 @@ impl Share {
         self.each(|portion, _| portion.spent += std::mem::take(&mut portion.held));
         self.shuns = Moment::NEVER;
         self.asked = true;
+    }
+
+    fn is_closed(&self) -> bool {
+        self.shuns == Moment::NEVER
     }
 
     /// Is of an account under other amounts from now on.
@@ -320,6 +324,9 @@ impl Share {
             return flight.again;
         }
         let soon = self.reported.plus(GAP);
+        if self.known && self.is_closed() {
+            return Some(at);
+        }
         if self.known && self.has_left() {
             if self.asked {
                 return Some(at);
