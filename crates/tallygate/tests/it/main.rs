@@ -9,6 +9,7 @@ mod examples;
 mod explain;
 mod folder;
 mod keys;
+mod outages;
 mod running;
 mod serve;
 mod stores;
