@@ -114,7 +114,7 @@ impl Story {
             alone,
             counted,
         };
-        println!("{store_down}: {story}");
+        eprintln!("{store_down}: {story}");
         assert_eq!(of_held, held.counted(), "what ended meanwhile counts, once");
         story.is_one();
         story
