@@ -14,7 +14,7 @@ use crate::world::World;
 
 /// Writes down every event at every level, with all its fields.
 #[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<String>>);
+pub(crate) struct Recorder(Arc<Mutex<String>>);
 
 struct Line<'a>(&'a mut String);
 
@@ -25,6 +25,13 @@ impl Visit for Line<'_> {
 }
 
 impl Recorder {
+    /// The lines so far that say this.
+    pub(crate) fn lines(&self, words: &str) -> Vec<String> {
+        let text = self.0.lock().expect("nobody panicked");
+        let lines = text.lines().filter(|line| line.contains(words));
+        lines.map(str::to_owned).collect()
+    }
+
     fn write(&self, metadata: &Metadata<'_>, record: impl FnOnce(&mut Line<'_>)) {
         let mut text = self.0.lock().expect("nobody panicked");
         write!(text, "{} {}", metadata.level(), metadata.target()).expect("a string");

@@ -14,6 +14,7 @@ use tallygate_store::{
 };
 use tallygate_tokens::Endpoint;
 
+use crate::quiet::Recorder;
 use crate::world::{LIMITS, World, within};
 
 /// A store in memory that can be made to look as if it were elsewhere and gone.
@@ -261,6 +262,32 @@ async fn an_end_that_is_kept_is_accepted() {
             assert!(metrics.contains(line), "{line} is not in {metrics}");
         }
     }
+}
+
+/// One line for all that were lost since the last look, however often it is looked.
+#[tokio::test]
+async fn ends_that_are_lost_are_logged_once_with_their_number() {
+    let recorder = Recorder::default();
+    let _recording = tracing::subscriber::set_default(recorder.clone());
+    let (world, _) = world(LIMITS).await;
+    for lost in [0, 3, 3, 3, 5, 5] {
+        world.server.observer().outage(&OutageStats {
+            lost,
+            ..OutageStats::default()
+        });
+    }
+    let lines = recorder.lines("are lost");
+    let [first, second] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert!(
+        first.contains("ERROR") && first.contains("ends=3"),
+        "{first}"
+    );
+    assert!(
+        second.contains("ERROR") && second.contains("ends=2"),
+        "{second}"
+    );
 }
 
 /// The gateway leaves to the store what the store keeps.

@@ -8,6 +8,7 @@
 mod crossing;
 pub(in crate::redis) mod engine;
 pub(in crate::redis) mod ground;
+mod grudge;
 pub(in crate::redis) mod network;
 mod town;
 pub(in crate::redis) mod truth;
