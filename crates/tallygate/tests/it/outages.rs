@@ -139,8 +139,9 @@ impl Story {
         gateways.map(count).collect()
     }
 
-    /// What callers were told and the provider used is what is counted, to the last token.
-    fn is_counted(&self) {
+    /// Callers were told of no more than the limit; that and what the provider used is what is counted, to the last token.
+    fn holds(&self) {
+        assert!(self.told.admitted() <= LIMIT, "never over");
         let told = Counted {
             calls: self.told.admitted(),
             tokens: self.told.tokens(),
@@ -198,7 +199,7 @@ fn closed_limits_refuse_and_hold() {
     assert_eq!(story.meanwhile(429), [0; 3]);
     let away = story.meanwhile(503);
     assert!(all(&away, |count| count > 0), "{away:?}");
-    story.is_counted();
+    story.holds();
 }
 
 fn shares_are_spent_and_no_more() {
@@ -207,7 +208,7 @@ fn shares_are_spent_and_no_more() {
     let denied = story.meanwhile(429);
     assert!(all(&denied, |count| count > 0), "{denied:?}");
     assert_eq!(story.meanwhile(503), [0; 3]);
-    story.is_counted();
+    story.holds();
 }
 
 fn open_limits_let_all_pass_and_count_the_rest() {

@@ -1,6 +1,6 @@
 //! Limits that are spent from shares while the server is away.
 use super::fleet::{
-    admitted, ask, durable, policy, quota, refused, three, tokens, until_delivered, until_up, used,
+    self, admitted, ask, durable, policy, quota, three, tokens, until_delivered, until_up, used,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,6 +64,12 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     };
     let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
     seen.unwrap_or_else(|_| panic!("{what} in time"));
+}
+
+/// Waits until so many more calls found no store.
+async fn refused(tally: &Tally, more: u64) {
+    let enough = tally.failed.load(Ordering::SeqCst) + more;
+    until("refusals", || tally.failed.load(Ordering::SeqCst) > enough).await;
 }
 
 /// Three processes with leases, a server that is away for some seconds: more is admitted meanwhile, and never more
@@ -155,6 +161,50 @@ async fn a_limit_is_spent_once_over_an_outage() {
     assert!(counted >= tally.admitted() && counted <= LIMIT, "{counted}");
 }
 
+/// A closed limit is leased too while it is hot. What was left of the shares when the server went is spent for as long as
+/// they live and no longer, and counts as used when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_limit_outlives_its_shares() {
+    const LIMIT: u64 = 20_000;
+    let server = durable(Engine::Redis);
+    let stores = three(&server, &policy([quota("q", LIMIT, StoreDown::Closed)])).await;
+    let tally = Arc::new(Tally::default());
+    let callers: Vec<_> = (0..9)
+        .map(|at| caller(&stores[at % 3], &tally, 3))
+        .collect();
+    until("leases", || {
+        stores.iter().all(|store| store.leases().accounts > 0)
+    })
+    .await;
+    server.kill();
+    until("the end of the shares", || {
+        stores.iter().all(|store| store.leases().accounts == 0)
+    })
+    .await;
+    // Who was admitted before has said so when all have been refused some times.
+    refused(&tally, 300).await;
+    let admitted = tally.admitted();
+    refused(&tally, 300).await;
+    assert_eq!(tally.admitted(), admitted, "without a store");
+    server.restart().expect("it comes back");
+    until("the limit", || tally.denied.load(Ordering::SeqCst) > 300).await;
+    tally.over.store(true, Ordering::SeqCst);
+    for caller in callers {
+        caller.await.expect("it ends");
+    }
+    for store in &stores {
+        until_delivered(store).await;
+        store.close().await;
+    }
+    let counted = used(&stores[0]).await;
+    eprintln!(
+        "{admitted} before the shares ended, {} of {LIMIT} admitted, {counted} counted",
+        tally.admitted()
+    );
+    assert!(tally.admitted() > admitted, "it goes on");
+    assert!(counted >= tally.admitted() && counted <= LIMIT, "{counted}");
+}
+
 /// A closed limit beside a share refuses: nobody spends the share for nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_limit_beside_a_share_refuses() {
@@ -171,6 +221,6 @@ async fn a_closed_limit_beside_a_share_refuses() {
     warm.await.expect("it ends");
     admitted(&stores[1], ask(1)).await;
     server.kill();
-    refused(&stores[1], ask(1)).await;
+    fleet::refused(&stores[1], ask(1)).await;
     assert_eq!(stores[0].outage().alone, 0);
 }

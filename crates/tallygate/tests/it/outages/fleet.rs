@@ -191,7 +191,8 @@ fn counted(file: &str, model: &str) -> Counted {
     let taken = |name: &str, amount: u64| {
         let limit = limits.iter().find(|one| one["name"] == name);
         limit.map_or(0, |limit| {
-            amount - limit["remaining"].as_u64().expect("a number")
+            let number = |what: &str| limit[what].as_u64().expect("a number");
+            amount - number("remaining") + number("debt")
         })
     };
     Counted {
