@@ -54,6 +54,8 @@ pub(in crate::redis) struct Inner {
     set: i64,
     /// Whether that was since it was last read.
     is_set: bool,
+    /// Whether what had ended may have come back.
+    pub(super) was_set_back: bool,
     moment: Moment,
     /// How often another server has taken over.
     reign: u64,
@@ -134,6 +136,7 @@ impl Network {
             started: Instant::now(),
             set: 0,
             is_set: false,
+            was_set_back: false,
             moment: Moment { shown: 0, fair: 0 },
             reign: 0,
             away_until: Instant::now(),
@@ -221,6 +224,7 @@ impl Network {
             inner.set += by;
             inner.truth.ground.allow_anything_once();
             inner.is_set = true;
+            inner.was_set_back |= by < 0;
         });
     }
 

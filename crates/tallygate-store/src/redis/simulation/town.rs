@@ -352,7 +352,11 @@ impl Town {
             for (id, receipt) in &told.receipts {
                 let end = known(id).and_then(|entry| entry.end.clone());
                 let is_so = match end {
-                    Some(End::Ended(truth)) => *truth == *receipt,
+                    Some(End::Ended(truth)) if *truth == *receipt => true,
+                    // A clock that was set back brings back what its deadline had ended.
+                    Some(End::Ended(_)) if inner.was_set_back => {
+                        receipt.outcome == Outcome::Expired
+                    }
                     Some(End::Expired) => receipt.outcome == Outcome::Expired,
                     _ => false,
                 };

@@ -2,7 +2,7 @@
 use crate::redis::desk::{Ask, Desk, views};
 use crate::redis::names::{self, Account};
 use crate::redis::script::tests::bench::Bench;
-use crate::redis::script::{Answers, Lease, Node, Op};
+use crate::redis::script::{Answers, Lease, Node, Op, Stand};
 use crate::redis::sheet::{Order, Sheet};
 use std::sync::Arc;
 use tallygate_core::remote::standings;
@@ -112,6 +112,16 @@ impl Table {
     }
 
     fn reserve(&mut self, process: u8, amount: u64, millis: u64) -> char {
+        self.reserve_or(process, (amount, None), millis)
+    }
+
+    /// Reserves, or stands in line.
+    fn reserve_or(
+        &mut self,
+        process: u8,
+        (amount, stand): (u64, Option<Stand>),
+        millis: u64,
+    ) -> char {
         let desk = Desk::new(self.process(process), &self.policy);
         let ask = Ask {
             accounts: vec![self.account.clone()],
@@ -120,7 +130,7 @@ impl Table {
             name: None,
             id: names::new_id(self.account.tag),
         };
-        let place = (Order::NEWCOMER.0, None);
+        let place = (Order::NEWCOMER.0, stand);
         let op = desk.reserve(&ask, ask.accounts.clone(), self.account.tag, place);
         char::from(self.call(process, op, millis).operations[0][0])
     }
@@ -277,6 +287,24 @@ fn a_share_grows_only_in_plenty() {
     wish.ahead = true;
     assert_eq!(table.report(1, &wish, 0), ('L', true));
     assert_eq!(table.used(0), 100);
+}
+
+#[test]
+fn a_share_does_not_grow_while_somebody_waits() {
+    let mut table = Table::open(day());
+    assert_eq!(table.reserve(2, 30, 0), 'A');
+    let stand = Stand {
+        queued: 80,
+        stay: 1_000_000,
+        ..Stand::default()
+    };
+    assert_eq!(table.reserve_or(2, (80, Some(stand)), 0), 'B');
+    let wish = table.wish(1);
+    assert_eq!(table.report(1, &wish, 0), ('L', false));
+    // What an extension lacks it gets: its caller came before.
+    let mut wish = table.wish(1);
+    wish.ahead = true;
+    assert_eq!(table.report(1, &wish, 0), ('L', true));
 }
 
 #[test]

@@ -57,7 +57,7 @@ struct Decided {
     there: u64,
 }
 
-fn policy(rng: &mut Rng) -> Policy {
+fn policy(seed: u64, rng: &mut Rng) -> Policy {
     let rule = |name: &str, per: &[&str], limits: &[(Metric, u64, Shape)]| Rule {
         name: name.to_owned(),
         when: Vec::new(),
@@ -72,13 +72,29 @@ fn policy(rng: &mut Rng) -> Policy {
         burst,
         strict: false,
     };
+    let mut every = || every(500);
+    let windows = [every(), every(), every(), every()];
+    // From plenty to next to nothing.
+    let part = [1, 2, 8, 24][usize::try_from(seed % 4).unwrap()];
     let own = [
-        (Metric::TOKENS, 40_000, bucket(every(500), Some(25_000))),
-        (Metric::REQUESTS, 4000, Shape::Sliding { every: every(500) }),
+        (
+            Metric::TOKENS,
+            40_000 / part,
+            bucket(windows[0], Some(25_000 / part)),
+        ),
+        (
+            Metric::REQUESTS,
+            4000 / part,
+            Shape::Sliding { every: windows[1] },
+        ),
     ];
     let all = [
-        (Metric::TOKENS, 60_001, Shape::Sliding { every: every(500) }),
-        (Metric::REQUESTS, 6001, bucket(every(500), None)),
+        (
+            Metric::TOKENS,
+            60_001 / part,
+            Shape::Sliding { every: windows[2] },
+        ),
+        (Metric::REQUESTS, 6001 / part, bucket(windows[3], None)),
     ];
     let day = Shape::Fixed {
         window: Calendar::Day,
@@ -358,7 +374,7 @@ impl World {
 async fn play(mut engine: Engine, seed: u64, habit: Habit) -> (Arc<Network>, u64) {
     engine.clear();
     let mut rng = Rng::new(seed);
-    let policy = policy(&mut rng);
+    let policy = policy(seed, &mut rng);
     let is_calm = habit == Habit::Calm;
     let weather = Weather {
         lost: if is_calm { 0 } else { rng.below(60) },
@@ -423,7 +439,7 @@ fn all_hold(seeds: std::ops::Range<u64>, habit: Habit) -> Overshoot {
     }
     eprintln!("{habit:?}: {here} decisions here, {there} in the store");
     assert!(
-        here > there / 4,
+        here > there / 8,
         "{here} decisions here, {there} in the store"
     );
     worst
@@ -443,6 +459,7 @@ fn losses_deaths_and_uneven_clocks_exceed_no_limit() {
 fn replicas_that_have_not_heard_of_a_share_exceed_a_limit_by_no_more_than_that() {
     let worst = all_hold(200..205, Habit::Failover);
     eprintln!("{} too much of {} that were lost", worst.most, worst.lost);
+    assert!(worst.most > 0, "no failover has lost a share that was spent");
     assert!(worst.most <= worst.lost);
 }
 
