@@ -41,8 +41,15 @@ pub(super) fn durable(engine: Engine) -> Server {
     Server::start(engine, &lines).expect("the server starts")
 }
 
+/// How long a call may take: longer than a server does that shares its machine and its disk with other tests.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
+
 pub(super) fn options(server: &Server) -> RedisOptions {
-    RedisOptions::parse(&server.url()).expect("the URL is one")
+    RedisOptions::parse(&url(server)).expect("the URL is one")
+}
+
+pub(super) fn url(server: &Server) -> String {
+    format!("{}?timeout={}ms", server.url(), TIMEOUT.as_millis())
 }
 
 pub(super) async fn open(server: &Server, policy: &Policy) -> Arc<RedisStore> {

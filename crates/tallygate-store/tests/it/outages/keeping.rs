@@ -1,7 +1,7 @@
 //! Ends made while the server is away: delivered once when it is back.
 use super::fleet::{
     admitted, ask, durable, open, options, policy, quota, three, tokens, until_delivered, until_up,
-    used,
+    url, used,
 };
 use super::scratch::Scratch;
 use std::sync::Arc;
@@ -233,7 +233,7 @@ async fn what_a_killed_process_kept_is_delivered_by_the_next() {
     let (server, folder) = (durable(Engine::Redis), Scratch::new());
     let marker = folder.path().with_extension("ready");
     let orders = [
-        server.url(),
+        url(&server),
         folder.path().display().to_string(),
         marker.display().to_string(),
     ];
