@@ -222,6 +222,11 @@ async fn happen(town: &Arc<Town>, habit: Habit, rng: &mut Rng) {
     }
 }
 
+/// Whether only one seed is run: it need not show everything.
+pub(super) fn is_one_seed() -> bool {
+    std::env::var_os("TALLYGATE_SEED").is_some()
+}
+
 /// Runs these seeds; a failing one shows how its log ends. Answers the worst overshoot.
 fn all_hold(seeds: std::ops::Range<u64>, habit: Habit) -> Overshoot {
     let mut engine = Engine::start();
@@ -264,7 +269,10 @@ fn replicas_that_take_over_lose_no_more_than_they_had_not_heard() {
     // Each step looked that no limit was passed by more than that, nor by more than a burst or window a failover.
     let worst = all_hold(300..315, Habit::Failover);
     eprintln!("{} too much, of {} that were lost", worst.most, worst.lost);
-    assert!(worst.most > 0, "no failover has lost what matters");
+    assert!(
+        worst.most > 0 || is_one_seed(),
+        "no failover has lost what matters"
+    );
     assert!(worst.most <= worst.lost);
 }
 

@@ -19,7 +19,8 @@ end
 
 local function postpone_slots(a, m, held, r, id, dl)
   for part = 1, #r do
-    if held[part] > 0 then f.hold_slot(a, m, held[part], id, part, dl) end
+    -- It was freed if the clock was set back since.
+    if held[part] > 0 and f.hold_slot(a, m, held[part], id, part, dl) == 1 then m.sum = m.sum + held[part] end
   end
   -- A deadline may have come nearer.
   a.gave = true

@@ -40,10 +40,12 @@ function f.expire_slots(a)
   end
 end
 
+-- Answers 1 if it was not held.
 function f.hold_slot(a, m, amount, id, part, dl)
-  call('ZADD', a.zset, dl, put('<c12I2I7', id, part, amount))
+  local new = call('ZADD', a.zset, dl, put('<c12I2I7', id, part, amount))
   if m.first == 0 or dl < m.first then m.first = dl end
   if dl > m.last then f.set_last(m, a.zset, dl) end
+  return new
 end
 
 function f.free_slot(a, m, id, part, held, dl)

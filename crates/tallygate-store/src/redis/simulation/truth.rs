@@ -136,6 +136,7 @@ impl Truth {
     ) -> Verdict {
         self.expire(moment);
         let mut charged = Vec::new();
+        let mut reserved = Vec::new();
         let mut overrun = false;
         for (op, answer) in call.args.iter().skip(1).zip(&answers.operations) {
             let Some(id) = id_in(op, call) else { continue };
@@ -144,17 +145,24 @@ impl Truth {
                     let raw = engine.get(key_in(op, call));
                     let more = self.hold(id, (&raw, desk), moment)?;
                     charged.push((id.bits(), more));
+                    if op[0] == 1 {
+                        reserved.push((id.bits(), more));
+                    }
                 }
                 (2, b'E') => overrun |= self.end(id, (&answer[1..], desk), moment)?,
                 _ => {}
             }
         }
-        if !overrun {
+        let has_lost = self.ground.failovers() > 0;
+        let mut reports = call.args.iter().skip(1).filter(|op| op[0] == LEASE);
+        // A replica that knows of a smaller share is told of all that was spent.
+        let overran = overrun || reports.any(|op| has_lost || is_over(op));
+        if !overran {
             self.nothing_is_overdrawn(answers, &charged)?;
         }
-        let overran = overrun || call.args.iter().skip(1).any(|op| is_over(op));
         self.ground_holds(answers, moment, overran)?;
-        self.slots_are_kept(&charged)
+        // An extension takes none, unless the clock was set back: it brings back what its deadline had ended.
+        self.slots_are_kept(&reserved)
     }
 
     fn ground_holds(&mut self, answers: &Answers, moment: Moment, overran: bool) -> Verdict {
@@ -420,12 +428,12 @@ impl Entry {
     }
 }
 
+/// The operation that reports on a share.
+const LEASE: u8 = 7;
+
 /// Whether a report of a share charges what is no part of it.
 fn is_over(op: &[u8]) -> bool {
-    const LEASE: u8 = 7;
-    let Some((&[LEASE, ..], limits)) = op.split_at_checked(18) else {
-        return false;
-    };
+    let limits = op.get(18..).unwrap_or_default();
     // Spent, over, back, more, spare: an amount of 7 bytes and its cost of 13.
     let mut over = limits.chunks(100).filter_map(|limit| limit.get(20..27));
     over.any(|amount| amount.iter().any(|byte| *byte != 0))

@@ -2,11 +2,11 @@
 //! late and lost, a server whose clock runs unevenly. What was admitted at every moment, here and in the store, is held
 //! against the limits at the end.
 use crate::redis::options::RedisOptions;
-use crate::redis::simulation::CHANCE;
 use crate::redis::simulation::engine::Engine;
 use crate::redis::simulation::ground::{Ground, Overshoot};
 use crate::redis::simulation::network::{Came, Network, Weather};
 use crate::redis::simulation::truth::Verdict;
+use crate::redis::simulation::{CHANCE, is_one_seed};
 use crate::redis::store::RedisStore;
 use crate::store::{Reserve, SettledBy, Settlement, Store};
 use parking_lot::Mutex;
@@ -439,7 +439,7 @@ fn all_hold(seeds: std::ops::Range<u64>, habit: Habit) -> Overshoot {
     }
     eprintln!("{habit:?}: {here} decisions here, {there} in the store");
     assert!(
-        here > there / 8,
+        here > there / 8 || is_one_seed(),
         "{here} decisions here, {there} in the store"
     );
     worst
@@ -459,7 +459,10 @@ fn losses_deaths_and_uneven_clocks_exceed_no_limit() {
 fn replicas_that_have_not_heard_of_a_share_exceed_a_limit_by_no_more_than_that() {
     let worst = all_hold(200..205, Habit::Failover);
     eprintln!("{} too much of {} that were lost", worst.most, worst.lost);
-    assert!(worst.most > 0, "no failover has lost a share that was spent");
+    assert!(
+        worst.most > 0 || is_one_seed(),
+        "no failover has lost a share that was spent"
+    );
     assert!(worst.most <= worst.lost);
 }
 
