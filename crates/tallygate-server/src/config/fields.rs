@@ -3,7 +3,7 @@
 use strsim::damerau_levenshtein;
 
 use super::amount::Refusal;
-use super::masking::{is_public, masked};
+use super::masking::{is_public, login, masked};
 use super::problem::{ConfigErrors, Kind, Place, Problem, Severity};
 use super::tree::{Key, Node, Value};
 
@@ -12,6 +12,8 @@ pub(super) struct Reading<'e> {
     env: &'e dyn Fn(&str) -> Option<String>,
     problems: Vec<Problem>,
     secrets: Vec<Place>,
+    /// What was meant as URLs.
+    urls: Vec<Place>,
 }
 
 impl<'e> Reading<'e> {
@@ -20,6 +22,7 @@ impl<'e> Reading<'e> {
             env,
             problems: Vec::new(),
             secrets: Vec::new(),
+            urls: Vec::new(),
         }
     }
 
@@ -31,12 +34,13 @@ impl<'e> Reading<'e> {
         }
     }
 
-    /// Notes that `node` holds a URL that may hold a password. In a text of one line the password alone is hidden, by its marks.
+    /// Notes that `node` holds a URL that may hold a password. In a text of one line the login alone is hidden.
     pub(super) fn secret_url(&mut self, node: &Node) {
         match &node.value {
             Value::Scalar(text) if text.contains('\n') || text.contains(' ') => {
                 self.secrets.push(node.at)
             }
+            Value::Scalar(_) => self.urls.push(node.at),
             _ => {}
         }
     }
@@ -52,7 +56,16 @@ impl<'e> Reading<'e> {
     }
 
     /// All problems, beside a text of the file without its secrets.
-    pub(super) fn findings(self, name: &str, source: &str) -> ConfigErrors {
+    pub(super) fn findings(mut self, name: &str, source: &str) -> ConfigErrors {
+        let logins = self.urls.iter().filter_map(|at| {
+            let part = login(at.text_in(source))?;
+            Some(Place {
+                offset: at.offset + part.start,
+                length: part.len(),
+                ..*at
+            })
+        });
+        self.secrets.extend(logins);
         ConfigErrors::new(name, &masked(source, &self.secrets), self.problems)
     }
 

@@ -17,7 +17,8 @@ pub(super) fn masked(source: &str, secrets: &[Place]) -> String {
     let read = secrets
         .iter()
         .map(|at| at.offset..at.offset.saturating_add(at.length));
-    for range in read.chain(named(source)).chain(passwords(source)) {
+    let written = named(source).into_iter().chain(stores(source));
+    for range in read.chain(written).chain(passwords(source)) {
         let end = range.end.min(source.len());
         hidden
             .get_mut(range.start..end)
@@ -88,6 +89,60 @@ fn passwords(source: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// The logins in what stands behind `store:`, each to the end of its line or of its place in a flow mapping.
+fn stores(source: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for (at, name) in source.match_indices("store") {
+        let line = line_from(source, at + name.len());
+        let Some(value) = line.trim_start_matches(['"', '\'', ' ']).strip_prefix(':') else {
+            continue;
+        };
+        let value = value.trim_start();
+        let start = at + name.len() + line.len() - value.len();
+        let value = value.split(" #").next().unwrap_or_default();
+        let value = value.split(", ").next().unwrap_or_default();
+        found.extend(login(value).map(|part| start + part.start..start + part.end));
+    }
+    found
+}
+
+/// What may be a login in the address of a store that does not read as a URL: all up to the last `@` where nothing says what
+/// it is, and all behind a `:` that no port follows. What [`passwords`] finds by its marks is left to that.
+pub(super) fn login(address: &str) -> Option<Range<usize>> {
+    let start = address.find("://").map_or(0, |at| at + "://".len());
+    let unmarked = match start {
+        0 => address,
+        _ => address.get(..start)?,
+    };
+    if let Some(end) = unmarked.rfind('@') {
+        return Some(0..end);
+    }
+    if address.contains('@') || is_variable(address.trim_matches([' ', '"', '\''])) {
+        return None;
+    }
+    let rest = address.get(start..)?;
+    let hosts = match start {
+        0 => rest.len(),
+        _ => rest.find(['/', '?', '#']).unwrap_or(rest.len()),
+    };
+    let mut at = start;
+    for host in rest.get(..hosts)?.split(',') {
+        let name = host.find(']').unwrap_or(0);
+        let colon = host.get(name..)?.find(':').map(|colon| name + colon + 1);
+        if let Some(colon) = colon.filter(|colon| !is_port(host.get(*colon..).unwrap_or_default()))
+        {
+            return Some(at + colon..address.len());
+        }
+        at += host.len() + 1;
+    }
+    None
+}
+
+fn is_port(text: &str) -> bool {
+    let text = text.trim_end_matches(['"', '\'', ' ']);
+    text.parse::<u16>().is_ok() || is_variable(text)
+}
+
 fn line_from(source: &str, start: usize) -> &str {
     let rest = source.get(start..).unwrap_or_default();
     rest.lines().next().unwrap_or_default()
@@ -156,6 +211,39 @@ mod tests {
             ("base_url: https://h:1/v1", "base_url: https://h:1/v1"),
         ] {
             assert_eq!(masked(source, &[]), shown);
+        }
+    }
+
+    /// What is meant as a URL and reads as none shows nothing that may be a login.
+    #[test]
+    fn logins_of_addresses_that_are_no_urls_are_starred() {
+        for (source, shown) in [
+            ("redis//u:pw@h:1", "***********@h:1".to_owned()),
+            ("redis:/u:pw@h", "***********@h".to_owned()),
+            ("u:pw@h:1", "****@h:1".to_owned()),
+            ("u:p@w@h", "*****@h".to_owned()),
+            ("redis://u:pw", "redis://u:**".to_owned()),
+            ("redis://u:p/w", "redis://u:***".to_owned()),
+            ("redis://u:99999", "redis://u:*****".to_owned()),
+            ("redis:/u:pw", "redis:*****".to_owned()),
+            ("redis//u:pw", "redis//u:**".to_owned()),
+            (
+                "redis+cluster://h:1,[::1]:2,u:pw",
+                "redis+cluster://h:1,[::1]:2,u:**".to_owned(),
+            ),
+            ("\"redis://u:pw\"", "\"redis://u:**\"".to_owned()),
+            (
+                "redis://h:1/0?prefix=a:b",
+                "redis://h:1/0?prefix=a:b".to_owned(),
+            ),
+            ("redis://[::1]:6379/0", "redis://[::1]:6379/0".to_owned()),
+            ("redis://h:${PORT}", "redis://h:${PORT}".to_owned()),
+            ("${URL}", "${URL}".to_owned()),
+            ("memory", "memory".to_owned()),
+            ("./data", "./data".to_owned()),
+        ] {
+            let line = format!("a: [\nstore: {source} # m");
+            assert_eq!(masked(&line, &[]), format!("a: [\nstore: {shown} # m"));
         }
     }
 

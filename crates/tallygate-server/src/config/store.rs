@@ -142,6 +142,10 @@ fn choice(node: &Node, reading: &mut Reading<'_>) -> Option<StoreChoice> {
     if text == "memory" {
         return Some(StoreChoice::Memory);
     }
+    if !text.contains("://") && text.contains([':', '@']) {
+        reading.report(Problem::error(Kind::Value, node.at, SCHEMES).mend(EXAMPLES));
+        return None;
+    }
     if !text.contains("://") {
         let problem = not_built(node.at, "a store in a folder");
         reading.report(problem.mend(
@@ -165,6 +169,9 @@ fn refused(at: Place, said: &str) -> Problem {
         None => Problem::error(Kind::Value, at, said).mend(EXAMPLES),
     }
 }
+
+const SCHEMES: &str =
+    "a store URL begins with redis://, rediss://, redis+sentinel:// or redis+cluster://";
 
 const EXAMPLES: &str =
     "write it as redis://HOST, redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST";

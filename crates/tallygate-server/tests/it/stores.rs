@@ -70,6 +70,36 @@ fn what_is_no_store_is_told_with_its_mend_and_without_its_password() {
             "write it as redis://HOST, redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST",
         ),
         (
+            "redis//u:never-shown@h",
+            Kind::Value,
+            "a store URL begins with redis://, rediss://, redis+sentinel:// or redis+cluster://",
+            "write it as redis://HOST",
+        ),
+        (
+            "redis:/u:never-shown@h",
+            Kind::Value,
+            "a store URL begins with redis://",
+            "write it as redis://HOST",
+        ),
+        (
+            "u:never-shown@h:6379",
+            Kind::Value,
+            "a store URL begins with redis://",
+            "write it as redis://HOST",
+        ),
+        (
+            "redis://u:never-shown",
+            Kind::Value,
+            "the port of server 1 of the store URL is no number from 1 to 65535",
+            "write host:port, and a login before an `@`",
+        ),
+        (
+            "redis://h?prefix=a%20b",
+            Kind::Value,
+            "the store URL gives `prefix=a b`",
+            "it must be 1 to 64 of A-Z a-z 0-9 _ - . :",
+        ),
+        (
             "redis://:${UNSET}@h",
             Kind::Environment,
             "the environment variable `UNSET` is not set",

@@ -46,7 +46,7 @@ impl RedisOptions {
     ///
     /// | option | is | default |
     /// |---|---|---|
-    /// | `prefix` | what all keys begin with, 1 to 64 of `A-Z a-z 0-9 _ : . -` | `tg` |
+    /// | `prefix` | what all keys begin with, 1 to 64 of `A-Z a-z 0-9 _ - . :` | `tg` |
     /// | `timeout` | the longest a call may take, `5ms` to `10s` | `250ms` |
     /// | `connect_timeout` | the longest connecting may take, `10ms` to `30s` | `1s` |
     /// | `deadline` | how long a call that failed is sent again, while the server is not known to be down, `5ms` to `30s` | `1s` |

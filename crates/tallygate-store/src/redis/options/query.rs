@@ -98,7 +98,7 @@ fn prefix(value: String) -> Result<String, RedisUrlError> {
     if (1..=64).contains(&value.len()) && value.bytes().all(good) {
         return Ok(value);
     }
-    Err(bounds("prefix", &value, "1 to 64 of A-Z a-z 0-9 _ : . -"))
+    Err(bounds("prefix", &value, "1 to 64 of A-Z a-z 0-9 _ - . :"))
 }
 
 fn timeout(value: &str) -> Result<Duration, RedisUrlError> {

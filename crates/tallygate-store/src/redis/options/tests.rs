@@ -246,6 +246,7 @@ fn no_refusal_tells_a_password() {
         "redis://u:%hunter@h",
         "redis://u:hunter@h:hunter",
         "redis://u:hunter",
+        "redis://u:hunter?2hunter=hunter",
         "redis://:hunter",
         "redis+cluster://u:hunter,hunter@",
         "redis+sentinel://u:hunter@h/m?sentinel_password=%hunter",

@@ -7,10 +7,11 @@ use super::{Login, Node, RedisOptions, RedisUrlError, Tls, Topology};
 pub(super) fn read(url: &str) -> Result<RedisOptions, RedisUrlError> {
     let parts = Parts::of(url)?;
     let kind = Kind::of(parts.scheme)?;
-    let query = Query::read(parts.query)?;
-    query.suits(&kind)?;
+    // The servers first: where a host was forgotten, what looks like an option may be the rest of a password.
     let (login, servers) = authority(parts.authority)?;
     let nodes = nodes(servers, kind.default_port())?;
+    let query = Query::read(parts.query)?;
+    query.suits(&kind)?;
     let (topology, db) = path(&kind, parts.path)?;
     if topology == Topology::Standalone && nodes.len() > 1 {
         return Err(RedisUrlError::ManyServers { count: nodes.len() });
