@@ -4,7 +4,8 @@
 //! lines are kept by arrival. The first of a line is asked again at the exact instant its counter has room, and when
 //! something is given back to it; if another counter blocks it then, it moves to that line, to the place
 //! its arrival gives it, and the next one is asked. So a caller blocked by its own limit holds nobody up, and
-//! nobody who came later takes room on a counter whose line an earlier caller stands in.
+//! nobody who came later takes room on a counter whose line an earlier caller stands in. A caller is let in while what is
+//! open may still be given back in time for it; one that is first and finds that it cannot be any more is refused then.
 //!
 //! A caller that needs two contended counters could move between their lines for ever, each giving its room away
 //! while it stands in the other. One that has moved [`MOVES`] times therefore keeps its place while it stands in
@@ -45,6 +46,8 @@ pub(crate) struct Waiter {
     ttl: Span,
     idempotency: Option<u128>,
     since: Time,
+    /// When its patience ends.
+    until: Time,
     /// The counters in whose lines it stands: one, or two once it has moved too often.
     stands: Lines,
     moves: u32,
@@ -108,9 +111,7 @@ impl Ledger {
             return self.admit(ask, &places).map(Entry::Decided);
         }
         match self.verdict(claim) {
-            Verdict::Blocked(blockers)
-                if blockers.iter().all(|blocker| blocker.soonest <= until) =>
-            {
+            Verdict::Blocked(blockers) if is_hopeful(&blockers, until) => {
                 self.enqueue(ask, &blockers, until).map(Entry::Waiting)
             }
             refused => Ok(Entry::Decided(self.refusal(refused))),
@@ -244,24 +245,52 @@ impl Ledger {
     fn lose_patience(&mut self, at: u32) {
         match self.ask_again(at) {
             Some(Hearing::Answer(answer)) => self.answer(at, answer),
-            Some(Hearing::Blocked(_)) => self.send_away(at),
+            Some(Hearing::Blocked(_)) => self.send_away(&[at]),
             None => {}
         }
     }
 
-    /// Refuses a caller in line, with the wait of one who came anew: it is not behind itself.
-    fn send_away(&mut self, at: u32) {
-        let Some((keys, demand, _)) = self.claim_of(at) else {
-            return;
+    /// Refuses callers in line, with the wait of ones who came anew: none of them is behind another or itself.
+    fn send_away(&mut self, leaving: &[u32]) {
+        let left: Vec<(Key, usize)> = leaving.iter().flat_map(|at| self.unline(*at)).collect();
+        for at in leaving {
+            if let Some((keys, demand, _)) = self.claim_of(*at) {
+                let refusal = self.refuse(Claim {
+                    keys: &keys,
+                    demand: &demand,
+                    order: NEWCOMER,
+                });
+                self.answer(*at, Ok(refusal));
+            }
+        }
+        left.into_iter().for_each(|line| self.put_on_agenda(line));
+    }
+
+    /// Refuses the first of a line, whom nothing can help in time, and those behind it of whom that is true.
+    fn send_away_hopeless(&mut self, (key, counter): (Key, usize)) {
+        let line = self.line(key, counter).map(|line| &line.waiters);
+        let mut line: Vec<u32> = line.into_iter().flatten().map(|(_, at)| *at).collect();
+        let behind = line.iter().skip(1);
+        let behind = behind.take_while(|at| !self.has_hope(**at)).count();
+        line.truncate(behind.saturating_add(1));
+        self.send_away(&line);
+    }
+
+    fn has_hope(&mut self, at: u32) -> bool {
+        let Some((keys, demand, order)) = self.claim_of(at) else {
+            return true;
         };
-        let left = self.unline(at);
-        let refusal = self.refuse(Claim {
+        let claim = Claim {
             keys: &keys,
             demand: &demand,
-            order: NEWCOMER,
-        });
-        self.answer(at, Ok(refusal));
-        left.into_iter().for_each(|line| self.put_on_agenda(line));
+            order,
+        };
+        let verdict = self.verdict(claim);
+        let until = self.waiters.get(num::index(at)).map(|waiter| waiter.until);
+        match (verdict, until) {
+            (Verdict::Blocked(blockers), Some(until)) => is_hopeful(&blockers, until),
+            _ => true,
+        }
     }
 
     /// Asks the first of a line; if it leaves, the line is on the agenda again.
@@ -324,12 +353,15 @@ impl Ledger {
             .map_or(NEWCOMER, |waiter| waiter.order)
     }
 
-    /// Leaves the blocked first of a line where it is, or moves it to another counter's.
+    /// Leaves the blocked first of a line where it is, moves it to another counter's, or refuses it.
     fn keep_or_move(&mut self, at: u32, here: (Key, usize), blockers: &[Blocker]) {
         let (Some(last), Some(waiter)) = (latest(blockers), self.waiters.get(num::index(at)))
         else {
             return;
         };
+        if !is_hopeful(blockers, waiter.until) {
+            return self.send_away_hopeless(here);
+        }
         let there = (last.key, last.at);
         let in_both = waiter.stands.contains(&there);
         if waiter.may_keep(last.instant, self.now) {
@@ -409,6 +441,7 @@ impl Ledger {
             ttl: ask.ttl,
             idempotency: ask.idempotency,
             since: self.now,
+            until,
             stands: Lines::new(),
             moves: 0,
         });
@@ -513,6 +546,11 @@ impl Ledger {
         let motion = self.motions.of(account, limits)?;
         motion.lines.get_mut(counter)
     }
+}
+
+/// Whether all that is open could be given back in time for a wait until then to help.
+fn is_hopeful(blockers: &[Blocker], until: Time) -> bool {
+    blockers.iter().all(|blocker| blocker.soonest <= until)
 }
 
 /// The counter that will have room last.

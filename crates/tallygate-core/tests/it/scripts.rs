@@ -66,6 +66,7 @@ scripts! {
     use_above_the_hold_belongs_to_its_window
     what_is_not_stated_is_kept
     what_nobody_was_told_of_is_withdrawn
+    who_waits_in_vain_is_told
     windows_are_counted_after_2038
     windows_of_the_calendar_turn_at_midnight
     windows_of_the_zone

@@ -28,6 +28,7 @@ pub(super) const CASES: &[super::Case] = cases! { "lines":
     a_future_never_polled_does_nothing,
     a_wait_that_ends_consumes_nothing,
     a_hopeless_wait_is_refused_at_once,
+    a_wait_that_loses_its_hope_is_refused_then,
     a_denied_waiter_knows_when,
     many_waiters_all_end,
 };
@@ -327,6 +328,28 @@ async fn a_hopeless_wait_is_refused_at_once(harness: &dyn Harness) -> Verdict {
     let waiting = t.queue(ask(8), 1).await?;
     t.pass(second * 8).await;
     waiting.admitted().await.map(drop)
+}
+
+/// What is open may be given back, so a caller waits for it; once it was used, no wait of his can help.
+async fn a_wait_that_loses_its_hope_is_refused_then(harness: &dyn Harness) -> Verdict {
+    let second = harness.second();
+    let t = Trial::open(harness, tokens_by_user(100, bucket(second * 40))).await?;
+    let held = t.admit(t.ask(ALICE, tokens(100))).await?;
+    let ask = || Reserve {
+        max_wait: second * 20,
+        ..t.ask(ALICE, tokens(80))
+    };
+    let first = t.queue(ask(), 1).await?;
+    let next = t.queue(ask(), 2).await?;
+    let before = t.now();
+    t.settle(held.id, tokens(100)).await?;
+    let denial = first.denied().await?;
+    t.about("the wait", denial.retry_after, second * 32)?;
+    next.denied().await?;
+    let took = Duration::from(t.now().since(before));
+    ensure(took < second * 10, || format!("refused after {took:?}"))?;
+    same("waiters", t.store().stats().waiters, 0)?;
+    t.used(ALICE, "quota", 100).await
 }
 
 /// One whose wait ends behind others is told what one who came then would be.

@@ -111,6 +111,8 @@ const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
 /// Who a keeper asks for next.
 struct Next {
     order: u64,
+    /// When its patience ends.
+    until: Instant,
     errand: Arc<Errand>,
     stand: Stand,
 }
@@ -279,6 +281,7 @@ impl Room {
         let errand = waiter.errand.clone();
         Some(Question::Ask(Next {
             order,
+            until: waiter.until,
             errand,
             stand,
         }))

@@ -34,14 +34,21 @@ impl World {
     pub(super) fn check_hopeless(&self, bid: &Bid, decision: &Decision, patience: u64) {
         if let Decision::Deny(denial) = decision {
             let until = self.runner.now.as_nanos().saturating_add(patience);
-            let judged = self.book.judge(bid.who, &amounts(bid.demand));
-            let hope = |at: &Refusal| self.book.hope(at.counter, at.amount);
-            let hopes: Option<Vec<u64>> = judged.iter().map(hope).collect();
-            let soonest = hopes.and_then(|hopes| hopes.into_iter().max());
-            if let Some(soonest) = soonest.filter(|_| !self.book.stepped) {
-                assert!(soonest > until, "refused at once, hopeful: {denial:?}");
-            }
+            assert!(
+                !self.may_go_by(bid, until),
+                "refused at once, hopeful: {denial:?}"
+            );
         }
+    }
+
+    /// Whether a caller that is blocked could go by then if all that is open were given back; not once that is not known.
+    fn may_go_by(&self, bid: &Bid, until: u64) -> bool {
+        let judged = self.book.judge(bid.who, &amounts(bid.demand));
+        let hope = |at: &Refusal| self.book.hope(at.counter, at.amount);
+        let hopes: Option<Vec<u64>> = judged.iter().map(hope).collect();
+        let soonest = hopes.and_then(|hopes| hopes.into_iter().max());
+        let soonest = soonest.filter(|_| !self.book.stepped);
+        soonest.is_some_and(|soonest| soonest <= until)
     }
 
     /// Enters what callers in line were answered.
@@ -78,7 +85,10 @@ impl World {
                 self.seen.served += 1;
             }
             Decision::Deny(denial) => {
-                assert!(now >= caller.until, "sent away before its patience ended");
+                assert!(
+                    now >= caller.until || !self.may_go_by(&caller.bid, caller.until),
+                    "sent away before its patience ended, hopeful"
+                );
                 assert!(!denial.blocked_by.is_empty(), "sent away for nothing");
                 let named = self.book.named(caller.bid.who, caller.bid.key);
                 assert_eq!(named, None, "sent away though admitted under its key");

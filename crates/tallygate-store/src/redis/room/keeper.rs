@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tallygate_core::remote::{self, Block, Judgement};
 use tallygate_core::{Decision, ReservationId, Time};
+use tokio::time::Instant;
 
 /// A caller's hold on its place.
 struct Visit {
@@ -266,6 +267,11 @@ impl Shared {
                 self.tell(next.order, Ok(never), None).await;
                 Time::ZERO
             }
+            Ok(Outcomes::Blocked(blocks, now)) if self.is_too_late(&next, &blocks) => {
+                let denial = remote::denial(blocks, now);
+                self.tell(next.order, Ok(denial), None).await;
+                Time::ZERO
+            }
             Ok(Outcomes::Blocked(blocks, now)) => {
                 let again = self.keep_or_move(&next, place, (&blocks, now));
                 self.room.entered(place);
@@ -276,6 +282,12 @@ impl Shared {
         };
         self.room.asked(next.order);
         Some(again)
+    }
+
+    /// Whether nothing can help the first of a line any more: what was open when it came was used since.
+    fn is_too_late(&self, next: &Next, blocks: &[Block]) -> bool {
+        let left = next.until.saturating_duration_since(Instant::now());
+        is_hopeless(blocks, self.now().plus(left.into()))
     }
 
     /// Leaves the blocked first of a line where it is, or moves it to another counter's.
