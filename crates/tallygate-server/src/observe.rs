@@ -236,6 +236,9 @@ impl Observer {
         if news.lost > 0 {
             tracing::error!(target: "tallygate::store", ends = news.lost, "ends of reservations could not be delivered and are lost; their amounts count as used");
         }
+        if let (Some(reason), true) = (&stats.unreadable_last, news.is_unreadable) {
+            tracing::error!(target: "tallygate::store", reason, "a counter cannot be read; its calls are refused or let pass as its `store_down` says");
+        }
         match (&stats.unsaved, news.turned) {
             (Some(reason), true) => {
                 tracing::error!(target: "tallygate::store", reason, "the data folder cannot be written to; what cannot be delivered is kept in memory only");

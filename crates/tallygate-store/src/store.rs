@@ -211,6 +211,10 @@ pub struct OutageStats {
     pub lost: u64,
     /// Why what is kept is not on disk just now, though it should be.
     pub unsaved: Option<String>,
+    /// Operations that were refused because a counter cannot be read.
+    pub unreadable: u64,
+    /// What was said to the last of them.
+    pub unreadable_last: Option<String>,
 }
 
 /// Why a store did not answer.

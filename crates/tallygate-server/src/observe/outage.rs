@@ -18,6 +18,7 @@ pub(super) struct OutageMetrics {
     overtaken: Counter,
     lost: Counter,
     unsaved: Gauge,
+    unreadable: Counter,
     /// The totals when they were last told.
     last: Mutex<OutageStats>,
 }
@@ -53,6 +54,10 @@ impl OutageMetrics {
                 "tallygate_store_unsaved",
                 "Whether kept ends cannot be written to the data folder",
             ),
+            unreadable: tell.one(
+                "tallygate_store_unreadable",
+                "Operations refused because the store holds something else than their counter",
+            ),
             last: Mutex::default(),
         }
     }
@@ -66,6 +71,7 @@ impl OutageMetrics {
             (&self.resent, now.resent, last.resent),
             (&self.overtaken, now.overtaken, last.overtaken),
             (&self.lost, now.lost, last.lost),
+            (&self.unreadable, now.unreadable, last.unreadable),
         ];
         for (counter, now, last) in counters {
             counter.inc_by(now.saturating_sub(last));
@@ -80,6 +86,7 @@ impl OutageMetrics {
             returned: since(&now.returned, &last.returned),
             debt: since(&now.debt, &last.debt),
             lost: now.lost.saturating_sub(last.lost),
+            is_unreadable: now.unreadable_last != last.unreadable_last,
             turned: now.unsaved.is_some() != last.unsaved.is_some(),
         };
         last.clone_from(now);
@@ -95,6 +102,8 @@ pub(super) struct News {
     pub(super) returned: Amounts,
     pub(super) debt: Amounts,
     pub(super) lost: u64,
+    /// Whether another counter could not be read.
+    pub(super) is_unreadable: bool,
     /// Whether the data folder began to fail, or to serve again.
     pub(super) turned: bool,
 }

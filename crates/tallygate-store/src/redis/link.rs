@@ -92,6 +92,12 @@ pub(crate) enum LinkError {
         /// The server, and what it said.
         reason: String,
     },
+    /// A counter cannot be read, and nothing was done.
+    #[error("the key {key} of the store holds no counter: delete it, and its limits begin afresh")]
+    Unreadable {
+        /// Its key, what cannot be printed escaped.
+        key: String,
+    },
 }
 
 impl Link {

@@ -139,6 +139,8 @@ impl Outage {
             overtaken: late.overtaken,
             lost: self.spool.lost(),
             unsaved: self.spool.trouble(),
+            unreadable: 0,
+            unreadable_last: None,
         }
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct Pump {
     clock: ServerClock,
     calls: AtomicU64,
     lanes: Mutex<HashMap<Route, Lane>>,
+    /// How many operations named a counter that cannot be read, and what was said of the last one.
+    unreadable: Mutex<(u64, Option<String>)>,
     /// Where answers go that nobody waits for any more.
     orphans: mpsc::UnboundedSender<Orphan>,
     runtime: Handle,
@@ -113,6 +115,7 @@ impl Pump {
             clock: ServerClock::default(),
             calls: AtomicU64::new(0),
             lanes: Mutex::default(),
+            unreadable: Mutex::default(),
             orphans,
             runtime: Handle::current(),
         })
@@ -130,6 +133,11 @@ impl Pump {
     /// How many calls were made.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// How many operations named a counter that cannot be read, and what was said of the last one.
+    pub(crate) fn unreadable(&self) -> (u64, Option<String>) {
+        self.unreadable.lock().clone()
     }
 
     pub(crate) fn clock(&self) -> &ServerClock {
@@ -168,8 +176,8 @@ impl Pump {
     }
 
     async fn run(self: Arc<Self>, route: Route) {
-        while let Some(jobs) = self.next(route) {
-            let answer = self.call(&jobs).await;
+        while let Some(mut jobs) = self.next(route) {
+            let answer = self.call_readable(&mut jobs).await;
             for (at, job) in jobs.into_iter().enumerate() {
                 let answer = answer.clone();
                 let answer = answer.map(|(all, sent)| Answer { all, at, sent });
@@ -194,6 +202,28 @@ impl Pump {
         Some(lane.waiting.drain(..count).collect())
     }
 
+    /// Calls without those jobs whose counters cannot be read, which are told so.
+    async fn call_readable(
+        &self,
+        jobs: &mut Vec<Job>,
+    ) -> Result<(Arc<Answers>, Instant), LinkError> {
+        while !jobs.is_empty() {
+            let answer = self.call(jobs).await?;
+            let Some(key) = answer.0.unreadable.first() else {
+                return Ok(answer);
+            };
+            let names_it = |job: &mut Job| job.op.accounts().iter().any(|one| one.key == *key);
+            for job in jobs.extract_if(.., names_it) {
+                let key = key.escape_ascii().to_string();
+                let error = LinkError::Unreadable { key };
+                let mut unreadable = self.unreadable.lock();
+                *unreadable = (unreadable.0 + 1, Some(error.to_string()));
+                job.reply.send(Err(error));
+            }
+        }
+        Err(strange())
+    }
+
     async fn call(&self, jobs: &[Job]) -> Result<(Arc<Answers>, Instant), LinkError> {
         let ops: Vec<&Op> = jobs.iter().map(|job| &*job.op).collect();
         let tag = jobs.first().map_or(0, |job| job.tag);
@@ -210,7 +240,7 @@ impl Pump {
             batch.keys = call.keys;
             let answers = script::read(&batch, values).ok_or_else(strange)?;
             self.clock.learn(answers.now, sent);
-            if answers.operations.len() == ops.len() {
+            if answers.operations.len() == ops.len() || !answers.unreadable.is_empty() {
                 return Ok((Arc::new(answers), sent));
             }
         }

@@ -205,8 +205,10 @@ pub(crate) struct Answers {
     pub(crate) now: Time,
     /// The accounts of the call as they stand now, by key.
     pub(crate) accounts: HashMap<Key, Vec<u8>>,
-    /// One for each operation; none when a calendar window was not the one thought.
+    /// One for each operation; none when a calendar window was not the one thought, or an account cannot be read.
     pub(crate) operations: Vec<Vec<u8>>,
+    /// The accounts that hold something else.
+    pub(crate) unreadable: Vec<Key>,
 }
 
 impl Op {
@@ -247,8 +249,13 @@ pub(crate) fn read(batch: &Batch, values: Vec<Value>) -> Option<Answers> {
         now,
         accounts: HashMap::with_capacity(batch.accounts),
         operations: Vec::with_capacity(batch.args.len()),
+        unreadable: Vec::new(),
     };
     if values.len() == 0 {
+        return Some(answers);
+    }
+    if values.len() == 1 && batch.accounts > 0 {
+        answers.unreadable = unreadable(batch, &values.next()??)?;
         return Some(answers);
     }
     for key in batch.keys.iter().take(batch.accounts) {
@@ -258,6 +265,16 @@ pub(crate) fn read(batch: &Batch, values: Vec<Value>) -> Option<Answers> {
         answers.operations.push(value?);
     }
     Some(answers)
+}
+
+fn unreadable(batch: &Batch, places: &[u8]) -> Option<Vec<Key>> {
+    let mut places = Unpack(places);
+    let mut keys = Vec::new();
+    while !places.is_empty() {
+        let place = usize::try_from(places.uint(2)?).ok()?;
+        keys.push(batch.keys.get(place.checked_sub(1)?)?.clone());
+    }
+    Some(keys)
 }
 
 struct Writer<'a> {

@@ -279,7 +279,12 @@ impl Store for RedisStore {
     }
 
     fn outage(&self) -> OutageStats {
-        self.shared.outage.stats()
+        let (unreadable, unreadable_last) = self.shared.pump.unreadable();
+        OutageStats {
+            unreadable,
+            unreadable_last,
+            ..self.shared.outage.stats()
+        }
     }
 
     fn regimes(&self, subject: &[(&str, &str)]) -> Vec<(Arc<str>, Regime)> {
@@ -326,8 +331,8 @@ impl From<LinkError> for StoreError {
                 reason,
                 retry_after,
             },
-            LinkError::Refused { reason } => Self::Down {
-                reason,
+            error @ (LinkError::Refused { .. } | LinkError::Unreadable { .. }) => Self::Down {
+                reason: error.to_string(),
                 retry_after: Duration::from_secs(1),
             },
         }

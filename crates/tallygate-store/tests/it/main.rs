@@ -11,6 +11,7 @@ mod redis;
 mod redis_cluster;
 mod redis_failover;
 mod redis_floods;
+mod redis_garbage;
 mod redis_leases;
 mod redis_lines;
 mod redis_rights;

@@ -423,7 +423,7 @@ fn is_hopeless(blocks: &[Block], until: Time) -> bool {
 fn retry_after(error: &LinkError) -> Duration {
     match error {
         LinkError::Down { retry_after, .. } => (*retry_after).max(Duration::from_millis(5)),
-        LinkError::Refused { .. } => BEAT,
+        LinkError::Refused { .. } | LinkError::Unreadable { .. } => BEAT,
     }
 }
 

@@ -81,20 +81,34 @@ function f.open_account(key, rule, gauge, raw)
     if m.seq and a.seq < m.seq then a.seq = m.seq end
   end
   if q <= #raw then f.read_tail(a, raw, q) end
-  if gauge > 0 then f.expire_slots(a) end
-  if a.leases[1] then f.open_shares(a) end
   return a
 end
 
-local accounts_count
-accounts_count, p = get('<I2', ARGV[1], p)
-if accounts_count > 0 then
-  local raws = call('MGET', unpack(KEYS, 1, accounts_count))
-  local rule, gauge
-  for i = 1, accounts_count do
-    rule, gauge, p = get('<I2I2', ARGV[1], p)
-    accounts[i] = f.open_account(KEYS[i], rules[rule], gauge, raws[i])
+count, p = get('<I2', ARGV[1], p)
+local raws = count > 0 and call('MGET', unpack(KEYS, 1, count)) or {}
+
+local function open(i)
+  local rule, gauge = get('<I2I2', ARGV[1], p + 4 * (i - 1))
+  accounts[i] = f.open_account(KEYS[i], rules[rule], gauge, raws[i])
+end
+
+local function open_all()
+  for i = 1, count do open(i) end
+end
+
+-- Nothing is done where something else than an account was found.
+if not pcall(open_all) then
+  local unreadable = ''
+  for i = 1, count do
+    if not pcall(open, i) then unreadable = unreadable .. put('<I2', i) end
   end
+  return { put('<I7', now), unreadable }
+end
+
+for i = 1, count do
+  local a = accounts[i]
+  if a.zset then f.expire_slots(a) end
+  if a.leases[1] then f.open_shares(a) end
 end
 
 -- A bucket as it is kept, and until when it is not as good as fresh.

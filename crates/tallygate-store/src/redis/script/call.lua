@@ -3,7 +3,8 @@
 -- KEYS    accounts first, in the order of their descriptions; then whatever operations name by number.
 -- ARGV[1] who asks, the rules, and which of them each account is under; ARGV[2..] one operation each. Layouts: script.rs.
 -- Answer  the time; each account as it stands now; the answer to each operation. The time alone, and nothing is
---         done, when a calendar window is not the one the caller thinks.
+--         done, when a calendar window is not the one the caller thinks. The time and the numbers of the accounts that
+--         cannot be read, and nothing is done, where there are such.
 --
 -- An instant is microseconds since 1970. The level of a bucket is the instant at which it is full again, and is
 -- finer: `h` microseconds and `l` parts, `base` of which make one. Costs come ready made from the caller's exact

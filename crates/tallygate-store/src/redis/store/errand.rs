@@ -163,7 +163,7 @@ impl Shared {
         turn: &Turn,
     ) -> Result<Option<Outcomes>, LinkError> {
         // What is known to be in vain is not even sent.
-        let is_sent = !self.outage.is_open();
+        let was_open = self.outage.is_open();
         let mut answers: Vec<Answer> = Vec::new();
         let mark = self.denials.mark(&errand.ask.accounts);
         for (at, group) in errand.groups.iter().enumerate() {
@@ -179,7 +179,8 @@ impl Shared {
                 }
                 Ok(answer) => answers.push(answer),
                 Err(error) => {
-                    errand.unsure.fetch_or(is_sent, Ordering::Relaxed);
+                    let is_undone = was_open || matches!(error, LinkError::Unreadable { .. });
+                    errand.unsure.fetch_or(!is_undone, Ordering::Relaxed);
                     self.undo_later(errand, at);
                     return Err(error);
                 }
