@@ -6,6 +6,7 @@ mod dialer;
 mod news;
 mod open;
 mod probe;
+mod quiet;
 mod said;
 mod script;
 mod seat;
@@ -55,6 +56,28 @@ struct Inner {
 enum Servers {
     One(Arc<Server>),
     Cluster(Arc<Cluster>),
+}
+
+impl Servers {
+    fn all(&self) -> Vec<Arc<Server>> {
+        match self {
+            Self::One(server) => vec![server.clone()],
+            Self::Cluster(cluster) => cluster.owners(),
+        }
+    }
+
+    /// Asks some of them whether they answer. Circuits make of it what they do of calls.
+    async fn ping(&self, some: &[Arc<Server>], patience: Duration) -> Result<(), Trouble> {
+        let by = Instant::now() + patience;
+        let ping = Order::Plain(redis::cmd("PING"));
+        let answers = join_all(some.iter().map(|server| server.ask(&ping, by))).await;
+        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>();
+        if let (Err(_), Self::Cluster(cluster)) = (&answers, self) {
+            // Another may have taken its slots.
+            cluster.refresh();
+        }
+        answers.map(drop)
+    }
 }
 
 /// One call of the script.
@@ -153,17 +176,8 @@ impl Link {
     /// # Errors
     /// When one does not.
     pub(crate) async fn ping(&self) -> Result<(), LinkError> {
-        let by = Instant::now() + self.0.timeout;
-        let servers = match &self.0.servers {
-            Servers::One(server) => vec![server.clone()],
-            Servers::Cluster(cluster) => cluster.owners(),
-        };
-        let ping = Order::Plain(redis::cmd("PING"));
-        let answers = servers.iter().map(|server| server.ask(&ping, by));
-        for answer in join_all(answers).await {
-            answer?;
-        }
-        Ok(())
+        let servers = &self.0.servers;
+        Ok(servers.ping(&servers.all(), self.0.timeout).await?)
     }
 
     /// Listens to `channels` until the receiver or the last link is dropped.

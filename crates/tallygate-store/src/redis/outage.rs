@@ -106,7 +106,9 @@ impl Outage {
             Some(reason) => StoreHealth::Down { reason },
             // On a Cluster, another server has answered since.
             None if self.is_open() => StoreHealth::Down {
-                reason: self.trouble.latest(),
+                reason: self
+                    .trouble
+                    .latest_or("a server of the Cluster is out of reach"),
             },
             None => StoreHealth::Up,
         }

@@ -57,6 +57,9 @@ impl News {
             if let Ok((node, radio)) = self.tune_in(turn).await {
                 backoff = Backoff::up_to(LONGEST_PAUSE);
                 self.hear(&node, radio, &mut outbox).await;
+                // Who is gone for messages may be gone for calls: nobody need call to find out.
+                let (servers, patience) = (self.servers.clone(), self.patience);
+                tokio::spawn(async move { servers.ping(&servers.all(), patience).await });
                 outbox.interrupt().await;
             }
             sleep(backoff.pause()).await;

@@ -12,7 +12,7 @@ use super::script::Script;
 use super::seat::Seat;
 use super::sentinels::{Sentinels, Silence};
 use super::server::{Server, Tools, follow};
-use super::{Inner, Link, Servers, slot};
+use super::{Inner, Link, Servers, quiet, slot};
 use crate::redis::found::{Found, RedisFindings};
 use crate::redis::opening::RedisOpenError;
 use crate::redis::options::{Node, RedisOptions, Topology};
@@ -50,6 +50,8 @@ pub(super) async fn open(options: &RedisOptions, script: &str) -> Result<Link, R
     }));
     // The first call shall find its connections. A member of a Cluster that is away now is waited for by its calls.
     let _ = link.ping().await;
+    let gone = link.0.alive.subscribe();
+    tokio::spawn(quiet::watch(Arc::downgrade(&link.0), gone));
     Ok(link)
 }
 

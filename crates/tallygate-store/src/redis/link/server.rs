@@ -3,7 +3,7 @@ mod keeper;
 
 pub(super) use self::keeper::follow;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ pub(super) struct Server {
     seat: Seat,
     tools: Tools,
     state: watch::Sender<State>,
+    born: Instant,
+    /// When it answered last, in milliseconds since it was born.
+    heard: AtomicU64,
     me: Weak<Self>,
 }
 
@@ -95,6 +98,8 @@ impl Server {
             seat,
             tools,
             state: watch::Sender::new(State::Idle),
+            born: Instant::now(),
+            heard: AtomicU64::new(0),
             me: me.clone(),
         })
     }
@@ -102,6 +107,17 @@ impl Server {
     /// Whether its circuit is open.
     pub(super) fn is_down(&self) -> bool {
         matches!(*self.state.borrow(), State::Down(_))
+    }
+
+    /// When it answered last, if it is in service: of one that is not, its keeper hears.
+    pub(super) fn last_heard(&self) -> Option<Instant> {
+        let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
+        self.lines_now().map(|_| self.born + heard)
+    }
+
+    fn hears(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(now, Ordering::Relaxed);
     }
 
     /// Who holds the seat: for sure while it is well, and otherwise one after the other of those who may.
@@ -149,7 +165,10 @@ impl Server {
             return Err(Attempt::Lost("there is no connection".to_owned()));
         };
         match timeout_at(by, wire.ask(order)).await {
-            Ok(Ok(value)) => Ok(value),
+            Ok(Ok(value)) => {
+                self.hears();
+                Ok(value)
+            }
             Ok(Err(Fault::Said(said))) => Err(Attempt::Over(self.heard(&lines, said))),
             Ok(Err(broken)) => {
                 self.fail(&lines, State::Connecting, Suspicion::Gone);

@@ -135,8 +135,17 @@ impl Trouble {
     }
 
     /// What was seen when a call failed last, however long ago.
-    pub(super) fn latest(&self) -> String {
+    fn latest(&self) -> String {
         self.reason.lock().clone()
+    }
+
+    /// The same, or `unknown` where no call has failed yet.
+    pub(super) fn latest_or(&self, unknown: &str) -> String {
+        let latest = self.latest();
+        match latest.is_empty() {
+            true => unknown.to_owned(),
+            false => latest,
+        }
     }
 
     pub(super) fn resent(&self) -> u64 {

@@ -82,6 +82,11 @@ impl Signals {
 impl Shared {
     async fn tend_once(&self) -> Turn {
         let is_well = self.outage.trouble.last().is_none();
+        if is_well && self.outage.is_open() {
+            // Found out without a call: one says what the matter is. On a Cluster another server may answer it.
+            let _ = self.probe().await;
+        }
+        let is_well = self.outage.trouble.last().is_none();
         if is_well && self.outage.spool.is_empty() {
             return Turn::Idle;
         }

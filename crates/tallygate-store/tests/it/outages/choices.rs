@@ -41,6 +41,37 @@ async fn a_closed_limit_refuses_and_says_when_to_come_again() {
     assert_eq!(used(&store).await, 100);
 }
 
+/// Readiness does not wait for a call to fail.
+#[tokio::test]
+async fn an_idle_store_knows_that_its_server_is_gone_and_back() {
+    for engine in [Engine::Redis, Engine::Valkey] {
+        let server = durable(engine);
+        let store = open(&server, &policy([quota("q", 100, StoreDown::Closed)])).await;
+        let began = Instant::now();
+        server.kill();
+        until_up(&store, false).await;
+        let seen = began.elapsed();
+        assert!(seen < Duration::from_millis(2500), "{seen:?}");
+        assert_eq!(store.outage().resent, 0, "nobody called");
+        until_reason(&store, &server.addr().to_string()).await;
+        server.restart().expect("it comes back");
+        until_up(&store, true).await;
+        admitted(&store, ask(100)).await;
+    }
+}
+
+/// Waits until the store says why it is down.
+async fn until_reason(store: &RedisStore, reason: &str) {
+    let seen = async {
+        while !matches!(store.health(), StoreHealth::Down { reason: said } if said.contains(reason))
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    let seen = tokio::time::timeout(Duration::from_secs(10), seen).await;
+    seen.expect("the server is named");
+}
+
 /// A caller that would have waited for room waits for the store.
 #[tokio::test]
 async fn who_waits_waits_for_the_store_to_come_back() {

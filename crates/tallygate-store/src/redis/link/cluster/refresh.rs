@@ -24,7 +24,7 @@ pub(super) struct Refresher {
 
 impl Cluster {
     /// Has the map asked for, unless that is under way.
-    pub(super) fn refresh(&self) {
+    pub(in super::super) fn refresh(&self) {
         let mut refresher = self.refresher.lock();
         if refresher.running {
             refresher.again = true;
