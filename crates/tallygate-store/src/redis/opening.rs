@@ -148,6 +148,19 @@ pub enum RedisOpenError {
         /// What it said.
         reason: String,
     },
+    /// The user may not touch what is the prefix's.
+    #[error(
+        "the store at {host} does not permit the keys and channels of the prefix `{prefix}`: {reason}; give the user \
+         ~{prefix}:* and &{prefix}:* with `ACL SETUSER`, or write the `prefix` that it has a right to"
+    )]
+    Prefix {
+        /// Host and port.
+        host: String,
+        /// What all keys and channels begin with.
+        prefix: String,
+        /// What it said.
+        reason: String,
+    },
     /// It runs no scripts.
     #[error(
         "the store at {host} runs no scripts: {reason}; allow EVAL, as `rename-command` or the service's plan may \
@@ -209,6 +222,25 @@ impl RedisOpenError {
             return Self::Permission { host, what, reason };
         }
         Self::Scripts { host, reason }
+    }
+
+    /// The same; where a key or a channel was refused, with the patterns that the user lacks.
+    pub(super) fn with_prefix(self, prefix: &str) -> Self {
+        match self {
+            Self::Permission { host, reason, .. }
+                if [" key", " channel"]
+                    .iter()
+                    .any(|what| reason.contains(what)) =>
+            {
+                let prefix = prefix.to_owned();
+                Self::Prefix {
+                    host,
+                    prefix,
+                    reason,
+                }
+            }
+            other => other,
+        }
     }
 }
 

@@ -3,6 +3,7 @@ mod ending;
 mod errand;
 mod extending;
 mod journey;
+mod turns;
 
 use super::denials::Denials;
 use super::desk::Desk;
@@ -32,6 +33,7 @@ use tallygate_core::{
     Amounts, Decision, Extended, Outcome, Policy, Receipt, ReservationId, Span, Standing, Time,
 };
 use tokio::sync::mpsc;
+use turns::Turns;
 
 /// Counters on a Redis or Valkey server, shared by every process that uses the same one.
 #[derive(Debug)]
@@ -47,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) denials: Denials,
     pub(crate) leases: Leases,
     pub(crate) outage: Outage,
+    turns: Turns,
 }
 
 /// How often an end is tried again because the reservation was changed meanwhile.
@@ -58,11 +61,13 @@ impl RedisStore {
     /// # Errors
     /// When the server cannot be used: unreachable, a replica, too old, out of memory, without the rights it takes.
     pub async fn open(options: RedisOptions, policy: &Policy) -> Result<Arc<Self>, RedisOpenError> {
-        let link = Link::open(&options, script::TEXT).await?;
+        let link = Link::open(&options, script::TEXT).await;
+        let link = link.map_err(|error| error.with_prefix(options.prefix()))?;
         let store = Self::around(Arc::new(link), &options, policy).await?;
         // The first call is the one that compiles the script. A server that is away just now is waited for by its calls.
         if let Err(LinkError::Refused { reason }) = store.shared.learn_the_time().await {
-            return Err(RedisOpenError::of_script(options.shown(), reason));
+            let error = RedisOpenError::of_script(options.shown(), reason);
+            return Err(error.with_prefix(options.prefix()));
         }
         store.begin();
         store.shared.room.bound(options.waiters);
@@ -137,6 +142,7 @@ impl RedisStore {
             denials: Denials::default(),
             leases: Leases::new(),
             outage,
+            turns: Turns::default(),
         });
         tokio::spawn(ending::take_back(Arc::downgrade(&shared), left));
         hearing::listen(&shared, notices).await;

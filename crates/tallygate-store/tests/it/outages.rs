@@ -1,5 +1,6 @@
 //! Real servers that go away and come back.
 mod choices;
+mod crowds;
 mod fleet;
 mod forgotten;
 mod keeping;

@@ -100,6 +100,7 @@ async fn each_right_counts(servers: &[Server], url: &str, spared: &[&str]) {
         let error = opened_without(word, (servers, url)).await;
         let error = error.expect_err("it lacks a right");
         assert!(error.contains("ACL SETUSER"), "{word}: {error}");
+        assert!(error.contains("~tg:* and &tg:*"), "{word}: {error}");
     }
     assert_eq!(opened_without("", (servers, url)).await, Ok(()));
 }

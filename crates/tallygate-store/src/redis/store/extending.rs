@@ -5,10 +5,16 @@ use super::super::link::LinkError;
 use super::super::names;
 use super::super::record::Held;
 use super::super::script::Op;
-use super::{CHANGES, Shared, Strange};
+use super::{Shared, Strange};
 use crate::store::SettleError;
 use std::sync::Arc;
+use std::time::Duration;
 use tallygate_core::{Amounts, Extended, MAX_EXTENSIONS, ReservationId, Span};
+
+/// How often an extension is tried again because the reservation was changed meanwhile, by other processes.
+const ATTEMPTS: u32 = 24;
+
+const LONGEST_PAUSE: Duration = Duration::from_millis(32);
 
 impl Shared {
     pub(crate) async fn extend(
@@ -20,11 +26,13 @@ impl Shared {
             return extended;
         }
         let more = More::new(amounts, ttl);
+        let place = self.turns.place(id);
+        let _turn = place.line.lock().await;
         let mut held = match self.held(id).await? {
             Ok(held) => held,
             Err(error) => return Err(error.into()),
         };
-        for _ in 0..CHANGES {
+        for attempt in 0..ATTEMPTS {
             if amounts != Amounts::ZERO && held.parts.len() > MAX_EXTENSIONS {
                 return Err(SettleError::TooOften);
             }
@@ -33,7 +41,11 @@ impl Shared {
                     self.remember(id, &held, amounts, &granted);
                     return Ok(granted);
                 }
-                Done::Changed(changed) => held = changed,
+                Done::Changed(changed) => {
+                    held = changed;
+                    // Another process changes it as well.
+                    tokio::time::sleep(pause(attempt)).await;
+                }
                 Done::Failed(error) => {
                     self.holds.forget(id);
                     return Err(error.into());
@@ -41,7 +53,11 @@ impl Shared {
                 Done::Ended(_) | Done::Again => {}
             }
         }
-        Err(LinkError::from(Strange).into())
+        Err(LinkError::Down {
+            reason: "others change the reservation all the time".to_owned(),
+            retry_after: LONGEST_PAUSE,
+        }
+        .into())
     }
 
     /// Extends all parts of a reservation, or none.
@@ -218,4 +234,11 @@ impl Shared {
 
 fn is_granted(done: &Done) -> bool {
     matches!(done, Done::Extended(Extended::Granted { .. }))
+}
+
+/// How long an extension that met another is put off: at random, so that they do not meet again, and longer each time.
+fn pause(attempt: u32) -> Duration {
+    let longest = Duration::from_millis(1 << attempt.min(5)).min(LONGEST_PAUSE);
+    let [share] = names::random::<1>();
+    longest * u32::from(share) / 256
 }
