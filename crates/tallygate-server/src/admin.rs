@@ -100,18 +100,18 @@ async fn healthz() -> &'static str {
 /// then, they are welcome still, and the answer says that the store is down.
 async fn readyz(State(admin): State<Admin>) -> Response {
     let no = StatusCode::SERVICE_UNAVAILABLE;
-    let (status, text) = match (admin.readiness.get(), admin.store.health()) {
+    let health = admin.store.health();
+    let trouble = health.trouble().unwrap_or_default();
+    let (status, text) = match (admin.readiness.get(), &health) {
         (Ready::No, _) => (no, "not ready\n".to_owned()),
         (Ready::Yes, StoreHealth::Up) => (StatusCode::OK, "ready\n".to_owned()),
         (Ready::Yes, StoreHealth::Down { reason }) => match admin.readiness.needs_store() {
-            true => (no, format!("not ready\n{UNREACHABLE}: {reason}\n")),
-            false => (StatusCode::OK, format!("ready\n{UNREACHABLE}: {reason}\n")),
+            true => (no, format!("not ready\n{trouble}: {reason}\n")),
+            false => (StatusCode::OK, format!("ready\n{trouble}: {reason}\n")),
         },
     };
     (status, text).into_response()
 }
-
-const UNREACHABLE: &str = "the store cannot be reached";
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     let (stats, health) = (admin.store.stats(), admin.store.health());

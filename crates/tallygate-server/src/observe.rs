@@ -219,7 +219,8 @@ impl Observer {
                 tracing::info!(target: "tallygate::store", "the store is back");
             }
             StoreHealth::Down { reason } => {
-                tracing::error!(target: "tallygate::store", reason, "the store cannot be reached; limits do what their `store_down` says");
+                let trouble = health.trouble().unwrap_or_default();
+                tracing::error!(target: "tallygate::store", reason, "{trouble}; limits do what their `store_down` says");
             }
         }
     }

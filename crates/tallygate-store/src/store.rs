@@ -184,6 +184,26 @@ pub enum StoreHealth {
     },
 }
 
+impl StoreHealth {
+    /// What is to be told of a store that is down: that it refuses where it answered, with a code as `OOM`, and else that it
+    /// cannot be reached.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&'static str> {
+        match self {
+            Self::Up => None,
+            Self::Down { reason } if is_answer(reason) => Some("the store refuses"),
+            Self::Down { .. } => Some("the store cannot be reached"),
+        }
+    }
+}
+
+/// Whether a reason is what a server said, behind its host and port: such a text begins with a word in capitals.
+fn is_answer(reason: &str) -> bool {
+    let said = reason.split_once(": ").map_or(reason, |(_, said)| said);
+    let code = said.split(' ').next().unwrap_or_default();
+    code.len() >= 3 && code.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
 /// What came of the times when a store was out of reach: totals since it was opened.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OutageStats {
@@ -256,4 +276,37 @@ pub enum SettleError {
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StoreHealth;
+
+    #[test]
+    fn who_answers_refuses_and_who_does_not_cannot_be_reached() {
+        let told = |reason: &str| {
+            let reason = reason.to_owned();
+            StoreHealth::Down { reason }.trouble()
+        };
+        for reason in [
+            "10.0.0.9:6379: OOM command not allowed",
+            "h:1: NOREPLICAS Not enough good replicas to write.",
+            "[::1]:6379: WRONGPASS invalid username-password pair",
+        ] {
+            assert_eq!(told(reason), Some("the store refuses"), "{reason}");
+        }
+        for reason in [
+            "h:1: no answer within 250ms",
+            "h:1: Connection refused (os error 111)",
+            "no answer from 10.0.0.9:6379 within 250ms",
+            "",
+        ] {
+            assert_eq!(
+                told(reason),
+                Some("the store cannot be reached"),
+                "{reason}"
+            );
+        }
+        assert_eq!(StoreHealth::Up.trouble(), None);
+    }
 }

@@ -7,7 +7,7 @@ use tallygate_store::{SettleError, Settlement};
 use tallygate_tokens::{Dialect, Usage, usage_of_value};
 
 use super::fields::{FieldError, Fields};
-use super::reserve::{MAX_TTL, stated};
+use super::reserve::stated;
 use super::sizing::Form;
 use super::{Question, Told, told};
 use crate::pipeline::Refusal;
@@ -59,11 +59,7 @@ impl Question<'_> {
     pub(super) async fn extend(&self) -> Result<Value, Refusal> {
         let mut fields = Fields::of_body(self.body)?;
         let id = reservation(&mut fields)?;
-        let ttl = fields.millis("ttl_ms")?;
-        if ttl.is_some_and(|ttl| ttl > MAX_TTL) {
-            let wanted = "milliseconds: an integer from 0 to 86400000";
-            return Err(fields.wrong("ttl_ms", wanted).into());
-        }
+        let ttl = fields.ttl("ttl_ms")?;
         let metrics = self.caller.config().metrics();
         let demand = fields
             .object("demand")?

@@ -7,6 +7,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tallygate_core::MAX_AMOUNT;
 
+/// A day, in milliseconds: the longest that a reservation stands unsettled.
+const MAX_TTL: u64 = 86_400_000;
+
 /// The longest time a body may speak of: 366 days, in milliseconds.
 const MAX_MILLIS: u64 = 366 * 86_400_000;
 
@@ -111,6 +114,16 @@ impl<'a> Fields<'a> {
         Ok(self
             .number(name, MAX_MILLIS, wanted)?
             .map(Duration::from_millis))
+    }
+
+    /// How long a reservation stands unsettled: whole milliseconds up to a day.
+    pub(super) fn ttl(&mut self, name: &str) -> Result<Option<Duration>, FieldError> {
+        let wanted = "milliseconds: an integer from 1 to 86400000";
+        let ttl = self.number(name, MAX_TTL, wanted)?;
+        match ttl {
+            Some(0) => Err(self.wrong(name, wanted)),
+            ttl => Ok(ttl.map(Duration::from_millis)),
+        }
     }
 
     /// An object.

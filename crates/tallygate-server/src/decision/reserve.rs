@@ -17,9 +17,6 @@ use crate::wire::{ApiError, millis, rfc3339};
 /// How long a reservation stands unless it says so.
 const DEFAULT_TTL: Duration = Duration::from_secs(600);
 
-/// The longest a reservation may stand unsettled.
-pub(super) const MAX_TTL: Duration = Duration::from_secs(86_400);
-
 /// The longest `idempotency_key`, in bytes.
 const MAX_KEY: usize = 256;
 
@@ -116,10 +113,7 @@ struct Wanted {
 
 impl Wanted {
     fn read(fields: &mut Fields<'_>, longest_wait: Duration) -> Result<Self, FieldError> {
-        let ttl = fields.millis("ttl_ms")?.unwrap_or(DEFAULT_TTL);
-        if ttl.is_zero() || ttl > MAX_TTL {
-            return Err(fields.wrong("ttl_ms", "milliseconds: an integer from 1 to 86400000"));
-        }
+        let ttl = fields.ttl("ttl_ms")?.unwrap_or(DEFAULT_TTL);
         let idempotency_key = fields.text("idempotency_key")?;
         if idempotency_key
             .as_ref()

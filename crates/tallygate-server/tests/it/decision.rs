@@ -117,7 +117,18 @@ async fn extend_adds_to_the_hold_or_denies() {
     assert_eq!(status, 400);
     let longest = |ttl: u64| json!({ "reservation": admitted["reservation"], "ttl_ms": ttl });
     assert_eq!(ask(&world, "extend", longest(86_400_000)).await.0, 200);
-    assert_eq!(ask(&world, "extend", longest(86_400_001)).await.0, 400);
+    // The bounds are those of a reserve, and told in the same words.
+    for ttl in [0, 86_400_001, 31_622_400_001] {
+        let (status, extend) = ask(&world, "extend", longest(ttl)).await;
+        let mut body = reserve(1, 1);
+        body["ttl_ms"] = ttl.into();
+        let (_, reserve) = ask(&world, "reserve", body).await;
+        assert_eq!((status, &extend), (400, &reserve));
+        assert!(
+            extend.to_string().contains("from 1 to 86400000"),
+            "{extend}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ fn every_kind_of_store_is_read_and_shown_without_its_password() {
 
 #[test]
 fn what_is_no_store_is_told_with_its_mend_and_without_its_password() {
-    for (written, kind, message, mend) in [
+    for case in [
         (
             "./tallygate-data",
             Kind::NotBuilt,
@@ -68,36 +68,6 @@ fn what_is_no_store_is_told_with_its_mend_and_without_its_password() {
             Kind::Value,
             "the store URL begins with none of",
             "write it as redis://HOST, redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST",
-        ),
-        (
-            "redis//u:never-shown@h",
-            Kind::Value,
-            "a store URL begins with redis://, rediss://, redis+sentinel:// or redis+cluster://",
-            "write it as redis://HOST",
-        ),
-        (
-            "redis:/u:never-shown@h",
-            Kind::Value,
-            "a store URL begins with redis://",
-            "write it as redis://HOST",
-        ),
-        (
-            "u:never-shown@h:6379",
-            Kind::Value,
-            "a store URL begins with redis://",
-            "write it as redis://HOST",
-        ),
-        (
-            "redis://u:never-shown",
-            Kind::Value,
-            "the port of server 1 of the store URL is no number from 1 to 65535",
-            "write host:port, and a login before an `@`",
-        ),
-        (
-            "redis://h?prefix=a%20b",
-            Kind::Value,
-            "the store URL gives `prefix=a b`",
-            "it must be 1 to 64 of A-Z a-z 0-9 _ - . :",
         ),
         (
             "redis://:${UNSET}@h",
@@ -130,25 +100,71 @@ fn what_is_no_store_is_told_with_its_mend_and_without_its_password() {
             "write redis+sentinel://host:26379/NAME",
         ),
     ] {
-        let errors = parse(&format!("store: {written}")).unwrap_err();
-        let problem = &errors.problems()[0];
-        assert_eq!(errors.problems().len(), 1, "{}", errors.render());
-        assert_eq!(
-            (problem.kind(), problem.line(), problem.column()),
-            (kind, 1, 8)
-        );
-        assert!(problem.message().starts_with(message), "{problem:?}");
-        assert!(
-            problem.mending().is_some_and(|how| how.starts_with(mend)),
-            "{problem:?}"
-        );
-        let alone = StoreChoice::parse(written, "--store", &env).unwrap_err();
-        let all = format!("{errors:?}{}{alone:?}{}", errors.render(), alone.render());
-        assert!(
-            !all.contains("never-shown") && !all.contains("never/shown"),
-            "{all}"
-        );
+        is_told(case);
     }
+}
+
+/// A typo before the `@`, or a host that was forgotten, shows no login.
+#[test]
+fn what_was_meant_as_a_url_shows_no_login() {
+    for case in [
+        (
+            "redis//u:never-shown@h",
+            Kind::Value,
+            "a store URL begins with redis://, rediss://, redis+sentinel:// or redis+cluster://",
+            "write it as redis://HOST",
+        ),
+        (
+            "redis:/u:never-shown@h",
+            Kind::Value,
+            "a store URL begins with redis://",
+            "write it as redis://HOST",
+        ),
+        (
+            "u:never-shown@h:6379",
+            Kind::Value,
+            "a store URL begins with redis://",
+            "write it as redis://HOST",
+        ),
+        (
+            "redis://u:never-shown",
+            Kind::Value,
+            "the port of server 1 of the store URL is no number from 1 to 65535",
+            "write host:port, and a login before an `@`",
+        ),
+        (
+            "redis://h?prefix=a%20b",
+            Kind::Value,
+            "the store URL gives `prefix=a b`",
+            "it must be 1 to 64 of A-Z a-z 0-9 _ - . :",
+        ),
+    ] {
+        is_told(case);
+    }
+}
+
+/// What stands behind `store:`, and what is said of it.
+type Case<'c> = (&'c str, Kind, &'c str, &'c str);
+
+fn is_told((written, kind, message, mend): Case<'_>) {
+    let errors = parse(&format!("store: {written}")).expect_err("it is no store");
+    let problem = &errors.problems()[0];
+    assert_eq!(errors.problems().len(), 1, "{}", errors.render());
+    assert_eq!(
+        (problem.kind(), problem.line(), problem.column()),
+        (kind, 1, 8)
+    );
+    assert!(problem.message().starts_with(message), "{problem:?}");
+    assert!(
+        problem.mending().is_some_and(|how| how.starts_with(mend)),
+        "{problem:?}"
+    );
+    let alone = StoreChoice::parse(written, "--store", &env).expect_err("it is no store");
+    let all = format!("{errors:?}{}{alone:?}{}", errors.render(), alone.render());
+    assert!(
+        !all.contains("never-shown") && !all.contains("never/shown"),
+        "{all}"
+    );
 }
 
 #[test]

@@ -116,9 +116,14 @@ pub(super) fn told(error: &RedisError) -> String {
     shortened(&error.to_string())
 }
 
-/// One line, long enough to tell what is meant. The arguments of an unknown command are left out.
+/// One line, long enough to tell what is meant. The arguments of an unknown command are left out, and so is where in the
+/// script it was, by its hash.
 fn shortened(text: &str) -> String {
     let text = text.split(", with args beginning").next().unwrap_or(text);
+    let text = match text.split_once(" script: ") {
+        Some((said, place)) if place.contains("@user_script") => said,
+        _ => text,
+    };
     let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let line: String = line.take(LONGEST).collect();
     line.trim().to_owned()
@@ -229,6 +234,11 @@ mod tests {
         assert_eq!(
             said,
             Said::Refused("ERR unknown command 'EVALSHA'".to_owned())
+        );
+        let full = "OOM command not allowed when used memory > 'maxmemory'.";
+        assert_eq!(
+            read(&format!("{full} script: 1b0f, on @user_script:1.")),
+            Said::Refused(full.to_owned())
         );
         match read(&format!("ERR {}", "é\t".repeat(500))) {
             Said::Refused(text) => assert!(text.chars().count() <= LONGEST && !text.contains('\t')),
