@@ -23,10 +23,12 @@ macro_rules! script {
             seldom!("script/slots.lua"),
             seldom!("script/crowds.lua"),
             seldom!("script/shapes.lua"),
+            seldom!("script/buckets.lua"),
+            seldom!("script/accounts.lua"),
             seldom!("script/ending.lua"),
             seldom!("script/asking.lua"),
-            include_str!("script/buckets.lua"),
-            include_str!("script/accounts.lua"),
+            include_str!("script/opening.lua"),
+            include_str!("script/plain.lua"),
             include_str!("script/run.lua"),
         )
     };

@@ -54,11 +54,11 @@ end
 function f.read_tail(a, raw, q)
   local size = #raw
   while q <= size do
-    local tag = byte(raw, q)
+    local tag = sub(raw, q, q)
     q = q + 1
-    if tag == 119 then
+    if tag == 'w' then
       a.watched = true
-    elseif tag == 108 then
+    elseif tag == 'l' then
       q = f.read_line(a, raw, q)
     else
       q = f.read_shares(a, raw, q)
@@ -82,33 +82,6 @@ function f.open_account(key, rule, gauge, raw)
   end
   if q <= #raw then f.read_tail(a, raw, q) end
   return a
-end
-
-count, p = get('<I2', ARGV[1], p)
-local raws = count > 0 and call('MGET', unpack(KEYS, 1, count)) or {}
-
-local function open(i)
-  local rule, gauge = get('<I2I2', ARGV[1], p + 4 * (i - 1))
-  accounts[i] = f.open_account(KEYS[i], rules[rule], gauge, raws[i])
-end
-
-local function open_all()
-  for i = 1, count do open(i) end
-end
-
--- Nothing is done where something else than an account was found.
-if not pcall(open_all) then
-  local unreadable = ''
-  for i = 1, count do
-    if not pcall(open, i) then unreadable = unreadable .. put('<I2', i) end
-  end
-  return { put('<I7', now), unreadable }
-end
-
-for i = 1, count do
-  local a = accounts[i]
-  if a.zset then f.expire_slots(a) end
-  if a.leases[1] then f.open_shares(a) end
 end
 
 -- A bucket as it is kept, and until when it is not as good as fresh.

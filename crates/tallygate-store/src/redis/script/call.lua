@@ -17,6 +17,9 @@ local call, sub, byte, char, concat = redis.call, string.sub, string.byte, strin
 local get, put = struct.unpack, struct.pack
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 
+-- The cost of nothing.
+local NOTHING = put('<I7I6', 0, 0)
+
 -- Makes what few calls need.
 local seldom = {}
 local f = setmetatable({}, {
@@ -49,10 +52,11 @@ end
 for i = 1, count do
   local n, enforced
   n, enforced, p = get('<BB', ARGV[1], p)
-  local rule = { enforced = enforced == 1, ask = '<' .. ('I7I7I6'):rep(n) }
+  local rule = { enforced = enforced == 1, plain = true, ask = '<' .. ('I7I7I6'):rep(n) }
   for j = 1, n do
     rule[j], p = limit_at(p)
     if rule[j].is_past then return { put('<I7', now) } end
+    if rule[j].kind ~= 'b' then rule.plain = false end
   end
   rules[i] = rule
 end

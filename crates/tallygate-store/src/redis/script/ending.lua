@@ -4,8 +4,6 @@
 -- The record of what was withdrawn before it came.
 local WITHDRAWN = char(9)
 
-local NOTHING = put('<I7I6', 0, 0)
-
 -- An open reservation; none if it has ended.
 function f.read_record(raw)
   if byte(raw) ~= 1 then return end

@@ -3,14 +3,28 @@
 
 local operations = { 'reserve', 'finish', 'extend', 'peek', 'look_up', 'leave', 'lease', 'retract' }
 local answers = {}
-for i = 2, #ARGV do answers[i - 1] = f[operations[byte(ARGV[i])]](ARGV[i], 2) end
+for i = 2, #ARGV do
+  local op = ARGV[i]
+  local kind = byte(op)
+  local answer
+  if kind == 1 then
+    answer = f.reserve_plainly(op)
+  elseif kind == 2 then
+    answer = f.finish_plainly(op)
+  end
+  answers[i - 1] = answer or f[operations[kind]](op, 2)
+end
 
 local reply = { put('<I7', now) }
-for i = 1, #accounts do
-  local a = accounts[i]
-  if a.gave and a.watched then f.tell_room(a) end
-  if (a.gave or a.moved) and a.line[1] then f.wake(a) end
-  reply[i + 1] = a.dirty and f.close_account(a) or a.raw or ''
+for i = 1, count do
+  if plain[i] then
+    reply[i + 1] = f.keep_plain(i)
+  else
+    local a = accounts[i]
+    if a.gave and a.watched then f.tell_room(a) end
+    if (a.gave or a.moved) and a.line[1] then f.wake(a) end
+    reply[i + 1] = a.dirty and f.close_account(a) or a.raw or ''
+  end
 end
 for i = 1, #answers do reply[#reply + 1] = answers[i] end
 return reply

@@ -1,0 +1,55 @@
+
+-- Opening ----------------------------------------------------------------------------------------------------
+-- An account is plain while its limits are buckets on each of which one reservation is open at most, and there is nothing
+-- besides. A plain one stays the text that is kept until an operation needs it as a table.
+
+count, p = get('<I2', ARGV[1], p)
+local raws = count > 0 and call('MGET', unpack(KEYS, 1, count)) or {}
+local rule_of, plain, tills = {}, {}, {}
+
+local function is_plain(rule, raw)
+  local q = 1
+  for j = 1, raw and #rule or 0 do
+    local n = byte(raw, q + 20)
+    if n == 0 then
+      q = q + 21
+    elseif n == 1 then
+      q = q + 91
+    else
+      return false
+    end
+  end
+  return not raw or q == #raw + 1
+end
+
+local function open(_, i)
+  local a = f.open_account(KEYS[i], rule_of[i], get('<I2', ARGV[1], p + 4 * i - 2), raws[i])
+  a.dirty = a.dirty or tills[i] ~= nil
+  accounts[i], plain[i] = a, false
+  return a
+end
+
+local function open_others()
+  for i = 1, count do
+    local rule = rules[get('<I2', ARGV[1], p + 4 * i - 4)]
+    rule_of[i], plain[i] = rule, rule.plain and is_plain(rule, raws[i])
+    if not plain[i] then open(nil, i) end
+  end
+end
+
+-- Nothing is done where something else than an account was found.
+if not pcall(open_others) then
+  local unreadable = ''
+  for i = 1, count do
+    rule_of[i] = rules[get('<I2', ARGV[1], p + 4 * i - 4)]
+    if not pcall(open, nil, i) then unreadable = unreadable .. put('<I2', i) end
+  end
+  return { put('<I7', now), unreadable }
+end
+
+for i = 1, count do
+  local a = accounts[i]
+  if a and a.zset then f.expire_slots(a) end
+  if a and a.leases[1] then f.open_shares(a) end
+end
+setmetatable(accounts, { __index = open })
