@@ -1,11 +1,9 @@
 //! Floods of denials never reach the store, and batching needs no timer.
-use crate::support::policy;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use crate::support::{open_redis, policy, script_calls};
 use std::time::Duration;
 use tallygate_core::{Amounts, Calendar, Decision, Metric, Policy, Shape};
 use tallygate_sim::servers::{Engine, Server};
-use tallygate_store::{RedisOptions, RedisStore, Reserve, SettledBy, Settlement, Store};
+use tallygate_store::{Reserve, SettledBy, Settlement, Store};
 
 const ALICE: &[(&str, &str)] = &[("user", "alice")];
 
@@ -28,35 +26,13 @@ fn ask(tokens: u64) -> Reserve<'static> {
     }
 }
 
-async fn open(server: &Server, policy: &Policy) -> Arc<RedisStore> {
-    let url = format!("{}?timeout=5s", server.url());
-    let options = RedisOptions::parse(&url).expect("the URL is one");
-    RedisStore::open(options, policy)
-        .await
-        .expect("the server is there")
-}
-
-/// How often the script was called.
-fn calls(server: &Server) -> u64 {
-    let stats: BTreeMap<String, String> = server.info("commandstats").expect("it answers");
-    let calls = |name: &str| {
-        let line = stats.get(&format!("cmdstat_{name}"))?;
-        line.strip_prefix("calls=")?
-            .split(',')
-            .next()?
-            .parse::<u64>()
-            .ok()
-    };
-    calls("eval").unwrap_or(0) + calls("evalsha").unwrap_or(0)
-}
-
 #[tokio::test]
 async fn a_flood_of_denials_is_answered_on_the_node() {
     let server = Server::start(Engine::Redis, &[]).expect("redis-server starts");
-    let store = open(&server, &quota()).await;
+    let store = open_redis(&server, &quota()).await;
     let held = store.reserve(ask(100)).await.expect("the store answers");
     assert!(matches!(held, Decision::Admit(_)), "{held:?}");
-    let before = calls(&server);
+    let before = script_calls(&server);
     let began = std::time::Instant::now();
     for tokens in (1..=50).cycle().take(2_000) {
         let denied = store.reserve(ask(tokens)).await.expect("the store answers");
@@ -64,14 +40,17 @@ async fn a_flood_of_denials_is_answered_on_the_node() {
     }
     // One is believed for a second.
     let turns = began.elapsed().as_secs() + 1;
-    let made = calls(&server) - before;
+    let made = script_calls(&server) - before;
     assert!(made <= turns, "{made} calls in {turns} s");
 }
 
 #[tokio::test]
 async fn what_another_process_gives_back_ends_the_denials() {
     let server = Server::start(Engine::Redis, &[]).expect("redis-server starts");
-    let (one, two) = (open(&server, &quota()).await, open(&server, &quota()).await);
+    let (one, two) = (
+        open_redis(&server, &quota()).await,
+        open_redis(&server, &quota()).await,
+    );
     let Ok(Decision::Admit(held)) = one.reserve(ask(100)).await else {
         panic!("it is admitted");
     };
@@ -96,8 +75,8 @@ async fn a_crowd_shares_calls() {
         window: Calendar::Month,
         timezone: jiff::tz::TimeZone::UTC,
     };
-    let store = open(&server, &policy(&[(Metric::TOKENS, 1_000_000, month)])).await;
-    let before = calls(&server);
+    let store = open_redis(&server, &policy(&[(Metric::TOKENS, 1_000_000, month)])).await;
+    let before = script_calls(&server);
     let crowd: Vec<_> = (0..2_000)
         .map(|_| {
             let store = store.clone();
@@ -108,7 +87,7 @@ async fn a_crowd_shares_calls() {
         let admitted = caller.await.expect("it ends").expect("the store answers");
         assert!(matches!(admitted, Decision::Admit(_)), "{admitted:?}");
     }
-    let made = calls(&server) - before;
+    let made = script_calls(&server) - before;
     assert!(made <= 2_000 / 10, "{made} calls for 2000 callers");
     let standing = &store.peek(ALICE).await.expect("the store answers")[0];
     assert_eq!(standing.used, 2_000);

@@ -1,24 +1,18 @@
 //! Keys that something else than Tallygate has written to.
-use crate::support::policy;
+use crate::support::{open_redis, policy};
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{Amounts, Calendar, Decision, Metric, Shape};
 use tallygate_sim::servers::{Engine, Server};
-use tallygate_store::{
-    RedisOptions, RedisStore, Reserve, SettledBy, Settlement, Store, StoreError, StoreHealth,
-};
+use tallygate_store::{RedisStore, Reserve, SettledBy, Settlement, Store, StoreError, StoreHealth};
 
 async fn open(server: &Server) -> Arc<RedisStore> {
     let month = Shape::Fixed {
         window: Calendar::Month,
         timezone: jiff::tz::TimeZone::UTC,
     };
-    let url = format!("{}?timeout=5s", server.url());
-    let options = RedisOptions::parse(&url).expect("the URL is one");
-    let policy = policy(&[(Metric::TOKENS, 1_000, month)]);
-    let store = RedisStore::open(options, &policy).await;
-    store.expect("the server is there")
+    open_redis(server, &policy(&[(Metric::TOKENS, 1_000, month)])).await
 }
 
 async fn ask(store: &RedisStore, user: &str) -> Result<Decision, StoreError> {

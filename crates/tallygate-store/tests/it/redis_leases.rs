@@ -1,6 +1,5 @@
 //! Hot counters are decided at the process, out of shares, and never exceed their limits.
-use crate::support::{policy, rule};
-use std::collections::BTreeMap;
+use crate::support::{open_redis, policy, rule, script_calls};
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{
@@ -8,9 +7,7 @@ use tallygate_core::{
     StoreDown,
 };
 use tallygate_sim::servers::{Engine, Server};
-use tallygate_store::{
-    RedisOptions, RedisStore, Regime, Reserve, SettleError, SettledBy, Settlement, Store,
-};
+use tallygate_store::{RedisStore, Regime, Reserve, SettleError, SettledBy, Settlement, Store};
 
 const ALICE: &[(&str, &str)] = &[("user", "alice")];
 
@@ -38,28 +35,6 @@ fn ask(tokens: u64) -> Reserve<'static> {
 
 fn tokens(amount: u64) -> Settlement {
     Settlement::Exact(Amounts::ZERO.with(Metric::TOKENS, amount))
-}
-
-async fn open(server: &Server, policy: &Policy) -> Arc<RedisStore> {
-    let url = format!("{}?timeout=5s", server.url());
-    let options = RedisOptions::parse(&url).expect("the URL is one");
-    RedisStore::open(options, policy)
-        .await
-        .expect("the server is there")
-}
-
-/// How often the script was called.
-fn calls(server: &Server) -> u64 {
-    let stats: BTreeMap<String, String> = server.info("commandstats").expect("it answers");
-    let calls = |name: &str| {
-        let line = stats.get(&format!("cmdstat_{name}"))?;
-        line.strip_prefix("calls=")?
-            .split(',')
-            .next()?
-            .parse::<u64>()
-            .ok()
-    };
-    calls("eval").unwrap_or(0) + calls("evalsha").unwrap_or(0)
 }
 
 async fn used(store: &RedisStore) -> u64 {
@@ -118,12 +93,12 @@ async fn load(store: Arc<RedisStore>, settled_by: SettledBy) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leased_key_costs_a_tenth_of_the_messages() {
     let server = Server::start(Engine::Redis, &[]).expect("redis-server starts");
-    let store = open(&server, &quota(1_000_000)).await;
-    let before = calls(&server);
+    let store = open_redis(&server, &quota(1_000_000)).await;
+    let before = script_calls(&server);
     let pairs = load(store.clone(), SettledBy::AnyNode).await;
-    let exact = calls(&server) - before;
+    let exact = script_calls(&server) - before;
     let pairs = pairs + load(store.clone(), SettledBy::ThisNode).await;
-    let leased = calls(&server) - before - exact;
+    let leased = script_calls(&server) - before - exact;
     let here = store.leases().decisions;
     eprintln!("{pairs} pairs: {exact} calls exact, {leased} leased, {here} decisions here");
     assert!(leased * 10 <= exact, "{leased} calls leased, {exact} exact");
@@ -140,7 +115,7 @@ async fn processes_that_lease_spend_the_limit_and_no_more() {
     let mut tasks = Vec::new();
     let mut stores = Vec::new();
     for _ in 0..3 {
-        stores.push(open(&server, &quota(limit)).await);
+        stores.push(open_redis(&server, &quota(limit)).await);
     }
     for store in &stores {
         for _ in 0..4 {
@@ -175,8 +150,8 @@ async fn processes_that_lease_spend_the_limit_and_no_more() {
 async fn a_demand_that_does_not_fit_gets_the_shares_of_others() {
     let server = Server::start(Engine::Redis, &[]).expect("redis-server starts");
     let (one, two) = (
-        open(&server, &quota(10_000)).await,
-        open(&server, &quota(10_000)).await,
+        open_redis(&server, &quota(10_000)).await,
+        open_redis(&server, &quota(10_000)).await,
     );
     let warmed = warm(&one, 10).await.len() as u64 * 10;
     let left = 10_000 - warmed;
@@ -188,7 +163,7 @@ async fn a_demand_that_does_not_fit_gets_the_shares_of_others() {
 #[tokio::test]
 async fn a_process_that_is_denied_gives_back_its_own_share() {
     let server = Server::start(Engine::Redis, &[]).expect("redis-server starts");
-    let store = open(&server, &quota(10_000)).await;
+    let store = open_redis(&server, &quota(10_000)).await;
     let warmed = warm(&store, 10).await.len() as u64 * 10;
     assert!(admitted(&store, 10_000 - warmed).await.is_some());
 }
@@ -196,7 +171,7 @@ async fn a_process_that_is_denied_gives_back_its_own_share() {
 #[tokio::test]
 async fn a_leased_reservation_is_ended_as_any() {
     let server = Server::start(Engine::Redis, &[]).expect("redis-server starts");
-    let store = open(&server, &quota(100_000)).await;
+    let store = open_redis(&server, &quota(100_000)).await;
     let ids = warm(&store, 100).await;
     let (last, exact) = ids.split_last().expect("one was leased");
     for id in exact {
@@ -236,7 +211,7 @@ async fn a_leased_reservation_is_ended_as_any() {
 #[tokio::test]
 async fn an_extension_that_does_not_fit_is_denied() {
     let server = Server::start(Engine::Redis, &[]).expect("redis-server starts");
-    let store = open(&server, &quota(100_000)).await;
+    let store = open_redis(&server, &quota(100_000)).await;
     let ids = warm(&store, 100).await;
     let last = *ids.last().expect("one was leased");
     let more = |amount| Amounts::ZERO.with(Metric::TOKENS, amount);
@@ -253,8 +228,8 @@ async fn an_extension_that_does_not_fit_is_denied() {
 async fn a_store_that_goes_gives_back_its_shares() {
     let server = Server::start(Engine::Redis, &[]).expect("redis-server starts");
     let (one, two) = (
-        open(&server, &quota(10_000)).await,
-        open(&server, &quota(10_000)).await,
+        open_redis(&server, &quota(10_000)).await,
+        open_redis(&server, &quota(10_000)).await,
     );
     let warmed = warm(&one, 10).await.len() as u64 * 10;
     let Some((_, Regime::Leased { share, left })) = one.regimes(ALICE).pop() else {
@@ -277,7 +252,7 @@ async fn a_process_that_ends_reports_a_share_that_is_used_up() {
     let mut shared = rule("quota", &["user"], &[(Metric::TOKENS, 1_000, month())]);
     shared.store_down = StoreDown::Share;
     let shared = Policy::new(vec![shared], Metrics::default()).expect("the rule is good");
-    let store = open(&server, &shared).await;
+    let store = open_redis(&server, &shared).await;
     warm(&store, 1).await;
     while admitted(&store, 1).await.is_some() {}
     assert_eq!(store.leases().accounts, 1, "it is leased");

@@ -1,4 +1,5 @@
-//! Memory stores for tests: on a clock that is moved by hand, and what drives their futures.
+//! Stores for tests: in memory, on a clock that is moved by hand, with what drives their futures; and on a server.
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -6,8 +7,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 use tallygate_core::{Amounts, Metric, Metrics, Mode, Policy, Rule, Shape, StoreDown, Time};
+use tallygate_sim::servers::Server;
 use tallygate_store::conformance::{Harness, Rig};
-use tallygate_store::{BoxFuture, Clock, MemoryOptions, MemoryStore, Reserve, SettledBy, Store};
+use tallygate_store::{
+    BoxFuture, Clock, MemoryOptions, MemoryStore, RedisOptions, RedisStore, Reserve, SettledBy,
+    Store,
+};
 
 /// The middle of a month, a second and a bit past its full hour.
 pub(crate) const START: Time = Time::from_millis(1_794_571_201_250);
@@ -119,6 +124,29 @@ impl Rig for MemoryRig {
     fn pass(&self, length: Duration) -> BoxFuture<'_, ()> {
         Box::pin(async move { pass(&self.memory, length) })
     }
+}
+
+/// A store on a server that may take its time, as it does beside other tests.
+pub(crate) async fn open_redis(server: &Server, policy: &Policy) -> Arc<RedisStore> {
+    let url = format!("{}?timeout=5s", server.url());
+    let options = RedisOptions::parse(&url).expect("the URL is one");
+    RedisStore::open(options, policy)
+        .await
+        .expect("the server is there")
+}
+
+/// How often the script was called.
+pub(crate) fn script_calls(server: &Server) -> u64 {
+    let stats: BTreeMap<String, String> = server.info("commandstats").expect("it answers");
+    let calls = |name: &str| {
+        let line = stats.get(&format!("cmdstat_{name}"))?;
+        line.strip_prefix("calls=")?
+            .split(',')
+            .next()?
+            .parse::<u64>()
+            .ok()
+    };
+    calls("eval").unwrap_or(0) + calls("evalsha").unwrap_or(0)
 }
 
 /// A policy of one rule that counts apart by user.

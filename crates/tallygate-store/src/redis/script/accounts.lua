@@ -135,10 +135,5 @@ function f.close_account(a)
     raw = raw .. more
     if till < mores then till = mores end
   end
-  if till <= now then
-    if a.raw then call('DEL', a.key) end
-    return ''
-  end
-  call('SET', a.key, raw, 'PX', ceil((till - now) / 1000) + 1)
-  return raw
+  return f.keep(a.key, raw, till, a.raw)
 end

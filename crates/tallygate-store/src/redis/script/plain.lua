@@ -118,15 +118,3 @@ function f.finish_plainly(op)
   leave_so(count)
   return 'E' .. receipt
 end
-
--- Keeps a plain account that has changed.
-function f.keep_plain(i)
-  local till = tills[i]
-  if not till then return raws[i] or '' end
-  if till <= now then
-    call('DEL', KEYS[i])
-    return ''
-  end
-  call('SET', KEYS[i], raws[i], 'PX', ceil((till - now) / 1000) + 1)
-  return raws[i]
-end

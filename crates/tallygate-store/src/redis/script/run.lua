@@ -1,6 +1,16 @@
 
 -- Running ----------------------------------------------------------------------------------------------------
 
+-- Keeps an account until it is as good as a fresh one: then not at all. Answers what is kept.
+function f.keep(key, raw, till, was_kept)
+  if till <= now then
+    if was_kept then call('DEL', key) end
+    return ''
+  end
+  call('SET', key, raw, 'PX', ceil((till - now) / 1000) + 1)
+  return raw
+end
+
 local operations = { 'reserve', 'finish', 'extend', 'peek', 'look_up', 'leave', 'lease', 'retract' }
 local answers = {}
 for i = 2, #ARGV do
@@ -18,7 +28,7 @@ end
 local reply = { put('<I7', now) }
 for i = 1, count do
   if plain[i] then
-    reply[i + 1] = f.keep_plain(i)
+    reply[i + 1] = tills[i] and f.keep(KEYS[i], raws[i], tills[i], true) or raws[i] or ''
   else
     local a = accounts[i]
     if a.gave and a.watched then f.tell_room(a) end

@@ -14,72 +14,25 @@ use tallygate_sim::servers::Engine;
 
 const START: Time = Time::from_secs(1_800_000_000);
 
-/// A hundred tokens in any 10 s.
-struct Windows {
+/// One subject with one limit, at a time that the test chooses.
+struct Stepped {
     bench: Bench,
     desk: Desk,
     accounts: Vec<Arc<Account>>,
+    metric: Metric,
 }
 
-impl Windows {
-    fn open() -> Self {
-        let every = Span::from_secs(10);
-        let limits = [(Metric::TOKENS, 100, Shape::Sliding { every })];
-        let policy = Policy::new(vec![rule("r", &limits)], Metrics::default()).unwrap();
+impl Stepped {
+    fn open(limit: (Metric, u64, Shape)) -> Self {
+        let metric = limit.0;
+        let policy = Policy::new(vec![rule("r", &[limit])], Metrics::default()).unwrap();
         let mut bench = Bench::open(Engine::Redis);
         let desk = Desk::new(bench.node(), &policy);
         Self {
             accounts: desk.resolve(&[("user", "a")]),
             bench,
             desk,
-        }
-    }
-
-    /// The first letter of the answer.
-    fn reserve(&mut self, tokens: u64, seconds: u64) -> char {
-        let ask = Ask {
-            demand: Amounts::ZERO.with(Metric::TOKENS, tokens),
-            ttl: Span::from_secs(60),
-            name: None,
-            id: names::new_id(self.accounts[0].tag),
-            accounts: self.accounts.clone(),
-        };
-        let newcomer = (Order::NEWCOMER.0, None);
-        let (accounts, tag) = (self.accounts.clone(), self.accounts[0].tag);
-        let op = self.desk.reserve(&ask, accounts, tag, newcomer);
-        let answers = self.bench.call(&self.desk.node, &[&op], at(seconds));
-        char::from(answers.operations[0][0])
-    }
-
-    fn used(&mut self, seconds: u64) -> u64 {
-        let peek = Op::Peek(self.accounts.clone(), Amounts::ZERO);
-        let answers = self.bench.call(&self.desk.node, &[&peek], at(seconds));
-        let sheets = self.desk.sheets(&self.accounts, Order(0), &answers);
-        remote::standings(&views(&self.accounts, &sheets), at(seconds))[0].used
-    }
-}
-
-fn at(seconds: u64) -> Time {
-    START.plus(Span::from_secs(seconds))
-}
-
-/// One subject with one slot.
-struct Slots {
-    bench: Bench,
-    desk: Desk,
-    accounts: Vec<Arc<Account>>,
-}
-
-impl Slots {
-    fn open() -> Self {
-        let limits = [(Metric::CONCURRENCY, 1, Shape::Concurrency)];
-        let policy = Policy::new(vec![rule("r", &limits)], Metrics::default()).unwrap();
-        let mut bench = Bench::open(Engine::Redis);
-        let desk = Desk::new(bench.node(), &policy);
-        Self {
-            accounts: desk.resolve(&[("user", "a")]),
-            bench,
-            desk,
+            metric,
         }
     }
 
@@ -91,11 +44,11 @@ impl Slots {
         self.bench.call(&self.desk.node, &[op], at(seconds))
     }
 
-    /// Holds the slot for so long, if it is free.
-    fn hold(&mut self, length: u64, seconds: u64) -> Option<(ReservationId, Arc<Held>)> {
+    /// Asks for so much for so long.
+    fn ask(&mut self, (amount, length): (u64, u64), seconds: u64) -> (Ask, Answers) {
         let (tag, accounts) = self.place();
         let ask = Ask {
-            demand: Amounts::ZERO.with(Metric::CONCURRENCY, 1),
+            demand: Amounts::ZERO.with(self.metric, amount),
             ttl: Span::from_secs(length),
             name: None,
             id: names::new_id(tag),
@@ -104,16 +57,38 @@ impl Slots {
         let newcomer = (Order::NEWCOMER.0, None);
         let op = self.desk.reserve(&ask, accounts, tag, newcomer);
         let answers = self.call(&op, seconds);
+        (ask, answers)
+    }
+
+    /// The first letter of the answer.
+    fn reserve(&mut self, tokens: u64, seconds: u64) -> char {
+        let (_, answers) = self.ask((tokens, 60), seconds);
+        char::from(answers.operations[0][0])
+    }
+
+    /// Holds one for so long, if it is free.
+    fn hold(&mut self, length: u64, seconds: u64) -> Option<(ReservationId, Arc<Held>)> {
+        let (ask, answers) = self.ask((1, length), seconds);
         match self.desk.reserved(&ask, &answers, 0)? {
             Heard::Held(_, held) => Some((ask.id, held)),
             _ => None,
         }
     }
+
+    fn used(&mut self, seconds: u64) -> u64 {
+        let answers = self.call(&Op::Peek(self.accounts.clone(), Amounts::ZERO), seconds);
+        let sheets = self.desk.sheets(&self.accounts, Order(0), &answers);
+        remote::standings(&views(&self.accounts, &sheets), at(seconds))[0].used
+    }
+}
+
+fn at(seconds: u64) -> Time {
+    START.plus(Span::from_secs(seconds))
 }
 
 #[test]
 fn a_slot_that_a_step_back_brings_back_counts() {
-    let mut slots = Slots::open();
+    let mut slots = Stepped::open((Metric::CONCURRENCY, 1, Shape::Concurrency));
     let (first, held) = slots.hold(10, 0).expect("it is free");
     let (second, other) = slots.hold(60, 20).expect("its deadline has passed");
     // The clock is set back, and the first is open again, which cannot be undone.
@@ -130,7 +105,8 @@ fn a_slot_that_a_step_back_brings_back_counts() {
 
 #[test]
 fn what_a_window_has_let_go_does_not_come_back_after_a_step_back() {
-    let mut windows = Windows::open();
+    let every = Span::from_secs(10);
+    let mut windows = Stepped::open((Metric::TOKENS, 100, Shape::Sliding { every }));
     assert_eq!(windows.reserve(10, 100), 'A');
     assert_eq!(windows.reserve(50, 105), 'A');
     // The clock is set back. What was charged before counts until it would have been let go, at most.
