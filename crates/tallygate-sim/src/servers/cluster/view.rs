@@ -41,6 +41,16 @@ impl Line {
         self.is_linked && !ills.iter().any(|ill| self.says(ill))
     }
 
+    /// The epoch with which it claims slots, if it does.
+    pub(super) fn claims(&self) -> Option<u64> {
+        (self.says("master") && !self.slots.is_empty()).then_some(self.epoch)
+    }
+
+    /// Whether two nodes see the same of the one that both lines are about.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        self.slots == other.slots && self.claims() == other.claims()
+    }
+
     pub(super) fn owns(&self, slot: u16) -> bool {
         self.says("master") && self.slots.iter().any(|range| range.contains(&slot))
     }
