@@ -1,6 +1,7 @@
 //! Where counters live: the [`Store`] trait, the memory store, and the suite that every store runs.
 mod clock;
 pub mod conformance;
+pub mod folder;
 mod mailbox;
 mod memory;
 mod redis;

@@ -1,0 +1,215 @@
+//! A folder on a disk.
+use super::{Append, Files, FolderError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Files in a folder of this machine.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    /// Held as long as the folder is owned; none if it is not.
+    lock: Option<File>,
+}
+
+/// How long a process that is just ending is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the name of a file ends with while it is written, before it is put in its place.
+const UNFINISHED: &str = ".new";
+
+impl Directory {
+    /// Makes the folder if it is missing, and locks it by the file `lock`.
+    pub(super) fn own(path: &Path, lock: &str) -> Result<Self, FolderError> {
+        let failed = |error| FolderError::Disk {
+            folder: path.to_owned(),
+            error,
+        };
+        made(path).map_err(failed)?;
+        let directory = Self {
+            path: path.to_owned(),
+            lock: Some(locked(path, lock)?),
+        };
+        directory.tidy().map_err(failed)?;
+        Ok(directory)
+    }
+
+    /// The folder as it is.
+    pub(super) fn to_read(path: &Path) -> Result<Self, FolderError> {
+        match fs::read_dir(path) {
+            Ok(_) => Ok(Self {
+                path: path.to_owned(),
+                lock: None,
+            }),
+            Err(error) => Err(FolderError::Disk {
+                folder: path.to_owned(),
+                error,
+            }),
+        }
+    }
+
+    /// Removes what a process that was killed while it wrote has left behind. A disk that takes no writes may keep it.
+    fn tidy(&self) -> io::Result<()> {
+        for name in self.names()? {
+            if name.ends_with(UNFINISHED) {
+                let _ = fs::remove_file(self.path.join(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for (name, entry) in entries(&self.path)? {
+            match entry.file_type()?.is_dir() {
+                true => {
+                    let inside = entries(&entry.path())?;
+                    let files = inside.iter().map(|(file, _)| format!("{name}/{file}"));
+                    names.extend(files);
+                }
+                false => names.push(name),
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Where a file is that may be written.
+    fn place(&self, name: &str) -> io::Result<PathBuf> {
+        if self.lock.is_none() {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        let place = self.path.join(name);
+        if let Some((folder, _)) = name.split_once('/') {
+            let folder = self.path.join(folder);
+            if !folder.is_dir() {
+                made(&folder)?;
+                sync_folder(&self.path)?;
+            }
+        }
+        Ok(place)
+    }
+}
+
+/// What is in a folder, apart from what is not ours to see: names that are not text, and of a file system's own.
+fn entries(path: &Path) -> io::Result<Vec<(String, fs::DirEntry)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        match entry.file_name().into_string() {
+            Ok(name) if name != "lost+found" => found.push((name, entry)),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+impl Files for Directory {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = self.names()?;
+        names.retain(|name| !name.ends_with(UNFINISHED));
+        Ok(names)
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.path.join(name))
+    }
+
+    fn open_append(&self, name: &str) -> io::Result<Box<dyn Append>> {
+        let place = self.place(name)?;
+        let is_new = !place.exists();
+        let file = appended(&place)?;
+        if is_new {
+            sync_folder_of(&place)?;
+        }
+        Ok(Box::new(Tail(file)))
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let place = self.place(name)?;
+        let unfinished = self.place(&format!("{name}{UNFINISHED}"))?;
+        let mut file = private(OpenOptions::new().write(true).create(true).truncate(true))
+            .open(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &place)?;
+        sync_folder_of(&place)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let place = self.place(name)?;
+        fs::remove_file(&place)?;
+        sync_folder_of(&place)
+    }
+}
+
+/// A file that is written at its end.
+#[derive(Debug)]
+struct Tail(File);
+
+impl Append for Tail {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
+
+/// Makes a folder that its owner alone may look into: it has the hashes of keys, and who called how often.
+fn made(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+fn appended(path: &Path) -> io::Result<File> {
+    private(OpenOptions::new().append(true).create(true)).open(path)
+}
+
+/// Returns when the names in the folder of `place` outlive the machine.
+fn sync_folder_of(place: &Path) -> io::Result<()> {
+    place.parent().map_or(Ok(()), sync_folder)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn locked(path: &Path, name: &str) -> Result<File, FolderError> {
+    let folder = || path.to_owned();
+    let failed = |error| FolderError::Disk {
+        folder: folder(),
+        error,
+    };
+    let file = appended(&path.join(name)).map_err(failed)?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(PATIENCE / 50); // tidy: sleeps because a lock that another process holds tells nobody when it goes
+            }
+            Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { folder: folder() }),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+    }
+}

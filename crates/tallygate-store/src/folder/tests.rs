@@ -1,0 +1,202 @@
+//! What a folder keeps, on a real disk and on one that fails.
+use super::{DataFolder, Faulty, Files, FolderError, Purpose, Trouble};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// A folder that goes with its value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let name = format!("tallygate-folder-{:016x}", getrandom::u64().unwrap());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn refused(&self, purpose: Purpose) -> String {
+        DataFolder::open(&self.0, purpose).unwrap_err().to_string()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What every kind of files does.
+fn keeps_files(files: &dyn Files) {
+    let missing = files.read("inside/file").unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+    let mut file = files.open_append("inside/file").unwrap();
+    file.write(b"one two").unwrap();
+    file.sync().unwrap();
+    file.truncate(4).unwrap();
+    file.write(b"three").unwrap();
+    assert_eq!(file.length().unwrap(), 9);
+    drop(file);
+    let mut file = files.open_append("inside/file").unwrap();
+    file.write(b"!").unwrap();
+    assert_eq!(files.read("inside/file").unwrap(), b"one three!");
+    files.replace("inside/file", b"anew").unwrap();
+    file.write(b"read by nobody").unwrap();
+    assert_eq!(files.read("inside/file").unwrap(), b"anew");
+    files.replace("beside", b"").unwrap();
+    let names = files.list().unwrap();
+    let ours = names
+        .iter()
+        .filter(|name| !["lock", "FORMAT"].contains(&name.as_str()));
+    assert_eq!(ours.collect::<Vec<_>>(), ["beside", "inside/file"]);
+    files.remove("beside").unwrap();
+    assert_eq!(
+        files.remove("beside").unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+}
+
+#[test]
+fn both_kinds_of_files_keep_what_is_written() {
+    let scratch = Scratch::new();
+    let folder = DataFolder::open(&scratch.0, Purpose::Own).unwrap();
+    keeps_files(folder.files());
+    keeps_files(&Faulty::new());
+}
+
+#[test]
+fn a_folder_has_one_owner_and_any_number_of_readers() {
+    let scratch = Scratch::new();
+    let folder = DataFolder::open(&scratch.0, Purpose::Own).unwrap();
+    folder.files().replace("file", b"text").unwrap();
+    let refused = DataFolder::open(&scratch.0, Purpose::Own).unwrap_err();
+    assert!(matches!(refused, FolderError::InUse { .. }), "{refused}");
+    let reader = DataFolder::open(&scratch.0, Purpose::Read).unwrap();
+    assert_eq!(reader.files().read("file").unwrap(), b"text");
+    let refused = reader.files().replace("file", b"").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ReadOnlyFilesystem);
+    drop(folder);
+    DataFolder::open(&scratch.0, Purpose::Own).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_else_may_look_into_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new();
+    let folder = DataFolder::open(&scratch.0, Purpose::Own).unwrap();
+    folder.files().replace("inside/file", b"text").unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&scratch.0), 0o700);
+    assert_eq!(mode(&scratch.0.join("inside")), 0o700);
+    assert_eq!(mode(&scratch.0.join("inside/file")), 0o600);
+    assert_eq!(mode(&scratch.0.join("FORMAT")), 0o600);
+}
+
+#[test]
+fn folders_of_others_and_of_later_versions_are_refused() {
+    let scratch = Scratch::new();
+    fs::create_dir_all(&scratch.0).unwrap();
+    fs::write(scratch.0.join("letter.txt"), "dear").unwrap();
+    assert!(
+        scratch
+            .refused(Purpose::Own)
+            .contains("has a file letter.txt, and none named FORMAT")
+    );
+    fs::write(scratch.0.join("FORMAT"), "mp3").unwrap();
+    assert!(
+        scratch
+            .refused(Purpose::Own)
+            .contains("does not begin with \"tallygate \"")
+    );
+    fs::write(scratch.0.join("FORMAT"), "tallygate 2\n").unwrap();
+    for purpose in [Purpose::Own, Purpose::Read] {
+        let refused = scratch.refused(purpose);
+        assert!(
+            refused.contains("has format 2, and this version reads 1"),
+            "{refused}"
+        );
+    }
+    fs::write(scratch.0.join("FORMAT"), "tallygate 1\n").unwrap();
+    DataFolder::open(&scratch.0, Purpose::Own).unwrap();
+}
+
+#[test]
+fn a_folder_that_is_missing_is_made_by_its_owner_alone() {
+    let scratch = Scratch::new();
+    assert!(scratch.refused(Purpose::Read).contains("cannot be used"));
+    assert!(!scratch.0.exists());
+    DataFolder::open(&scratch.0.join("deep/inside"), Purpose::Own).unwrap();
+    let refused = scratch.refused(Purpose::Own);
+    assert!(refused.contains("has a file deep/"), "{refused}");
+}
+
+#[test]
+fn what_a_killed_process_was_writing_is_removed() {
+    let scratch = Scratch::new();
+    drop(DataFolder::open(&scratch.0, Purpose::Own).unwrap());
+    let left = scratch.0.join("registry.json.new");
+    fs::write(&left, "{\"ke").unwrap();
+    let folder = DataFolder::open(&scratch.0, Purpose::Own).unwrap();
+    assert_eq!(folder.files().list().unwrap(), ["FORMAT", "lock"]);
+    assert!(!left.exists());
+}
+
+#[test]
+fn a_disk_that_is_full_or_takes_no_writes_says_so() {
+    let disk = Faulty::new();
+    let mut file = disk.open_append("file").unwrap();
+    disk.suffer(Some(Trouble::Full(3)));
+    assert_eq!(
+        file.write(b"12345").unwrap_err().kind(),
+        ErrorKind::StorageFull
+    );
+    assert_eq!(disk.read("file").unwrap(), b"123", "a part is there");
+    assert_eq!(
+        disk.replace("file", b"1").unwrap_err().kind(),
+        ErrorKind::StorageFull
+    );
+    disk.suffer(Some(Trouble::ReadOnly));
+    assert_eq!(
+        file.write(b"4").unwrap_err().kind(),
+        ErrorKind::ReadOnlyFilesystem
+    );
+    assert_eq!(
+        file.truncate(0).unwrap_err().kind(),
+        ErrorKind::ReadOnlyFilesystem
+    );
+    assert_eq!(
+        disk.open_append("file").unwrap_err().kind(),
+        ErrorKind::ReadOnlyFilesystem
+    );
+    disk.suffer(Some(Trouble::Unsynced));
+    file.write(b"4").unwrap();
+    file.sync().unwrap_err();
+    disk.suffer(None);
+    file.sync().unwrap();
+    assert_eq!(disk.read("file").unwrap(), b"1234");
+}
+
+/// What was synced is always found, and of the rest everything is lost by some seed and kept by another.
+#[test]
+fn a_loss_of_power_takes_some_of_what_was_not_synced() {
+    let (mut shortest, mut longest, mut torn) = (usize::MAX, 0, 0);
+    for seed in 0..500 {
+        let disk = Faulty::new();
+        let mut file = disk.open_append("file").unwrap();
+        file.write(&[1; 100]).unwrap();
+        file.sync().unwrap();
+        file.write(&[2; 200]).unwrap();
+        let found = disk.power_loss(seed);
+        file.write(b"dead").unwrap_err();
+        disk.read("file").unwrap_err();
+        let bytes = found.read("file").unwrap();
+        assert_eq!(bytes[..100], [1; 100]);
+        assert!(bytes.len() <= 300);
+        shortest = shortest.min(bytes.len());
+        longest = longest.max(bytes.len());
+        torn += usize::from(bytes[100..].contains(&0) && bytes[100..].contains(&2));
+    }
+    assert!(
+        shortest < 110 && longest > 290 && torn > 100,
+        "{shortest} {longest} {torn}"
+    );
+}
