@@ -6,6 +6,7 @@
 
 mod bench;
 mod ci;
+mod prices;
 mod process;
 mod provision;
 mod tidy;
@@ -27,6 +28,7 @@ usage: cargo xtask COMMAND
   tidy                              the rules that no compiler checks: crate arrows, sizes, words, links
   bench decide|pipeline|gateway|count|store [--json] [ARGS]
                                     one benchmark, optimised, against its peers in the same run
+  prices                            a fresh snapshot of the built-in prices, from two packages of PyPI
 ";
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn run(arguments: &[String]) -> Outcome {
         "ci" => ci::run(&workspace, rest),
         "tidy" => tidy::run(&workspace),
         "bench" => bench::run(&workspace, rest),
+        "prices" => prices::run(&workspace),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

@@ -60,7 +60,9 @@ pub(crate) fn python(workspace: &Workspace, name: &str, requirements: &[&str]) -
     for file in requirements {
         pip.args(["--requirement", file]);
     }
-    process::run(&mut pip)?;
+    if !requirements.is_empty() {
+        process::run(&mut pip)?;
+    }
     write_stamp(&home, &pinned)?;
     Ok(interpreter)
 }
@@ -154,7 +156,8 @@ fn write_stamp(home: &Path, pinned: &str) -> Outcome {
         .map_err(|error| format!("failed to write in {}: {error}", home.display()))
 }
 
-fn clear(home: &Path) -> Outcome {
+/// Makes an empty folder.
+pub(crate) fn clear(home: &Path) -> Outcome {
     if home.exists() {
         fs::remove_dir_all(home)
             .map_err(|error| format!("failed to clear {}: {error}", home.display()))?;

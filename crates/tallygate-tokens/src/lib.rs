@@ -4,7 +4,7 @@
 //! logging. A request body becomes a [`Call`]; a [`Counter`] says how large its input is and how
 //! that is known ([`Method`]); [`output_estimate`] says what to hold for its answer; [`Usage`] is
 //! what the provider says it really was, read from a whole body ([`usage_of_body`]) or from a
-//! stream as it passes ([`StreamReader`]).
+//! stream as it passes ([`StreamReader`]). [`PriceTable`] knows what a model's tokens cost.
 //!
 //! ```
 //! use tallygate_tokens::{Call, Counter, Endpoint, Method};
@@ -32,6 +32,7 @@ mod memory;
 mod model;
 mod output;
 mod plan;
+mod price;
 mod sse;
 mod stream;
 mod tokenizer;
@@ -45,6 +46,9 @@ pub use learner::{HALF_LIFE, Learner, MIN_SAMPLES, OutputClass};
 pub use output::{
     DEFAULT_FLOOR, DEFAULT_MAX, Estimate, EstimateMethod, OutputEstimate, OutputPolicy,
     output_estimate,
+};
+pub use price::{
+    Cost, Imported, MAX_RATE, PerMillion, PriceError, PriceSource, PriceTable, Rates, RatesError,
 };
 pub use sse::{MAX_EVENT, SseEvent, SseSplitter};
 pub use stream::{Seen, StreamOptions, StreamReader};
