@@ -7,13 +7,13 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, Version};
 use hyper::body::Incoming;
-use tallygate_core::{Admission, Amounts};
-use tallygate_tokens::{Call, Dialect};
+use tallygate_core::Admission;
+use tallygate_tokens::Dialect;
 
 use crate::config::Bounds;
 use crate::identify::Role;
-use crate::observe::{Door, Stage};
-use crate::pipeline::{Account, Asked, Caller, Estimating, Laps, Pipeline, Refusal, Terms, labels};
+use crate::observe::Stage;
+use crate::pipeline::{Account, Asked, Caller, Laps, Pipeline, Refusal, Sized};
 use crate::wire::{self, ApiError, Voice};
 
 mod answer;
@@ -32,6 +32,7 @@ mod payload;
 mod pool;
 mod provider;
 mod reader;
+mod seeking;
 mod spelling;
 mod unreported;
 
@@ -40,6 +41,7 @@ use forward::Manner;
 use headers::Reading;
 use payload::Payload;
 use reader::PassOn;
+use seeking::{Granted, Seeking, Worded};
 
 pub(crate) use answer::AnswerBody;
 pub(crate) use intake::{IntakeBounds, collect};
@@ -73,38 +75,31 @@ pub(crate) async fn call(
     laps.skip();
     let call = pipeline.read(&asked, &body).await?;
     let model = call.model().to_owned();
-    let route = caller.route(asked.endpoint, &model)?;
-    let subject = labels(
-        caller.identity(),
-        &[
-            ("model", route.model),
-            ("upstream", route.provider.upstream().name()),
-            ("endpoint", asked.endpoint.name()),
-        ],
-    );
-    let class = caller.class(asked.endpoint, route.model);
-    let policy = &route.output;
-    let (call, size) = pipeline
-        .size(call, &subject, Estimating { class, policy })
-        .await?;
-    laps.end(Stage::Size);
-    let terms = Terms {
-        demand: Amounts::call(size.input.tokens, size.output.tokens),
-        ttl: caller.config().bounds().total_time + TTL_SLACK,
-        door: Door::Gateway,
+    let seeking = Seeking {
+        pipeline,
+        caller: &caller,
+        endpoint: asked.endpoint,
         max_wait,
-        idempotency_key: None,
     };
-    let admitted = pipeline
-        .admit(&subject, &terms)
-        .await
-        .map_err(|error| Refusal::of(error, &model, terms.demand))?;
-    laps.end_after(Stage::Admit, admitted.admission.waited);
-    let (request, manner) = outgoing(head, body, &call, &caller, route.provider);
-    let account_of = route.account(class, call, size);
+    let attempts = caller.attempts(asked.endpoint, &model)?;
+    let granted = seeking
+        .seek(attempts, Worded { call, body }, &mut laps)
+        .await?;
+    let Granted {
+        attempt,
+        worded,
+        size,
+        admitted,
+    } = granted;
+    let (request, manner) = outgoing(head, &worded, &caller, attempt.provider);
+    let sized = Sized {
+        call: worded.call,
+        size,
+    };
+    let account_of = attempt.account(&caller, sized);
     let account = Account::open(admitted.hold, account_of, Arc::clone(pipeline));
     laps.end(Stage::Forward);
-    let mut answer = forward::forward(route.provider, request, account, manner).await?;
+    let mut answer = forward::forward(attempt.provider, request, account, manner).await?;
     finish_headers(
         pipeline,
         answer.headers_mut(),
@@ -132,14 +127,13 @@ fn max_wait(headers: &HeaderMap, configured: Duration) -> Result<Duration, ApiEr
 /// The request to the provider, and how its answer is to be read.
 fn outgoing(
     mut head: Parts,
-    body: Bytes,
-    call: &Call,
+    worded: &Worded,
     caller: &Caller,
     provider: &Provider,
 ) -> (Request<Payload>, Manner) {
-    let (body, pass_on) = match call.with_usage_requested() {
+    let (body, pass_on) = match worded.call.with_usage_requested() {
         Some(asking) => (Bytes::from(asking), PassOn::WithoutUsage),
-        None => (body, PassOn::Original),
+        None => (worded.body.clone(), PassOn::Original),
     };
     address(&mut head, provider, Reading::Answer, caller);
     let manner = Manner {

@@ -8,6 +8,7 @@ pub mod identify;
 pub mod observe;
 mod percent;
 mod pipeline;
+mod quota;
 pub mod reload;
 mod server;
 pub mod wire;

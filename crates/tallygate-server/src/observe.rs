@@ -61,6 +61,8 @@ pub struct Answered<'a> {
     pub upstream: &'a str,
     /// What the model counts as.
     pub model: &'a str,
+    /// What the model asked for counts as: another one where the call was downgraded.
+    pub asked: &'a str,
     /// The model the upstream says it answered with.
     pub response_model: Option<&'a str>,
     /// Its status, or why there is none.
@@ -360,16 +362,16 @@ fn first(standings: &[Standing]) -> &str {
 }
 
 fn log_answer(answer: &Answered<'_>) {
-    let (upstream, model) = (answer.upstream, answer.model);
+    let (upstream, model, asked) = (answer.upstream, answer.model, answer.asked);
     match answer.end {
         End::Failed(error) => {
-            tracing::warn!(target: "tallygate::upstream", upstream, model, %error, took = ?answer.took, "no answer");
+            tracing::warn!(target: "tallygate::upstream", upstream, model, asked, %error, took = ?answer.took, "no answer");
         }
         End::Status(status) => {
             let (input, output) = answer
                 .usage
                 .map_or((0, 0), |usage| (usage.input_tokens, usage.output_tokens));
-            tracing::debug!(target: "tallygate::upstream", upstream, model, status, input, output, took = ?answer.took, "answered");
+            tracing::debug!(target: "tallygate::upstream", upstream, model, asked, status, input, output, took = ?answer.took, "answered");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The life of a request: one function a stage, typed values between them.
 //!
 //! ```text
-//! Request ─identify► Caller ─size► Sized ─admit► Admitted | ApiError ─forward► answer ─settle► Receipt
+//! Request ─identify► Caller ─┬ attempt ─size► Sized ─admit► Admitted ─forward► answer ─settle► Receipt
+//!                            └ the next attempt, where a quota refuses this one; Refusal, where there is none
 //! ```
 //!
 //! The gateway goes all the way; the decision API shares the stages and leaves forwarding to its callers.
@@ -18,7 +19,9 @@ use tokio::sync::Semaphore;
 
 mod account;
 mod admit;
+mod attempt;
 mod caller;
+mod descent;
 mod hold;
 mod laps;
 mod refusal;
@@ -28,15 +31,17 @@ mod setup;
 mod size;
 
 pub(crate) use account::{Account, Served};
-pub(crate) use admit::{Terms, labels};
+pub(crate) use admit::{Admitted, Terms, labels};
+pub(crate) use attempt::{Attempt, Sized};
 pub(crate) use caller::{Caller, check_name};
+pub(crate) use descent::{Asking, Descent};
 pub(crate) use hold::{Ending, Hold};
 pub(crate) use laps::Laps;
 pub(crate) use refusal::Refusal;
 use request_id::RequestIds;
 pub(crate) use settler::{Settler, SettlerHandle, SettlerLog, settler};
 pub(crate) use setup::Setup;
-pub(crate) use size::{Asked, Estimating};
+pub(crate) use size::{Asked, Estimating, Size};
 
 /// Messages whose counts are remembered.
 const REMEMBERED_MESSAGES: usize = 100_000;

@@ -1,17 +1,19 @@
 //! `POST reserve`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tallygate_core::{Admission, Amounts, Decision, Metric, Metrics, Replay, Stated};
+use tallygate_core::{Admission, Amounts, Metric, Metrics, Replay, Stated};
 use tallygate_tokens::Endpoint;
 
 use super::fields::{FieldError, Fields};
-use super::sizing::Form;
+use super::sizing::{Form, Measured};
 use super::subject::Subject;
 use super::{Question, told};
+use crate::config::Upstream;
 use crate::observe::Door;
-use crate::pipeline::{Refusal, Terms, check_name};
+use crate::pipeline::{Asking, Descent, Refusal, Terms, check_name};
 use crate::wire::{ApiError, millis, rfc3339};
 
 /// How long a reservation stands unless it says so.
@@ -29,79 +31,132 @@ impl Question<'_> {
         let mut fields = Fields::of_body(self.body)?;
         let mut subject = Subject::of(self.caller.identity());
         subject.add_fields(&mut fields)?;
-        let asked = fields.text("model")?;
-        let terms = Wanted::read(&mut fields, self.caller.config().waiting().max_wait)?;
-        let sized = self.demand(&mut fields, asked.as_deref(), &subject).await?;
+        let named = fields.text("model")?;
+        let wanted = Wanted::read(&mut fields, self.caller.config().waiting().max_wait)?;
+        let wish = self.wish(&mut fields, named, &subject).await?;
         fields.end()?;
-        let config = self.caller.config();
-        let model = sized.model.or(asked);
-        check_name(model.as_deref().unwrap_or_default())?;
-        let (label, upstream) = config.model_label(model.as_deref().unwrap_or_default());
-        if model.is_some() {
-            config
-                .permits_tier(subject.get("tier"), label)
-                .map_err(ApiError::from)?;
-        }
-        let known = [
-            model.is_some().then_some(("model", label)),
-            upstream.map(|upstream| ("upstream", upstream.name())),
-            sized.endpoint.map(|endpoint| ("endpoint", endpoint.name())),
-        ];
-        let known: Vec<(&str, &str)> = known.into_iter().flatten().collect();
-        let refused =
-            |error| Refusal::of(error, model.as_deref().unwrap_or_default(), sized.demand);
-        let decision = self
-            .pipeline
-            .decide(&subject.labels(&known), &terms.of(sized.demand))
-            .await;
-        match decision.map_err(refused)? {
-            Decision::Admit(admission) => {
-                Ok(admitted(&admission, model.as_deref(), config.metrics()))
+        let choices = self.choices(&wish, &subject)?;
+        let mut descent = Descent::new(choices.len(), wanted.max_wait);
+        for choice in choices {
+            let asking = Asking {
+                model: choice.name.unwrap_or_default(),
+                subject: &subject.labels(&choice.labels(wish.endpoint())),
+                terms: wanted.of(wish.demand()),
+            };
+            if let Some(admission) = descent.ask(self.pipeline, asking).await? {
+                return Ok(admitted(
+                    &admission,
+                    &choice,
+                    self.caller.config().metrics(),
+                ));
             }
-            Decision::Deny(denial) => Err(refused(denial.into())),
-            Decision::Never(never) => Err(refused(never.into())),
         }
+        Err(descent.refusal(self.pipeline.store().now()))
     }
 
-    /// What is asked for: `demand`, or the size of `request`.
-    async fn demand(
+    /// What is asked for: `demand` of a model that is `named`, or `request`.
+    async fn wish(
         &self,
         fields: &mut Fields<'_>,
-        model: Option<&str>,
+        named: Option<String>,
         subject: &Subject<'_>,
-    ) -> Result<Demanded, ApiError> {
+    ) -> Result<Wish, ApiError> {
         let dialect = Form::dialect(fields)?;
         let demand = fields.object("demand")?;
         match (demand, fields.raw("request")) {
             (Some(_), Some(_)) => Err(fields.wrong("request", "left out beside `demand`").into()),
             (Some(demand), None) => {
                 let demand = call_amounts(demand, self.caller.config().metrics())?;
-                Ok(Demanded {
+                Ok(Wish::Stated {
+                    model: named,
                     demand,
-                    model: None,
-                    endpoint: None,
                 })
             }
             (None, Some(request)) => {
-                let measured = self
-                    .measure(request, Form { model, dialect }, subject)
-                    .await?;
-                Ok(Demanded {
-                    demand: Amounts::call(measured.input.tokens, measured.output.tokens),
-                    model: Some(measured.call.model().to_owned()),
-                    endpoint: Some(measured.endpoint),
-                })
+                let model = named.as_deref();
+                let form = Form { model, dialect };
+                Ok(Wish::Call(self.measure(request, form, subject).await?))
             }
             (None, None) => Err(fields.missing("demand").into()),
         }
     }
+
+    /// The ways in which the wish may be served, the best first. There is at least one.
+    fn choices<'a>(
+        &'a self,
+        wish: &'a Wish,
+        subject: &Subject<'_>,
+    ) -> Result<Vec<Choice<'a>>, ApiError> {
+        let name = wish.model();
+        check_name(name.unwrap_or_default())?;
+        let config = self.caller.config();
+        let Some(name) = name else {
+            return Ok(vec![Choice::default()]);
+        };
+        let (model, upstream) = config.model_label(name);
+        config.permits_tier(subject.get("tier"), model)?;
+        Ok(vec![Choice {
+            name: Some(name),
+            model,
+            upstream,
+        }])
+    }
 }
 
-/// What a body demands, and what it calls where it holds the call itself.
-struct Demanded {
-    demand: Amounts,
-    model: Option<String>,
-    endpoint: Option<Endpoint>,
+/// What a body asks for.
+enum Wish {
+    /// Amounts, of a model if one is named.
+    Stated {
+        model: Option<String>,
+        demand: Amounts,
+    },
+    /// A call given whole.
+    Call(Measured),
+}
+
+impl Wish {
+    /// The model's name as the caller spelt it.
+    fn model(&self) -> Option<&str> {
+        match self {
+            Self::Stated { model, .. } => model.as_deref(),
+            Self::Call(measured) => Some(measured.call.model()),
+        }
+    }
+
+    fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            Self::Stated { .. } => None,
+            Self::Call(measured) => Some(measured.endpoint),
+        }
+    }
+
+    fn demand(&self) -> Amounts {
+        match self {
+            Self::Stated { demand, .. } => *demand,
+            Self::Call(measured) => measured.demand(),
+        }
+    }
+}
+
+/// One way to serve a wish.
+#[derive(Default)]
+struct Choice<'a> {
+    /// The name to call the model by, where one was named.
+    name: Option<&'a str>,
+    /// What the model counts as.
+    model: &'a str,
+    upstream: Option<&'a Arc<Upstream>>,
+}
+
+impl<'a> Choice<'a> {
+    fn labels(&self, endpoint: Option<Endpoint>) -> Vec<(&'static str, &'a str)> {
+        let known = [
+            self.name.map(|_| ("model", self.model)),
+            self.upstream.map(|upstream| ("upstream", upstream.name())),
+            endpoint.map(|endpoint| ("endpoint", endpoint.name())),
+        ];
+        known.into_iter().flatten().collect()
+    }
 }
 
 /// The terms as the caller wants them.
@@ -186,7 +241,7 @@ pub(super) fn stated(mut fields: Fields<'_>, metrics: &Metrics) -> Result<Stated
     Ok(read)
 }
 
-fn admitted(admission: &Admission, model: Option<&str>, metrics: &Metrics) -> Value {
+fn admitted(admission: &Admission, choice: &Choice<'_>, metrics: &Metrics) -> Value {
     let mut told = json!({
         "decision": "admit",
         "reservation": admission.id.to_string(),
@@ -195,7 +250,7 @@ fn admitted(admission: &Admission, model: Option<&str>, metrics: &Metrics) -> Va
         "waited_ms": millis(admission.waited),
         "limits": told::standings(&admission.standings),
     });
-    if let Some(model) = model {
+    if let Some(model) = choice.name {
         told["model"] = model.into();
     }
     match admission.replay {

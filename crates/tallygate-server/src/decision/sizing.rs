@@ -1,6 +1,7 @@
 //! A call given whole, sized as the gateway would.
 
 use serde_json::value::RawValue;
+use tallygate_core::Amounts;
 use tallygate_tokens::{Call, Count, Dialect, Endpoint, Estimate, OutputClass, OutputPolicy};
 
 use super::fields::{FieldError, Fields};
@@ -14,6 +15,13 @@ pub(super) struct Measured {
     pub(super) endpoint: Endpoint,
     pub(super) input: Count,
     pub(super) output: Estimate,
+}
+
+impl Measured {
+    /// What it asks of the limits.
+    pub(super) fn demand(&self) -> Amounts {
+        Amounts::call(self.input.tokens, self.output.tokens)
+    }
 }
 
 impl Question<'_> {

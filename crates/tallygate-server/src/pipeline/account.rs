@@ -13,6 +13,7 @@ use super::Pipeline;
 use super::hold::{Ending, Hold};
 use super::size::{Estimating, Size};
 use crate::config::Upstream;
+use crate::identify::Identity;
 use crate::observe::{Answered, End, Sizing, Stage};
 use crate::wire::ApiError;
 
@@ -42,8 +43,10 @@ pub(crate) enum Served {
 pub(crate) struct AccountOf {
     /// The canonical model.
     pub(crate) model: Arc<str>,
-    /// The tenant, or empty.
-    pub(crate) tenant: Arc<str>,
+    /// What the model asked for counts as: another one where the call was downgraded.
+    pub(crate) asked: Arc<str>,
+    /// Who called.
+    pub(crate) identity: Arc<Identity>,
     /// What was called.
     pub(crate) endpoint: Endpoint,
     /// Who is to serve it.
@@ -314,6 +317,7 @@ impl Account {
                 endpoint: self.of.endpoint,
                 upstream: self.of.upstream.name(),
                 model: &self.of.model,
+                asked: &self.of.asked,
                 response_model: self.course.response_model.as_deref(),
                 end,
                 took: self.course.sent.elapsed(),
@@ -348,7 +352,7 @@ impl AccountOf {
     fn class(&self) -> OutputClass<'_> {
         OutputClass {
             model: &self.model,
-            tenant: &self.tenant,
+            tenant: self.identity.label("tenant").unwrap_or_default(),
             endpoint: self.endpoint,
         }
     }

@@ -118,7 +118,7 @@ impl Pipeline {
         Ok(decision)
     }
 
-    /// Lets a call of the gateway through, or says why not.
+    /// Lets a request of the gateway through, or says why not.
     ///
     /// # Errors
     /// [`ApiError::Denied`] and [`ApiError::Never`], and what [`Self::decide`] gives.
@@ -128,12 +128,15 @@ impl Pipeline {
         terms: &Terms<'_>,
     ) -> Result<Admitted, ApiError> {
         match self.decide(subject, terms).await? {
-            Decision::Admit(admission) => {
-                let hold = Hold::new(admission.id, admission.reserved, Arc::clone(&self.settler));
-                Ok(Admitted { hold, admission })
-            }
+            Decision::Admit(admission) => Ok(self.guard(admission)),
             Decision::Deny(denial) => Err(denial.into()),
             Decision::Never(never) => Err(never.into()),
         }
+    }
+
+    /// Sees to it that what was admitted ends whatever happens.
+    pub(crate) fn guard(&self, admission: Admission) -> Admitted {
+        let hold = Hold::new(admission.id, admission.reserved, Arc::clone(&self.settler));
+        Admitted { hold, admission }
     }
 }

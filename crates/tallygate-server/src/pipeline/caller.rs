@@ -3,13 +3,10 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Uri};
-use tallygate_tokens::{Call, Endpoint, OutputClass, OutputEstimate, OutputPolicy};
+use tallygate_tokens::Endpoint;
 
-use super::account::{AccountOf, Learning, Unattended, Uncounted};
-use super::size::{Certainty, Size};
-use super::{Pipeline, Setup};
-use crate::config::Config;
-use crate::gateway::Provider;
+use super::{Attempt, Pipeline, Setup};
+use crate::config::{Config, Route};
 use crate::identify::{Identity, MAX_LABEL_VALUE, Role};
 use crate::wire::ApiError;
 
@@ -18,47 +15,6 @@ use crate::wire::ApiError;
 pub(crate) struct Caller {
     setup: Arc<Setup>,
     identity: Arc<Identity>,
-}
-
-/// Where a call goes.
-pub(crate) struct Routed<'a> {
-    /// What the model counts as.
-    pub(crate) model: &'a str,
-    /// The way to its upstream.
-    pub(crate) provider: &'a Arc<Provider>,
-    /// How its output is estimated.
-    pub(crate) output: OutputPolicy,
-}
-
-impl Routed<'_> {
-    /// Who calls what here, for a `call` of this size.
-    pub(crate) fn account(&self, class: OutputClass<'_>, call: Call, size: Size) -> AccountOf {
-        let learning = match self.output.estimate {
-            OutputEstimate::Learned { .. } => Learning::On,
-            _ => Learning::Off,
-        };
-        let unattended = match call.is_background() {
-            true => Unattended::GoesOn,
-            false => Unattended::Stops,
-        };
-        let uncounted = match size.certainty {
-            Certainty::Counted => None,
-            Certainty::Bounded => Some(Box::new(Uncounted {
-                call,
-                policy: self.output,
-            })),
-        };
-        AccountOf {
-            model: Arc::from(class.model),
-            tenant: Arc::from(class.tenant),
-            endpoint: class.endpoint,
-            upstream: Arc::clone(self.provider.upstream()),
-            size,
-            learning,
-            unattended,
-            uncounted,
-        }
-    }
 }
 
 impl Pipeline {
@@ -107,39 +63,32 @@ impl Caller {
     }
 
     /// Who it is.
-    pub(crate) fn identity(&self) -> &Identity {
+    pub(crate) fn identity(&self) -> &Arc<Identity> {
         &self.identity
     }
 
-    /// Where a call for the model `asked` goes.
+    /// The ways in which a call for the model `asked` may be served, the best first. There is at least one.
     ///
     /// # Errors
     /// When nobody serves it, or the caller's tier does not have it.
-    pub(crate) fn route<'a>(
+    pub(crate) fn attempts<'a>(
         &'a self,
         endpoint: Endpoint,
         asked: &'a str,
-    ) -> Result<Routed<'a>, ApiError> {
+    ) -> Result<Vec<Attempt<'a>>, ApiError> {
         check_name(asked)?;
         let route = self.config().route(endpoint, asked)?;
         self.config().permits(&self.identity, route.model)?;
-        let provider = self
-            .setup
-            .provider(route.upstream)
-            .ok_or(ApiError::Internal)?;
-        Ok(Routed {
-            model: route.model,
-            provider,
-            output: route.output,
-        })
+        Ok(vec![self.attempt(route.model, route)?])
     }
 
-    /// The class of calls that a call of this caller is learnt in.
-    pub(crate) fn class<'a>(&'a self, endpoint: Endpoint, model: &'a str) -> OutputClass<'a> {
-        OutputClass {
-            model,
-            tenant: self.identity.label("tenant").unwrap_or_default(),
-            endpoint,
-        }
+    fn attempt<'a>(&'a self, asked: &'a str, route: Route<'a>) -> Result<Attempt<'a>, ApiError> {
+        let provider = self.setup.provider(route.upstream);
+        Ok(Attempt {
+            asked,
+            model: route.model,
+            provider: provider.ok_or(ApiError::Internal)?,
+            output: route.output,
+        })
     }
 }

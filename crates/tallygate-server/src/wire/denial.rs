@@ -1,6 +1,6 @@
 //! What the messages of all dialects say about the limit that was in the way.
 
-use tallygate_core::{Calendar, LimitInfo, Metric, Mode, Shape, Standing};
+use tallygate_core::{LimitInfo, Metric, Mode, Standing};
 
 use super::Ask;
 use super::wait::{Wait, go_duration};
@@ -51,18 +51,6 @@ pub(super) fn exhausted(standing: &Standing, ask: &Ask<'_>, wait: Wait) -> Strin
         "You exceeded your current quota. {}",
         reached(standing, ask, wait)
     )
-}
-
-/// Whether a wait for this limit is one for a new day, week or month of a quota, or for money.
-pub(super) fn is_quota(limit: &LimitInfo) -> bool {
-    let by_calendar = matches!(
-        limit.shape,
-        Shape::Fixed {
-            window: Calendar::Day | Calendar::Week | Calendar::Month,
-            ..
-        }
-    );
-    by_calendar || limit.metric == Metric::COST
 }
 
 fn head(what: &str, standing: &Standing, ask: &Ask<'_>) -> String {

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 use tallygate_core::{Metric, Standing};
 
 use super::Ask;
-use super::denial::{binding, exhausted, is_quota, reached, too_large};
+use super::denial::{binding, exhausted, reached, too_large};
 use super::error::ApiError;
 use crate::identify::Rejection;
+use crate::quota::is_quota;
 
 pub(super) fn body(error: &ApiError, ask: &Ask<'_>) -> Value {
     let said = Said::of(error, ask);

@@ -130,6 +130,7 @@ fn answered(observer: &Observer, model: &str, end: End<'_>, usage: Option<&Usage
         endpoint: Endpoint::ChatCompletions,
         upstream: "openai",
         model,
+        asked: model,
         response_model: usage.map(|_| "gpt-4o-2024-08-06"),
         end,
         took: Duration::from_millis(700),

@@ -1,0 +1,88 @@
+//! From a call to the attempt at it that is let through.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tallygate_tokens::{Call, Endpoint};
+
+use super::TTL_SLACK;
+use crate::observe::{Door, Stage};
+use crate::pipeline::{
+    Admitted, Asking, Attempt, Caller, Descent, Laps, Pipeline, Refusal, Size, Terms, labels,
+};
+
+/// Whose call it is, and how long it waits.
+pub(super) struct Seeking<'a> {
+    pub(super) pipeline: &'a Arc<Pipeline>,
+    pub(super) caller: &'a Caller,
+    pub(super) endpoint: Endpoint,
+    pub(super) max_wait: Duration,
+}
+
+/// A call, and the body that says it.
+pub(super) struct Worded {
+    pub(super) call: Call,
+    pub(super) body: Bytes,
+}
+
+/// A call that may go, and as what.
+pub(super) struct Granted<'a> {
+    pub(super) attempt: Attempt<'a>,
+    pub(super) worded: Worded,
+    pub(super) size: Size,
+    pub(super) admitted: Admitted,
+}
+
+impl<'a> Seeking<'a> {
+    /// Sizes one attempt after the other and asks for it, until one is let through.
+    ///
+    /// # Errors
+    /// Of all refusals the one that ends first; what else goes wrong on the way.
+    pub(super) async fn seek(
+        &self,
+        attempts: Vec<Attempt<'a>>,
+        asked: Worded,
+        laps: &mut Laps,
+    ) -> Result<Granted<'a>, Refusal> {
+        let mut descent = Descent::new(attempts.len(), self.max_wait);
+        let mut worded = asked;
+        for attempt in attempts {
+            let subject = labels(self.caller.identity(), &attempt.labels(self.endpoint));
+            let estimating = attempt.estimating(self.caller, self.endpoint);
+            let (call, size) = self
+                .pipeline
+                .size(worded.call, &subject, estimating)
+                .await?;
+            worded.call = call;
+            laps.end(Stage::Size);
+            let asking = Asking {
+                model: worded.call.model(),
+                subject: &subject,
+                terms: self.terms(&attempt, &size),
+            };
+            if let Some(admission) = descent.ask(self.pipeline, asking).await? {
+                laps.end_after(Stage::Admit, admission.waited);
+                let admitted = self.pipeline.guard(admission);
+                return Ok(Granted {
+                    attempt,
+                    worded,
+                    size,
+                    admitted,
+                });
+            }
+            laps.skip();
+        }
+        Err(descent.refusal(self.pipeline.store().now()))
+    }
+
+    fn terms(&self, attempt: &Attempt<'_>, size: &Size) -> Terms<'static> {
+        Terms {
+            demand: attempt.demand(size),
+            ttl: self.caller.config().bounds().total_time + TTL_SLACK,
+            door: Door::Gateway,
+            max_wait: self.max_wait,
+            idempotency_key: None,
+        }
+    }
+}

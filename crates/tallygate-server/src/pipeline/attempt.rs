@@ -1,0 +1,96 @@
+//! The ways to serve a call, in the order in which they are tried.
+
+use std::sync::Arc;
+
+use tallygate_core::Amounts;
+use tallygate_tokens::{Call, Endpoint, OutputClass, OutputEstimate, OutputPolicy};
+
+use super::account::{AccountOf, Learning, Unattended, Uncounted};
+use super::caller::Caller;
+use super::size::{Certainty, Estimating, Size};
+use crate::gateway::Provider;
+
+/// One way to serve a call.
+pub(crate) struct Attempt<'a> {
+    /// What the model asked for counts as.
+    pub(crate) asked: &'a str,
+    /// What the model of this attempt counts as: the value of the label `model`.
+    pub(crate) model: &'a str,
+    /// The way to its upstream.
+    pub(crate) provider: &'a Arc<Provider>,
+    /// How its output is estimated.
+    pub(crate) output: OutputPolicy,
+}
+
+/// A call of known size, as it is asked for.
+pub(crate) struct Sized {
+    pub(crate) call: Call,
+    pub(crate) size: Size,
+}
+
+impl<'a> Attempt<'a> {
+    /// The labels that the server knows of it.
+    pub(crate) fn labels(&self, endpoint: Endpoint) -> Vec<(&'static str, &'a str)> {
+        vec![
+            ("model", self.model),
+            ("upstream", self.provider.upstream().name()),
+            ("endpoint", endpoint.name()),
+        ]
+    }
+
+    /// How the output of `caller`'s call is estimated.
+    pub(crate) fn estimating<'b>(
+        &'b self,
+        caller: &'b Caller,
+        endpoint: Endpoint,
+    ) -> Estimating<'b> {
+        Estimating {
+            class: OutputClass {
+                model: self.model,
+                tenant: caller.identity().label("tenant").unwrap_or_default(),
+                endpoint,
+            },
+            policy: &self.output,
+        }
+    }
+
+    /// What a call of this size asks of the limits.
+    pub(crate) fn demand(&self, size: &Size) -> Amounts {
+        Amounts::call(size.input.tokens, size.output.tokens)
+    }
+
+    /// The account of `caller`'s call.
+    pub(crate) fn account(&self, caller: &Caller, sized: Sized) -> AccountOf {
+        let Sized { call, size } = sized;
+        let learning = match self.output.estimate {
+            OutputEstimate::Learned { .. } => Learning::On,
+            _ => Learning::Off,
+        };
+        let unattended = match call.is_background() {
+            true => Unattended::GoesOn,
+            false => Unattended::Stops,
+        };
+        let model: Arc<str> = Arc::from(self.model);
+        let asked = match self.asked == self.model {
+            true => Arc::clone(&model),
+            false => Arc::from(self.asked),
+        };
+        AccountOf {
+            model,
+            asked,
+            identity: Arc::clone(caller.identity()),
+            endpoint: call.endpoint(),
+            upstream: Arc::clone(self.provider.upstream()),
+            size,
+            learning,
+            unattended,
+            uncounted: match size.certainty {
+                Certainty::Counted => None,
+                Certainty::Bounded => Some(Box::new(Uncounted {
+                    call,
+                    policy: self.output,
+                })),
+            },
+        }
+    }
+}
