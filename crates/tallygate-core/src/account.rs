@@ -94,6 +94,15 @@ impl Account {
         self.low
     }
 
+    /// Its name in a rule.
+    pub(crate) fn key(&self, slot: u32) -> Key {
+        Key {
+            slot,
+            high: self.high,
+            low: self.low,
+        }
+    }
+
     #[inline]
     pub(crate) fn states(&self) -> &[State] {
         match &self.states {
@@ -182,6 +191,11 @@ impl Motions {
         }
     }
 
+    /// All motions, resting ones as well.
+    pub(crate) fn all(&self) -> &[Motion] {
+        &self.all
+    }
+
     /// A motion at rest.
     fn next(&mut self) -> usize {
         self.resting.pop().unwrap_or_else(|| {
@@ -261,14 +275,28 @@ impl Accounts {
         table.insert(account).map(Place)
     }
 
+    /// The accounts by table, those of one table by name.
+    pub(crate) fn sorted(&self) -> impl Iterator<Item = &Account> {
+        self.tables.iter().flat_map(|table| {
+            let mut accounts: Vec<&Account> = table.iter().collect();
+            accounts.sort_unstable_by_key(|account| (account.low, account.high));
+            accounts
+        })
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Account> {
         self.tables.iter_mut().flat_map(Table::iter_mut)
     }
 
-    /// Drops, from the next table in turn, the accounts that are as good as fresh; answers how many.
-    pub(crate) fn sweep(&mut self, idle: impl Fn(&Account) -> bool) -> usize {
+    /// The next table in turn to be swept.
+    pub(crate) fn turn(&mut self) -> usize {
         self.swept = self.swept.wrapping_add(1) & TABLES.wrapping_sub(1);
-        let table = self.tables.get_mut(self.swept);
+        self.swept
+    }
+
+    /// Drops from one table the accounts that are as good as fresh; answers how many.
+    pub(crate) fn sweep(&mut self, table: usize, idle: impl Fn(&Account) -> bool) -> usize {
+        let table = self.tables.get_mut(table);
         table.map_or(0, |table| {
             table.retain(|account| account.motion().is_some() || !idle(account))
         })

@@ -1,4 +1,6 @@
 //! One counter: the state of one limit for one value of its labels, and what can be done to it.
+mod saved;
+
 use crate::calendar::Window;
 use crate::history::History;
 use crate::meter::Meter;
@@ -253,14 +255,18 @@ impl Gate<'_> {
                 let level = track.history.reserve(moment.seq, cost, now, level);
                 state.set_level(rate.level(level));
             }
-            Meter::Gauge { .. } if amount == 0 => {}
-            Meter::Gauge { .. } => {
-                self.add(state, amount);
-                let end = (moment.deadline, moment.seq, amount);
-                let at = track.ends.partition_point(|other| *other < end);
-                track.ends.insert(at, end);
-            }
+            Meter::Gauge { .. } => self.occupy(state, track, amount, moment),
             _ => self.add(state, amount),
+        }
+    }
+
+    /// Takes `amount` of a gauge until the reservation of `moment` ends.
+    fn occupy(&self, state: &mut State, track: &mut Track, amount: u64, moment: Moment) {
+        if amount > 0 {
+            self.add(state, amount);
+            let end = (moment.deadline, moment.seq, amount);
+            let at = track.ends.partition_point(|other| *other < end);
+            track.ends.insert(at, end);
         }
     }
 

@@ -12,6 +12,7 @@
 //!
 //! The epoch of a reservation that has ended is never shifted apart from the one before, and becomes part of it: at
 //! once where there are few, else when there is no room for another.
+use crate::codec::{JournalError, Reader, put, put_length, put_wide};
 use crate::infima::Infima;
 
 /// The epochs of one bucket; empty when no reservation is open.
@@ -74,6 +75,53 @@ impl History {
         self.z = 0;
     }
 
+    /// How many reservations are open on it.
+    pub(crate) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Writes what later settlements can tell apart.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        put_wide(out, self.z);
+        let merged = self.merged();
+        put_length(out, merged.len());
+        let mut before = 0u64;
+        for (seq, inf) in merged {
+            put(out, seq.saturating_sub(before));
+            put_wide(out, inf);
+            before = seq;
+        }
+    }
+
+    pub(crate) fn read(from: &mut Reader<'_>) -> Result<Self, JournalError> {
+        let z = from.wide()?;
+        let mut epochs: Vec<Epoch> = Vec::new();
+        let mut numbers = Vec::new();
+        for _ in 0..from.number()? {
+            let more = from.number()?;
+            // The first epoch is nobody's, and each of the others of one reservation.
+            let seq = match epochs.last() {
+                None => Some(more).filter(|seq| *seq == 0),
+                Some(last) => last.seq.checked_add(more).filter(|_| more > 0),
+            };
+            let seq = seq.ok_or_else(|| from.damaged("number of a later charge"))?;
+            epochs.push(Epoch { seq, is_open: true });
+            numbers.push(from.wide()?);
+        }
+        let open = epochs.len().saturating_sub(1);
+        if open == 0 {
+            return Err(from.damaged("open reservation"));
+        }
+        let mut infima = Infima::default();
+        infima.replace(numbers);
+        Ok(Self {
+            z,
+            epochs,
+            infima,
+            open,
+        })
+    }
+
     /// Takes the instant into the newest epoch's infimum.
     fn look(&mut self, now: i128) -> Option<()> {
         self.epochs.last()?;
@@ -107,15 +155,22 @@ impl History {
 
     /// Makes each epoch of an ended reservation part of the one before.
     fn put_together(&mut self) {
-        let mut numbers: Vec<i128> = Vec::with_capacity(self.infima.len());
+        let merged = self.merged();
+        self.epochs.retain(|epoch| epoch.is_open);
+        self.infima
+            .replace(merged.into_iter().map(|(_, inf)| inf).collect());
+    }
+
+    /// The reservations whose epochs can be told apart, each with its infimum.
+    fn merged(&self) -> Vec<(u64, i128)> {
+        let mut merged: Vec<(u64, i128)> = Vec::with_capacity(self.infima.len());
         for (epoch, inf) in self.epochs.iter().zip(self.infima.numbers()) {
-            match numbers.last_mut().filter(|_| !epoch.is_open) {
-                Some(before) => *before = inf.min(*before),
-                None => numbers.push(inf),
+            match merged.last_mut().filter(|_| !epoch.is_open) {
+                Some((_, before)) => *before = inf.min(*before),
+                None => merged.push((epoch.seq, inf)),
             }
         }
-        self.epochs.retain(|epoch| epoch.is_open);
-        self.infima.replace(numbers);
+        merged
     }
 }
 

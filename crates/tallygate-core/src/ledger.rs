@@ -4,11 +4,16 @@
 //! time; what has become due by then (deadlines, turns in a line) takes effect before it.
 mod admit;
 mod hold;
+mod holds;
+mod journal;
 mod judge;
 mod line;
+mod load;
 mod namesakes;
 mod receipts;
+mod redo;
 mod reload;
+mod save;
 mod timers;
 
 use crate::account::{Key, Motions};
@@ -17,7 +22,8 @@ use crate::metric::Amounts;
 use crate::policy::Policy;
 use crate::slot::{Slot, standing};
 use crate::time::{Span, Time};
-use hold::Hold;
+use holds::Holds;
+use journal::Journal;
 use line::{Answer, Waiter};
 use namesakes::Namesakes;
 use receipts::Receipts;
@@ -76,17 +82,19 @@ pub struct Ask<'a> {
 
 /// The counters a subject is charged to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Keys(SmallVec<[Key; 4]>);
+pub struct Keys(pub(crate) SmallVec<[Key; 4]>);
 
 /// Every counter, reservation and waiting line.
 #[derive(Debug)]
 pub struct Ledger {
     /// The rules by number; the number of a rule that has gone is not used again.
     slots: Vec<Option<Slot>>,
-    /// The rules in force, in the policy's order.
+    /// What is in force.
+    policy: Policy,
+    /// Its rules, in its order.
     active: Vec<u32>,
     motions: Motions,
-    holds: Slab<Hold>,
+    holds: Holds,
     waiters: Slab<Waiter>,
     timers: Timers,
     receipts: Receipts,
@@ -102,18 +110,29 @@ pub struct Ledger {
     now: Time,
     offset: i64,
     seed: [u64; 2],
+    /// What ids are made with: the seed, until [`Ledger::name_anew`].
+    salt: [u64; 2],
     bounds: Bounds,
+    journal: Option<Box<Journal>>,
 }
 
 impl Ledger {
     /// A ledger with fresh counters. `seed` must be random: names of counters and reservations are made with it.
     #[must_use]
     pub fn new(policy: &Policy, bounds: Bounds, seed: [u64; 2]) -> Self {
-        let mut ledger = Self {
+        let mut ledger = Self::empty(policy.clone(), bounds, seed);
+        ledger.replace_policy(policy, Time::ZERO);
+        ledger
+    }
+
+    /// A ledger that has no rule yet.
+    fn empty(policy: Policy, bounds: Bounds, seed: [u64; 2]) -> Self {
+        Self {
             slots: Vec::new(),
+            policy,
             active: Vec::new(),
             motions: Motions::default(),
-            holds: Slab::new(),
+            holds: Holds::default(),
             waiters: Slab::new(),
             timers: Timers::default(),
             receipts: Receipts::default(),
@@ -127,10 +146,10 @@ impl Ledger {
             now: Time::ZERO,
             offset: 0,
             seed,
+            salt: seed,
             bounds,
-        };
-        ledger.replace_policy(policy, Time::ZERO);
-        ledger
+            journal: None,
+        }
     }
 
     /// The counters of the limits that apply to a subject, in the order of the rules.
@@ -221,30 +240,73 @@ impl Ledger {
     /// Sets the wall clock's lead over the ledger's clock, in nanoseconds: calendar windows follow it,
     /// but never back.
     pub fn set_wall_offset(&mut self, nanos: i64) {
-        if self.offset == nanos {
-            return;
+        if self.offset != nanos {
+            self.step_wall(nanos);
         }
-        self.offset = nanos;
+    }
+
+    fn step_wall(&mut self, lead: i64) {
+        self.record_wall(lead);
+        // Looked up before and after, so that it does not matter who looks when.
+        self.refresh_all();
+        self.offset = lead;
         // A nanosecond apart, what was charged before the step can be told from what comes after it.
         self.now = self.now.plus(Span::from_nanos(1));
         self.slots.iter_mut().flatten().for_each(Slot::turn);
+        self.refresh_all();
         self.ask_all_again();
+    }
+
+    /// Brings the calendar windows of all rules to the present.
+    fn refresh_all(&mut self) {
+        for slot in self.slots.iter_mut().flatten() {
+            slot.refresh(self.now, self.offset);
+        }
     }
 
     /// Drops some accounts that are as good as fresh; answers how many. Called now and then, it finds all.
     pub fn sweep(&mut self, now: Time) -> usize {
-        let now = self.advance(now);
+        self.advance(now);
         self.swept = self.swept.wrapping_add(1);
         let Some(turn) = self.swept.checked_rem(self.active.len()) else {
             return 0;
         };
         let at = self.active.get(turn).copied().unwrap_or(0);
         let slot = self.slots.get_mut(crate::num::index(at));
+        let Some(table) = slot
+            .and_then(Option::as_mut)
+            .map(|slot| slot.accounts.turn())
+        else {
+            return 0;
+        };
+        let gone = self.sweep_table(at, table);
+        if gone > 0 {
+            self.record_sweep(at, table);
+        }
+        gone
+    }
+
+    /// Drops the accounts of one table of a rule that are as good as fresh; answers how many.
+    fn sweep_table(&mut self, at: u32, table: usize) -> usize {
+        let slot = self.slots.get_mut(crate::num::index(at));
         let gone = slot
             .and_then(Option::as_mut)
-            .map_or(0, |slot| slot.sweep(now, self.offset));
+            .map_or(0, |slot| slot.sweep(table, (self.now, self.offset)));
         self.counters = self.counters.saturating_sub(gone);
         gone
+    }
+
+    /// The latest time it was told.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Makes the ids of reservations to come with another secret, which must be random. To be called after a crash that may have
+    /// lost records: else an id that was told to a caller and lost could be given again, to another one.
+    pub fn name_anew(&mut self, secret: [u64; 2]) {
+        self.salt = secret;
+        self.record_naming();
     }
 
     /// Accounts not at their initial state (or were not, when last looked at).

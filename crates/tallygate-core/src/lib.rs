@@ -8,6 +8,7 @@
 
 mod account;
 mod calendar;
+mod codec;
 mod counter;
 mod decision;
 mod history;
@@ -26,6 +27,7 @@ mod slot;
 mod table;
 mod time;
 
+pub use codec::JournalError;
 pub use decision::{
     Admission, Decision, Denial, EndError, Extended, FullError, Never, Outcome, Receipt, Replay,
     Standing,

@@ -73,6 +73,9 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// How many are built in.
+    pub(crate) const BUILT_IN: usize = BUILT_IN.len();
+
     /// The metric of this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Metric> {

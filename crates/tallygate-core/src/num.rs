@@ -56,6 +56,11 @@ pub(crate) const fn length(n: usize) -> u64 {
     n as u64
 }
 
+/// The low 8 bits.
+pub(crate) const fn low8(n: u64) -> u8 {
+    (n & 0xFF) as u8
+}
+
 /// The low 32 bits.
 pub(crate) const fn low32(n: u64) -> u32 {
     (n & 0xFFFF_FFFF) as u32
@@ -74,6 +79,31 @@ pub(crate) const fn high64(n: u128) -> u64 {
 /// The lower half of a 128-bit number.
 pub(crate) const fn low64(n: u128) -> u64 {
     (n & u64::MAX as u128) as u64
+}
+
+/// A signed number as an unsigned one that is small where it is near zero: 0, -1, 1, -2 become 0, 1, 2, 3.
+pub(crate) const fn folded(n: i64) -> u64 {
+    ((n << 1) ^ (n >> 63)) as u64
+}
+
+/// The number that was [`folded`].
+pub(crate) const fn unfolded(n: u64) -> i64 {
+    (n >> 1) as i64 ^ ((n & 1) as i64).wrapping_neg()
+}
+
+/// [`folded`] of twice the width.
+pub(crate) const fn folded_wide(n: i128) -> u128 {
+    ((n << 1) ^ (n >> 127)) as u128
+}
+
+/// The number that was [`folded_wide`].
+pub(crate) const fn unfolded_wide(n: u128) -> i128 {
+    (n >> 1) as i128 ^ ((n & 1) as i128).wrapping_neg()
+}
+
+/// How far `n` is from `base`, around the edge of the numbers if it is nearer that way.
+pub(crate) const fn distance(n: u64, base: u64) -> i64 {
+    n.wrapping_sub(base) as i64
 }
 
 /// The position in `0..length` that is to `length` what `n` is to 2^64.

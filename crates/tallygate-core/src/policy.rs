@@ -249,6 +249,17 @@ impl CompiledRule {
         limit.map_or(State::Gauge(0), |limit| State::fresh(&limit.meter))
     }
 
+    /// The name it was given.
+    pub(crate) fn name(&self) -> &str {
+        self.infos().next().map_or("", |info| &info.name)
+    }
+
+    /// What it does when its store cannot be reached.
+    pub(crate) fn store_down(&self) -> StoreDown {
+        let first = self.infos().next();
+        first.map_or_else(StoreDown::default, |info| info.store_down)
+    }
+
     fn infos(&self) -> impl Iterator<Item = &Arc<LimitInfo>> {
         self.limits.iter().map(|limit| &limit.info)
     }
@@ -359,6 +370,11 @@ impl Pattern {
         Self {
             parts: text.split('*').map(Box::from).collect(),
         }
+    }
+
+    /// How it is written.
+    pub(crate) fn text(&self) -> String {
+        self.parts.join("*")
     }
 
     /// Whether `value` is one of its texts. Linear in both.

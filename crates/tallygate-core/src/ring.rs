@@ -4,6 +4,7 @@
 //! counts until the window has passed since its *last* charge. So nothing is forgotten early (never more than
 //! the amount in any span), a burst comes back exactly one window later, and a trickle at most a 32nd of
 //! the window late.
+use crate::codec::{JournalError, Reader, put, put_length, put_time};
 use crate::time::{Span, Time};
 use std::collections::VecDeque;
 
@@ -41,6 +42,29 @@ impl Ring {
             sum: more,
         });
         Self(cells.iter().map(cell).chain(more).collect())
+    }
+
+    /// Writes the cells; times are likely near `now`.
+    pub(crate) fn write(&self, now: Time, out: &mut Vec<u8>) {
+        put_length(out, self.0.len());
+        for cell in &self.0 {
+            put_time(out, cell.start, now);
+            put_time(out, cell.last, cell.start);
+            put(out, cell.sum);
+        }
+    }
+
+    pub(crate) fn read(now: Time, from: &mut Reader<'_>) -> Result<Self, JournalError> {
+        let mut cells = VecDeque::new();
+        for _ in 0..from.number()? {
+            let start = from.time(now)?;
+            cells.push_back(Cell {
+                start,
+                last: from.time(start)?,
+                sum: from.number()?,
+            });
+        }
+        Ok(Self(cells))
     }
 
     /// What counts at `now`.

@@ -1,6 +1,7 @@
 //! A rule in force, with its accounts.
 use crate::account::{Account, Accounts, Key};
 use crate::calendar::{Window, window_at};
+use crate::codec::{JournalError, Reader, put_signed, put_time};
 use crate::counter::{Gate, State};
 use crate::decision::Standing;
 use crate::meter::Meter;
@@ -89,6 +90,41 @@ impl Slot {
         }
     }
 
+    /// Writes which calendar windows it is in.
+    pub(crate) fn write_windows(&self, now: Time, out: &mut Vec<u8>) {
+        put_time(out, self.turns, now);
+        for window in &self.windows {
+            out.push(u8::from(window.is_some()));
+            if let Some(window) = window {
+                put_signed(out, window.number);
+                put_time(out, window.start, now);
+                put_time(out, window.end, now);
+                put_signed(out, window.lead);
+            }
+        }
+    }
+
+    pub(crate) fn read_windows(
+        &mut self,
+        now: Time,
+        from: &mut Reader<'_>,
+    ) -> Result<(), JournalError> {
+        self.turns = from.time(now)?;
+        for window in &mut self.windows {
+            *window = match from.byte()? {
+                0 => None,
+                1 => Some(Window {
+                    number: from.signed()?,
+                    start: from.time(now)?,
+                    end: from.time(now)?,
+                    lead: from.signed()?,
+                }),
+                _ => return Err(from.damaged("calendar window")),
+            };
+        }
+        Ok(())
+    }
+
     /// The gate of its limit number `at`.
     #[inline]
     pub(crate) fn gate<'a>(&'a self, limit: &'a CompiledLimit, at: usize, now: Time) -> Gate<'a> {
@@ -116,12 +152,12 @@ impl Slot {
         known.cloned().unwrap_or_else(|| self.rule.fresh(at))
     }
 
-    /// Drops accounts of the next table that are as good as fresh.
-    pub(crate) fn sweep(&mut self, now: Time, offset: i64) -> usize {
+    /// Drops accounts of one table that are as good as fresh.
+    pub(crate) fn sweep(&mut self, table: usize, (now, offset): (Time, i64)) -> usize {
         self.refresh(now, offset);
         let windows = &self.windows;
         let rule = &self.rule;
-        self.accounts.sweep(|account| {
+        self.accounts.sweep(table, |account| {
             let mut counters = rule.limits.iter().zip(account.states()).enumerate();
             counters.all(|(at, (limit, state))| gate(windows, limit, at, now).is_fresh(state))
         })

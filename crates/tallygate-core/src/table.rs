@@ -58,6 +58,10 @@ impl Table {
         self.settle(account)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Account> {
+        self.places.iter().filter(|account| !account.is_vacant())
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Account> {
         self.places
             .iter_mut()

@@ -1,5 +1,5 @@
 //! Asking and charging.
-use super::hold::Hold;
+use super::hold::{Hold, tag_of};
 use super::judge::{Claim, NEWCOMER, Places};
 use super::timers::Event;
 use super::{Ask, Keys, Ledger};
@@ -66,20 +66,23 @@ impl Ledger {
             return Ok(Some(self.refuse(claim)));
         };
         self.room_for(&places)?;
+        self.spend_all(keys, places, demand);
+        Ok(None)
+    }
+
+    /// Charges a demand that nobody will settle.
+    pub(crate) fn spend_all(&mut self, keys: &Keys, places: Places, demand: &Amounts) {
+        self.record_spend(keys, demand);
         for (key, place) in keys.0.iter().zip(places) {
             self.spend_on(*key, place, demand);
         }
-        Ok(None)
     }
 
     /// The answer to an ask that was admitted before under the same idempotency key.
     pub(crate) fn replay(&mut self, name: Option<u128>, keys: &Keys) -> Option<Decision> {
         let id = self.receipts.named(name?)?;
-        let (replay, reserved, expires_at) = match self.open_hold(id) {
-            Some(hold) => {
-                hold.replayed = true;
-                (Replay::Open, hold.total(), hold.deadline)
-            }
+        let (replay, reserved, expires_at) = match self.tell_of(id) {
+            Some(hold) => (Replay::Open, hold.total(), hold.deadline),
             None => {
                 let receipt = self.receipts.find(id)?;
                 let reserved = receipt.charged.zip(&receipt.returned, u64::saturating_add);
@@ -117,20 +120,12 @@ impl Ledger {
             true => self.shadowed(claim),
             false => Vec::new(),
         };
-        let seq = self.next_seq();
-        let moment = Moment {
-            seq,
-            at: self.now,
-            deadline: self.now.plus(ask.ttl),
-        };
+        self.next_seq();
         let mut standings = Vec::with_capacity(ask.keys.0.len().saturating_mul(2));
-        for (key, place) in ask.keys.0.iter().zip(places) {
-            self.reserve_on(*key, *place, (ask.demand, moment), &mut standings);
-        }
-        let id = self.enter(ask, moment);
+        let id = self.charge(ask, places, &mut standings);
         Ok(Admission {
             id,
-            expires_at: moment.deadline,
+            expires_at: self.now.plus(ask.ttl),
             reserved: *ask.demand,
             standings,
             shadowed,
@@ -139,9 +134,28 @@ impl Ledger {
         })
     }
 
+    /// Charges a demand under the number that is next, and enters it as a reservation.
+    pub(crate) fn charge(
+        &mut self,
+        ask: &Ask<'_>,
+        places: &Places,
+        standings: &mut Vec<Standing>,
+    ) -> ReservationId {
+        let moment = Moment {
+            seq: self.seq,
+            at: self.now,
+            deadline: self.now.plus(ask.ttl),
+        };
+        for (key, place) in ask.keys.0.iter().zip(places) {
+            self.reserve_on(*key, *place, (ask.demand, moment), standings);
+        }
+        self.enter(ask, moment)
+    }
+
     fn enter(&mut self, ask: &Ask<'_>, moment: Moment) -> ReservationId {
-        let hold = Hold::new(ask, moment, self.seed);
+        let hold = Hold::new(ask, moment, tag_of(moment.seq, self.salt));
         let at = self.holds.insert(hold);
+        self.record_charge(at, ask, moment);
         let id = self.id_of(at).unwrap_or(ReservationId::from_bits(0));
         self.timers
             .push(moment.deadline, Event::Deadline(at, moment.seq));

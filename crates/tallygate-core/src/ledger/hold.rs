@@ -1,5 +1,5 @@
 //! Reservations: open, extended, ended.
-use super::judge::Claim;
+use super::judge::{Claim, Places};
 use super::timers::Event;
 use super::{Ask, Keys, Ledger};
 use crate::account::Key;
@@ -27,34 +27,51 @@ pub enum Used {
     AtLeast(Amounts),
 }
 
+/// How a reservation ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Settled(Used),
+    Cancelled,
+    /// Its deadline has passed: its amounts are kept as used.
+    Expired,
+    /// It is cancelled, and its idempotency key is as good as new.
+    Withdrawn,
+}
+
 /// An open reservation.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    tag: u64,
-    seq: u64,
-    admitted: Time,
+    /// The part of its id that nobody can guess.
+    pub(crate) tag: u64,
+    pub(crate) seq: u64,
+    pub(crate) admitted: Time,
     pub(crate) deadline: Time,
-    demand: Amounts,
-    keys: Keys,
-    name: Option<u128>,
+    pub(crate) demand: Amounts,
+    pub(crate) keys: Keys,
+    pub(crate) name: Option<u128>,
     /// Whether another caller with the same idempotency key was told of it.
     pub(crate) replayed: bool,
-    extensions: Vec<Extension>,
+    pub(crate) extensions: Vec<Extension>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Extension {
-    seq: u64,
-    at: Time,
-    more: Amounts,
+pub(crate) struct Extension {
+    pub(crate) seq: u64,
+    pub(crate) at: Time,
+    pub(crate) more: Amounts,
+}
+
+/// The part of an id that nobody can guess.
+pub(crate) fn tag_of(seq: u64, salt: [u64; 2]) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(salt[0], salt[1]);
+    hasher.write_u64(seq);
+    hasher.finish()
 }
 
 impl Hold {
-    pub(crate) fn new(ask: &Ask<'_>, moment: Moment, seed: [u64; 2]) -> Self {
-        let mut hasher = SipHasher13::new_with_keys(seed[0], seed[1]);
-        hasher.write_u64(moment.seq);
+    pub(crate) fn new(ask: &Ask<'_>, moment: Moment, tag: u64) -> Self {
         Self {
-            tag: hasher.finish(),
+            tag,
             seq: moment.seq,
             admitted: moment.at,
             deadline: moment.deadline,
@@ -73,13 +90,19 @@ impl Hold {
         self.extensions.iter().fold(self.demand, add)
     }
 
-    /// The counters it is charged to.
-    pub(crate) fn keys_mut(&mut self) -> &mut Keys {
-        &mut self.keys
+    /// Its id, if it stands at this place.
+    pub(crate) fn id(&self, at: usize) -> ReservationId {
+        let high = (num::length(at) << 32) | u64::from(num::low32(self.seq));
+        ReservationId::from_parts(high, self.tag)
+    }
+
+    /// Whether it may be extended by amounts once more.
+    pub(crate) fn may_grow(&self) -> bool {
+        self.extensions.len() < MAX_EXTENSIONS
     }
 
     /// The moments it was charged at, with what was held then.
-    fn parts(&self) -> impl Iterator<Item = (Moment, &Amounts)> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (Moment, &Amounts)> {
         let first = (self.moment(self.seq, self.admitted), &self.demand);
         let later = self.extensions.iter();
         std::iter::once(first).chain(later.map(|part| (self.moment(part.seq, part.at), &part.more)))
@@ -110,7 +133,7 @@ impl Ledger {
             Ok(at) => at,
             Err(receipt) => return Ok(receipt),
         };
-        let receipt = self.end(at, Outcome::Settled, used);
+        let receipt = self.end(at, End::Settled(used));
         self.serve_agenda();
         Ok(receipt)
     }
@@ -124,7 +147,7 @@ impl Ledger {
             Ok(at) => at,
             Err(receipt) => return Ok(receipt),
         };
-        let receipt = self.end(at, Outcome::Cancelled, Used::Exactly(Amounts::ZERO));
+        let receipt = self.end(at, End::Cancelled);
         self.serve_agenda();
         Ok(receipt)
     }
@@ -164,27 +187,32 @@ impl Ledger {
     /// as new. It stands if another caller was told of it.
     pub fn withdraw(&mut self, id: ReservationId, now: Time) {
         self.advance(now);
-        let Some(hold) = self.open_hold(id).filter(|hold| !hold.replayed) else {
-            return;
-        };
-        if let Some(name) = hold.name.take() {
-            self.receipts.unname(name);
-        }
-        if let Some(at) = self.find(id) {
-            self.end(at, Outcome::Cancelled, Used::Exactly(Amounts::ZERO));
+        let untold = |at: &usize| self.holds.get(*at).is_some_and(|hold| !hold.replayed);
+        if let Some(at) = self.find(id).filter(untold) {
+            self.end(at, End::Withdrawn);
             self.serve_agenda();
         }
     }
 
-    /// The open hold of this name.
-    pub(crate) fn open_hold(&mut self, id: ReservationId) -> Option<&mut Hold> {
-        self.holds.get_mut(self.find(id)?)
+    /// The open hold of this name, of which another caller is told.
+    pub(crate) fn tell_of(&mut self, id: ReservationId) -> Option<&Hold> {
+        let at = self.find(id)?;
+        if self.holds.get(at).is_some_and(|hold| !hold.replayed) {
+            self.note_told(at);
+        }
+        self.holds.get(at)
+    }
+
+    /// Remembers that another caller with its idempotency key was told of a hold.
+    pub(crate) fn note_told(&mut self, at: usize) {
+        self.record_told(at);
+        if let Some(hold) = self.holds.get_mut(at) {
+            hold.replayed = true;
+        }
     }
 
     pub(crate) fn id_of(&self, at: usize) -> Option<ReservationId> {
-        let hold = self.holds.get(at)?;
-        let high = (num::length(at) << 32) | u64::from(num::low32(hold.seq));
-        Some(ReservationId::from_parts(high, hold.tag))
+        self.holds.get(at).map(|hold| hold.id(at))
     }
 
     /// Whether the hold at this place is the one numbered `seq` and ends at `at`.
@@ -193,12 +221,9 @@ impl Ledger {
         hold.is_some_and(|hold| hold.seq == seq && hold.deadline == at)
     }
 
-    /// Ends a hold whose deadline has passed: its amounts are kept as used.
+    /// Ends a hold whose deadline has passed.
     pub(crate) fn expire(&mut self, at: usize) {
-        if let Some(hold) = self.holds.get(at) {
-            let kept = hold.total();
-            self.end(at, Outcome::Expired, Used::AtLeast(kept));
-        }
+        self.end(at, End::Expired);
     }
 
     fn find(&self, id: ReservationId) -> Option<usize> {
@@ -233,9 +258,22 @@ impl Ledger {
     }
 
     /// Ends a hold; the lines it makes room in are on the agenda then.
-    fn end(&mut self, at: usize, outcome: Outcome, used: Used) -> Receipt {
+    pub(crate) fn end(&mut self, at: usize, end: End) -> Receipt {
+        self.record_end(at, end);
         let id = self.id_of(at).unwrap_or(ReservationId::from_bits(0));
-        let hold = self.holds.remove(at);
+        let Some(mut hold) = self.holds.remove(at) else {
+            return NO_RECEIPT;
+        };
+        if end == End::Withdrawn
+            && let Some(name) = hold.name.take()
+        {
+            self.receipts.unname(name);
+        }
+        let (outcome, used) = match end {
+            End::Settled(used) => (Outcome::Settled, used),
+            End::Cancelled | End::Withdrawn => (Outcome::Cancelled, Used::Exactly(Amounts::ZERO)),
+            End::Expired => (Outcome::Expired, Used::AtLeast(hold.total())),
+        };
         let mut receipt = receipt_of(&hold, outcome, used);
         for key in &hold.keys.0 {
             self.end_on(*key, &hold, used, &mut receipt.debt);
@@ -280,11 +318,10 @@ impl Ledger {
     /// Charges an extension; answers the refusal if it does not fit.
     fn add_part(&mut self, at: usize, more: &Amounts) -> Result<Option<Extended>, ExtendError> {
         let hold = self.holds.get(at).ok_or(EndError::Unknown)?;
-        if hold.extensions.len() >= MAX_EXTENSIONS {
+        if !hold.may_grow() {
             return Err(ExtendError::TooOften);
         }
         let keys = hold.keys.clone();
-        let deadline = hold.deadline;
         let claim = Claim {
             keys: &keys,
             demand: more,
@@ -297,25 +334,29 @@ impl Ledger {
                 Decision::Admit(_) => return Ok(None),
             }));
         };
-        let seq = self.next_seq();
-        let moment = Moment {
-            seq,
-            at: self.now,
-            deadline,
-        };
-        for (key, place) in keys.0.iter().zip(places) {
-            self.reserve_on(*key, place, (more, moment), &mut Vec::new());
-            self.close_count(*key);
-        }
+        self.next_seq();
+        self.grow(at, &places, more);
+        Ok(None)
+    }
+
+    /// Charges more for a hold under the number that is next.
+    pub(crate) fn grow(&mut self, at: usize, places: &Places, more: &Amounts) {
         let part = Extension {
-            seq,
+            seq: self.seq,
             at: self.now,
             more: *more,
         };
-        if let Some(hold) = self.holds.get_mut(at) {
-            hold.extensions.push(part);
+        let Some(hold) = self.holds.get_mut(at) else {
+            return;
+        };
+        let moment = hold.moment(part.seq, part.at);
+        hold.extensions.push(part);
+        let keys = hold.keys.clone();
+        self.record_extension(at, more, part.seq);
+        for (key, place) in keys.0.iter().zip(places) {
+            self.reserve_on(*key, *place, (more, moment), &mut Vec::new());
+            self.close_count(*key);
         }
-        Ok(None)
     }
 
     /// An extension is part of a reservation that is counted as open already.
@@ -330,7 +371,8 @@ impl Ledger {
         }
     }
 
-    fn postpone(&mut self, at: usize, deadline: Time) {
+    pub(crate) fn postpone(&mut self, at: usize, deadline: Time) {
+        self.record_deadline(at, deadline);
         let Some(hold) = self.holds.get_mut(at) else {
             return;
         };
@@ -406,6 +448,14 @@ fn receipt_of(hold: &Hold, outcome: Outcome, used: Used) -> Receipt {
         debt: Amounts::ZERO,
     }
 }
+
+/// What comes of ending nothing.
+const NO_RECEIPT: Receipt = Receipt {
+    outcome: Outcome::Cancelled,
+    charged: Amounts::ZERO,
+    returned: Amounts::ZERO,
+    debt: Amounts::ZERO,
+};
 
 /// Why a reservation was not extended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -213,7 +213,7 @@ impl Ledger {
             Event::Turn(key, counter) => self
                 .line(key, counter)
                 .is_some_and(|line| line.wake == Some(at)),
-            Event::Patience(at, order) => self.is_waiting(Ticket { at, order }),
+            Event::Patience(order, at) => self.is_waiting(Ticket { at, order }),
         }
     }
 
@@ -234,7 +234,7 @@ impl Ledger {
         match event {
             Event::Deadline(place, _) => self.expire(place),
             Event::Turn(key, counter) => self.put_on_agenda((key, counter)),
-            Event::Patience(at, _) => {
+            Event::Patience(_, at) => {
                 // Whose turn comes at the same instant has not lost it.
                 self.serve_agenda();
                 self.lose_patience(at);
@@ -449,7 +449,7 @@ impl Ledger {
         if let Some(name) = ask.idempotency {
             self.namesakes.add(name, at);
         }
-        self.timers.push(until, Event::Patience(at, order));
+        self.timers.push(until, Event::Patience(order, at));
         self.stand(at, blockers);
         self.serve_agenda();
         Ok(Ticket { at, order })

@@ -3,8 +3,10 @@
 //! They stand in a ring in the order of their ending, so that keeping one writes where the last write was; a small
 //! index finds them by name.
 use super::Bounds;
-use crate::decision::Receipt;
+use crate::codec::{JournalError, Reader, put_length, put_time};
+use crate::decision::{Outcome, Receipt};
 use crate::id::ReservationId;
+use crate::metric::Amounts;
 use crate::num;
 use crate::time::Time;
 use hashbrown::HashTable;
@@ -28,6 +30,10 @@ struct Ended {
     name: Option<u128>,
     at: Time,
 }
+
+const SETTLED: u8 = 0;
+const CANCELLED: u8 = 1;
+const EXPIRED: u8 = 2;
 
 impl Receipts {
     /// The receipt of an ended reservation.
@@ -89,6 +95,73 @@ impl Receipts {
                 break;
             }
             self.forget_first();
+        }
+    }
+
+    /// Writes the receipts, the oldest first.
+    pub(crate) fn write(&self, now: Time, out: &mut Vec<u8>) {
+        put_length(out, self.ring.len());
+        for ended in &self.ring {
+            out.push(match ended.receipt.outcome {
+                Outcome::Settled => SETTLED,
+                Outcome::Cancelled => CANCELLED,
+                Outcome::Expired => EXPIRED,
+            });
+            out.extend_from_slice(&ended.id.bits().to_le_bytes());
+            put_time(out, ended.at, now);
+            ended.receipt.charged.write(out);
+            ended.receipt.returned.write(out);
+            ended.receipt.debt.write(out);
+            out.push(u8::from(ended.name.is_some()));
+            if let Some(name) = ended.name {
+                out.extend_from_slice(&name.to_le_bytes());
+            }
+        }
+    }
+
+    /// Adds the receipts that were written.
+    pub(crate) fn read(&mut self, now: Time, from: &mut Reader<'_>) -> Result<(), JournalError> {
+        for _ in 0..from.number()? {
+            let outcome = match from.byte()? {
+                SETTLED => Outcome::Settled,
+                CANCELLED => Outcome::Cancelled,
+                EXPIRED => Outcome::Expired,
+                _ => return Err(from.damaged("outcome")),
+            };
+            let id = ReservationId::from_bits(u128::from_le_bytes(from.fixed()?));
+            let at = from.time(now)?;
+            let receipt = Receipt {
+                outcome,
+                charged: Amounts::read(from)?,
+                returned: Amounts::read(from)?,
+                debt: Amounts::read(from)?,
+            };
+            let name = match from.byte()? {
+                0 => None,
+                1 => Some(u128::from_le_bytes(from.fixed()?)),
+                _ => return Err(from.damaged("idempotency name")),
+            };
+            if let Some(name) = name {
+                self.name_once(name, id, from)?;
+            }
+            self.keep(id, receipt, name, at);
+        }
+        Ok(())
+    }
+
+    /// Remembers a reservation that was written under its idempotency key.
+    pub(crate) fn name_once(
+        &mut self,
+        name: u128,
+        id: ReservationId,
+        from: &Reader<'_>,
+    ) -> Result<(), JournalError> {
+        match self.named(name) {
+            Some(_) => Err(from.damaged("idempotency name of one reservation")),
+            None => {
+                self.name(name, id);
+                Ok(())
+            }
         }
     }
 

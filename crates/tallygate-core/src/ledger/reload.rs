@@ -15,7 +15,15 @@ impl Ledger {
     /// differ, what was taken stays taken; rules that have gone take their counters with them. Callers in line
     /// are asked again; rules that are new do not bind them.
     pub fn replace_policy(&mut self, policy: &Policy, now: Time) {
-        let now = self.advance(now);
+        self.advance(now);
+        self.put_in_force(policy);
+    }
+
+    /// Puts another policy in force at the time it is.
+    pub(crate) fn put_in_force(&mut self, policy: &Policy) {
+        self.record_policy(policy);
+        self.policy = policy.clone();
+        let now = self.now;
         let mut known: BTreeMap<String, u32> = BTreeMap::new();
         for at in &self.active {
             if let Some(slot) = self.slot(*at) {
@@ -33,12 +41,14 @@ impl Ledger {
         let gone = known.into_values();
         let homeless = gone.flat_map(|rule| self.drop_rule(rule)).collect();
         self.rehome(homeless);
-        let shadow = |at: &u32| {
-            self.slot(*at)
-                .is_some_and(|slot| slot.rule.mode == Mode::Shadow)
-        };
-        self.shadows = self.active.iter().any(shadow);
+        self.note_shadows();
+        self.refresh_all();
         self.ask_all_again();
+    }
+
+    pub(crate) fn note_shadows(&mut self) {
+        let mut rules = self.policy.rules().iter();
+        self.shadows = rules.any(|rule| rule.mode == Mode::Shadow);
     }
 
     fn add_rule(&mut self, rule: &Arc<CompiledRule>) -> u32 {
@@ -84,8 +94,8 @@ impl Ledger {
             self.motions.remove(place);
         }
         let without = |keys: &mut Keys| keys.0.retain(|key| key.slot != at);
-        for (_, hold) in &mut self.holds {
-            without(hold.keys_mut());
+        for hold in self.holds.iter_mut() {
+            without(&mut hold.keys);
         }
         let mut homeless = Vec::new();
         for (place, waiter) in &mut self.waiters {

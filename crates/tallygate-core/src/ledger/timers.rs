@@ -11,8 +11,8 @@ pub(crate) enum Event {
     Deadline(usize, u64),
     /// The turn of the first in this counter's line.
     Turn(Key, usize),
-    /// The end of a caller's patience: place and order.
-    Patience(u32, u64),
+    /// The end of a caller's patience: order and place.
+    Patience(u64, u32),
 }
 
 /// All events to come. An event that was overtaken stays until it is due or until half of all have been.

@@ -14,6 +14,7 @@ mod oracle;
 mod reach;
 mod reload;
 mod repeats;
+mod restarts;
 mod retry;
 mod runner;
 mod saturation;

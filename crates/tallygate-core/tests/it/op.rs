@@ -53,6 +53,12 @@ pub(crate) enum Op {
     Forge(u64),
     /// Puts a policy in force whose amounts are these thousandths of the first one's.
     Reload(u64),
+    /// Puts a policy in force of those rules of the first one whose bits are set.
+    Rules(usize),
+    /// Saves the ledger and keeps a journal from then on.
+    Save,
+    /// Goes on with a ledger made of the last save and the journal since; callers in line are lost.
+    Restart,
     /// Sets the wall clock's lead.
     Wall(i64),
     /// Looks while telling a time this much earlier.

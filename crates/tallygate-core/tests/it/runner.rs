@@ -43,6 +43,8 @@ pub(crate) struct Runner {
     pub(crate) tickets: Vec<Ticket>,
     /// Answers to callers in line, in the order they came.
     pub(crate) calls: Vec<Call>,
+    /// The last save and the records since.
+    pub(crate) kept: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Receipts are kept for so long in cases.
@@ -56,11 +58,7 @@ pub(crate) const MAX_STEPS: usize = 100_000;
 
 impl Runner {
     pub(crate) fn new(rules: &[RuleSpec]) -> Self {
-        let bounds = Bounds {
-            receipt_ttl: Span::from_nanos(RECEIPT_TTL),
-            ..Bounds::default()
-        };
-        let mut ledger = Ledger::new(&policy(rules), bounds, [7, 11]);
+        let mut ledger = Ledger::new(&policy(rules), bounds(), [7, 11]);
         ledger.advance(START);
         Self {
             ledger,
@@ -69,7 +67,32 @@ impl Runner {
             made: Vec::new(),
             tickets: Vec::new(),
             calls: Vec::new(),
+            kept: None,
         }
+    }
+
+    /// Saves the ledger; what comes after it is recorded.
+    pub(crate) fn save(&mut self) {
+        self.ledger.keep_journal();
+        self.ledger.drain_journal(&mut Vec::new());
+        self.kept = Some((saved(&self.ledger), Vec::new()));
+    }
+
+    /// The ledger made of the last save and the records since.
+    pub(crate) fn reborn(&mut self) -> Ledger {
+        let (save, records) = self.kept.as_mut().expect("it was saved");
+        self.ledger.drain_journal(records);
+        let mut ledger = Ledger::load(save, bounds()).expect("it was saved so");
+        ledger.redo(records).expect("they follow the save");
+        ledger
+    }
+
+    /// Puts another ledger in the place of this one, without those who wait for it.
+    pub(crate) fn go_on_with(&mut self, ledger: Ledger) {
+        self.ledger = ledger;
+        self.ledger.keep_journal();
+        self.now = self.ledger.advance(self.now);
+        self.tickets.clear();
     }
 
     /// A runner that has done all this.
@@ -111,6 +134,25 @@ impl Runner {
             Op::Reload(share) => {
                 let rules = resized(&self.rules, *share);
                 self.ledger.replace_policy(&policy(&rules), self.now);
+                Answer::Nothing
+            }
+            Op::Rules(which) => {
+                let numbered = self.rules.iter().enumerate();
+                let chosen = numbered.filter(|(at, _)| which >> at & 1 == 1);
+                let rules: Vec<RuleSpec> = chosen.map(|(_, rule)| rule.clone()).collect();
+                self.ledger.replace_policy(&policy(&rules), self.now);
+                Answer::Nothing
+            }
+            Op::Save => {
+                self.save();
+                Answer::Nothing
+            }
+            Op::Restart => {
+                if self.kept.is_none() {
+                    self.save();
+                }
+                let ledger = self.reborn();
+                self.go_on_with(ledger);
                 Answer::Nothing
             }
             Op::Sweep => Answer::Swept(self.sweep()),
@@ -317,6 +359,21 @@ pub(crate) fn resized(rules: &[RuleSpec], thousandths: u64) -> Vec<RuleSpec> {
         }
     }
     rules
+}
+
+/// The bounds of every case.
+pub(crate) fn bounds() -> Bounds {
+    Bounds {
+        receipt_ttl: Span::from_nanos(RECEIPT_TTL),
+        ..Bounds::default()
+    }
+}
+
+/// A ledger as bytes.
+pub(crate) fn saved(ledger: &Ledger) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ledger.save(&mut bytes);
+    bytes
 }
 
 fn forged(bits: u64) -> ReservationId {

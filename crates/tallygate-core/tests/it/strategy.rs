@@ -108,6 +108,10 @@ pub(crate) enum Kind {
     Changing,
     /// Callers that wait long in lines that cross, and little else.
     Crossing,
+    /// All of it, with saves and restarts in between.
+    Restarts,
+    /// The same with rules that come and go, and without restarts.
+    Everything,
 }
 
 /// A policy and operations on it.
@@ -225,7 +229,7 @@ fn demand(scale: &Scale) -> BoxedStrategy<[u64; 3]> {
 pub(crate) fn bid(scale: &Scale, kind: Kind) -> BoxedStrategy<Bid> {
     let key = match kind {
         Kind::Repeats => prop_oneof![2 => Just(None), 3 => (0..4u8).prop_map(Some)].boxed(),
-        Kind::Waiting | Kind::Changing => {
+        Kind::Waiting | Kind::Changing | Kind::Restarts | Kind::Everything => {
             prop_oneof![8 => Just(None), 1 => (0..4u8).prop_map(Some)].boxed()
         }
         _ => Just(None).boxed(),
@@ -285,12 +289,22 @@ fn ops(scale: &Scale, kind: Kind) -> BoxedStrategy<Op> {
     match kind {
         Kind::Sound => common.boxed(),
         Kind::Overrun | Kind::Crowded => extended.boxed(),
-        Kind::Waiting | Kind::Changing => {
+        Kind::Waiting | Kind::Changing | Kind::Restarts | Kind::Everything => {
             let wait = (bid(scale, kind), scale.lives.clone());
             let wait = wait.prop_map(|(bid, patience)| Op::Wait { bid, patience });
             let waiting = prop_oneof![10 => extended, 8 => wait, 1 => nth.prop_map(Op::Leave)];
             match kind {
-                Kind::Changing => prop_oneof![16 => waiting, 1 => reloads(), 1 => steps()].boxed(),
+                Kind::Changing => changing(waiting.boxed()),
+                Kind::Restarts => {
+                    let changing = changing(waiting.boxed());
+                    prop_oneof![24 => changing, 2 => Just(Op::Save), 1 => Just(Op::Restart)].boxed()
+                }
+                Kind::Everything => {
+                    let withdraw = (0..6usize).prop_map(Op::Withdraw);
+                    let rules = (0..8usize).prop_map(Op::Rules);
+                    let changing = changing(waiting.boxed());
+                    prop_oneof![24 => changing, 1 => withdraw, 1 => rules].boxed()
+                }
                 _ => waiting.boxed(),
             }
         }
@@ -314,6 +328,10 @@ fn ops(scale: &Scale, kind: Kind) -> BoxedStrategy<Op> {
             prop_oneof![10 => extended, 1 => steps(), 1 => back, 1 => leap].boxed()
         }
     }
+}
+
+fn changing(ops: BoxedStrategy<Op>) -> BoxedStrategy<Op> {
+    prop_oneof![16 => ops, 1 => reloads(), 1 => steps()].boxed()
 }
 
 fn reloads() -> impl Strategy<Value = Op> + use<> {

@@ -97,9 +97,14 @@ impl World {
                 self.runner.apply(op);
                 self.book.leap(self.runner.now.as_nanos());
             }
-            Op::Back(_) | Op::Sweep => {
+            Op::Back(_) | Op::Sweep | Op::Save => {
                 self.runner.apply(op);
             }
+            Op::Restart => {
+                self.queue.clear();
+                self.runner.apply(op);
+            }
+            Op::Rules(_) => panic!("the oracle keeps its rules"),
         }
         self.compare();
     }
