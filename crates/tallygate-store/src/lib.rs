@@ -7,6 +7,7 @@ mod memory;
 mod redis;
 mod store;
 mod sync;
+pub mod usage;
 
 pub use clock::{Clock, Hands};
 pub use memory::{MemoryOptions, MemoryStore};
