@@ -6,7 +6,7 @@ use crate::{Outcome, process, provision};
 
 /// The benchmarks live beside the mock provider and the oracles that they use.
 const PACKAGE: &str = "tallygate-sim";
-const KINDS: [&str; 5] = ["decide", "pipeline", "gateway", "count", "store"];
+const KINDS: [&str; 6] = ["decide", "pipeline", "gateway", "count", "store", "usage"];
 
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
     let (kind, rest) = arguments

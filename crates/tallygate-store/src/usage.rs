@@ -16,6 +16,7 @@
 mod block;
 mod column;
 mod dimension;
+mod folder;
 mod memory;
 mod period;
 mod query;
@@ -30,6 +31,7 @@ mod varint;
 
 pub use block::{Block, BlockError, BlockView, MAX_RECORDS};
 pub use dimension::Dimension;
+pub use folder::FolderShelf;
 pub use memory::MemoryShelf;
 pub use query::{Query, QueryError};
 pub use record::{Call, Labels, Method, Outcome, Record, Used};

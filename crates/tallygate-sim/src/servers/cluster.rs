@@ -189,7 +189,12 @@ impl Cluster {
         // A primary that has not heard of another's epoch takes the same one with its next slot; the nodes then raise one of the
         // two, and a slot that is just moving away may be claimed back and be nobody's in the end.
         let epochs: BTreeSet<u64> = own.iter().filter_map(|(_, line)| line.claims()).collect();
-        if epochs.len() != own.iter().filter(|(_, line)| line.claims().is_some()).count() {
+        if epochs.len()
+            != own
+                .iter()
+                .filter(|(_, line)| line.claims().is_some())
+                .count()
+        {
             return Ok(Seen::NotYet(String::from("two primaries have one epoch")));
         }
         for (node, _) in &own {

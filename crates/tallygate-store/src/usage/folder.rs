@@ -1,0 +1,286 @@
+//! Records in the data folder.
+//!
+//! Each day has files of its own (UTC, by the times of the records), numbered from 1. What comes is appended to a log, a
+//! block each time, and synced. A log that is large, or of a day long past, is written anew as few large blocks and then
+//! removed; of a log and blocks with the same name the log no longer counts, so a crash between the two changes no sum.
+//!
+//! ```text
+//! usage/2026-11-22.0001.blocks    written whole
+//! usage/2026-11-22.0002.log       being appended to
+//! ```
+mod scan;
+mod segment;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Block, BlockError, BlockView, Query, Record, Report, Shelf, ShelfError};
+use crate::BoxFuture;
+use crate::folder::{Append, DataFolder, Files};
+use segment::{Day, Pieces, Segment};
+
+/// Bytes of a log at which it is written anew.
+const LOG_BYTES: u64 = 2 << 20;
+
+/// Records that are written anew together.
+const BLOCK_RECORDS: usize = 1 << 16;
+
+/// Keeps records in the data folder. What was appended outlives the process and the machine.
+#[derive(Debug, Clone)]
+pub struct FolderShelf(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: Arc<DataFolder>,
+    kept: Mutex<Kept>,
+}
+
+/// What there is.
+#[derive(Debug, Default)]
+struct Kept {
+    segments: BTreeSet<Segment>,
+    /// The logs that are appended to.
+    open: BTreeMap<Day, Log>,
+    /// Pieces that cannot be read, found when the folder was opened.
+    damaged: u64,
+}
+
+#[derive(Debug)]
+struct Log {
+    segment: Segment,
+    file: Box<dyn Append>,
+    /// How long it is without what an append that failed may have left.
+    length: u64,
+}
+
+impl FolderShelf {
+    /// Opens the ledger of a folder that this process owns: the torn end of a log is cut off, as it was never acknowledged.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// When the disk fails, or the ledger is of a later version.
+    pub fn open(folder: Arc<DataFolder>) -> Result<Self, ShelfError> {
+        let mut kept = Kept::default();
+        let found = segment::find(folder.files())?;
+        for segment in &found.stale {
+            folder.files().remove(&segment.log())?;
+        }
+        kept.segments.extend(found.merged.iter().copied());
+        for segment in found.logs {
+            kept.resume(segment, folder.files())?;
+        }
+        let kept = Mutex::new(kept);
+        Ok(Self(Arc::new(Inner { folder, kept })))
+    }
+
+    /// Pieces of logs that could not be read when the folder was opened: damage, and no mere torn ends.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.0.kept.lock().damaged
+    }
+
+    /// Answers from a folder that another process may own, as it is now. Blocks.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn peek(folder: &DataFolder, query: &Query) -> Result<Report, ShelfError> {
+        query.check()?;
+        let found = segment::find(folder.files())?;
+        let segments: Vec<Segment> = found.merged.into_iter().chain(found.logs).collect();
+        scan::answer(folder.files(), &segments, query)
+    }
+}
+
+impl Kept {
+    /// Takes a log of an earlier process over.
+    fn resume(&mut self, segment: Segment, files: &dyn Files) -> Result<(), ShelfError> {
+        let bytes = files.read(&segment.log())?;
+        let pieces = Pieces::of(&bytes);
+        if let Some(newer) = pieces.newer {
+            return Err(BlockError::Newer(newer).into());
+        }
+        self.damaged += pieces.damaged;
+        let mut file = files.open_append(&segment.log())?;
+        let length = pieces.sound as u64;
+        if length < bytes.len() as u64 {
+            file.truncate(length)?;
+            file.sync()?;
+        }
+        self.segments.insert(segment);
+        let log = Log {
+            segment,
+            file,
+            length,
+        };
+        // Of several logs of a day the last is gone on with; the others are written anew in their time.
+        self.open.insert(segment.day, log);
+        Ok(())
+    }
+
+    /// The log of `day`, made if there is none.
+    fn log(&mut self, day: Day, files: &dyn Files) -> io::Result<&mut Log> {
+        if !self.open.contains_key(&day) {
+            let segment = self.next(day);
+            let file = files.open_append(&segment.log())?;
+            self.segments.insert(segment);
+            let log = Log {
+                segment,
+                file,
+                length: 0,
+            };
+            self.open.insert(day, log);
+        }
+        self.open
+            .get_mut(&day)
+            .ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn next(&self, day: Day) -> Segment {
+        let of_day = Segment { day, number: 0 }..=Segment::last_of(day);
+        let last = self.segments.range(of_day).next_back();
+        Segment {
+            day,
+            number: last.map_or(1, |segment| segment.number.saturating_add(1)),
+        }
+    }
+
+    /// Stops appending to logs that are large, or of a day whose calls have ended. Answers which are appended to still.
+    fn close_logs(&mut self) -> BTreeSet<Segment> {
+        let newest = self.open.keys().next_back().copied();
+        let is_over = |day: Day| newest.is_some_and(|newest| day.is_long_before(newest));
+        self.open
+            .retain(|day, log| log.length < LOG_BYTES && !is_over(*day));
+        self.open.values().map(|log| log.segment).collect()
+    }
+}
+
+impl Log {
+    /// Appends and syncs. What an earlier failure left is cut off first.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.file.length()? != self.length {
+            self.file.truncate(self.length)?;
+        }
+        self.file.write(bytes)?;
+        self.file.sync()
+    }
+}
+
+impl Inner {
+    /// Appends a block a day: all of them or none.
+    fn append(&self, blocks: &[(Day, Block)]) -> Result<(), ShelfError> {
+        let mut kept = self.kept.lock();
+        let files = self.folder.files();
+        let appended = blocks.iter().try_for_each(|(day, block)| {
+            let log = kept.log(*day, files)?;
+            log.append(block.bytes())
+        });
+        for (day, block) in blocks {
+            let Some(log) = kept.open.get_mut(day) else {
+                continue;
+            };
+            match &appended {
+                Ok(()) => log.length += block.bytes().len() as u64,
+                // Tried again before the next append: until it is cut off nothing is written behind it.
+                Err(_) => drop(log.file.truncate(log.length)),
+            }
+        }
+        Ok(appended?)
+    }
+
+    /// Writes a log anew as blocks, in its place.
+    fn merge(&self, segment: Segment) -> Result<(), ShelfError> {
+        let files = self.folder.files();
+        let bytes = files.read(&segment.log())?;
+        let pieces = Pieces::of(&bytes);
+        if pieces.newer.is_some() || pieces.damaged > 0 {
+            return Ok(()); // what can be read stays readable as it is, and the damage is told with every answer
+        }
+        let mut records = Vec::new();
+        for block in &pieces.blocks {
+            records.extend(block.to_records()?);
+        }
+        records.sort_by_key(|record| record.time);
+        let blocks = records.chunks(BLOCK_RECORDS).filter_map(Block::of);
+        let merged: Vec<u8> = blocks.flat_map(|block| block.bytes().to_vec()).collect();
+        files.replace(&segment.merged(), &merged)?;
+        Ok(files.remove(&segment.log())?)
+    }
+
+    fn drop_before(&self, time: u64) -> Result<(), ShelfError> {
+        let files = self.folder.files();
+        let first = Day::of(time);
+        let (open, old) = {
+            let mut kept = self.kept.lock();
+            kept.open.retain(|day, _| *day >= first);
+            let left = Segment {
+                day: first,
+                number: 0,
+            };
+            let left = kept.segments.split_off(&left);
+            (
+                kept.close_logs(),
+                std::mem::replace(&mut kept.segments, left),
+            )
+        };
+        for segment in old {
+            segment.remove(files)?;
+        }
+        let logs = segment::find(files)?.logs.into_iter();
+        let mut closed = logs.filter(|log| !open.contains(log));
+        closed.try_for_each(|log| self.merge(log))
+    }
+
+    fn answer(&self, query: &Query) -> Result<Report, ShelfError> {
+        query.check()?;
+        let segments: Vec<Segment> = self.kept.lock().segments.iter().copied().collect();
+        scan::answer(self.folder.files(), &segments, query)
+    }
+}
+
+/// One block for each day that the records fall in.
+fn by_day(records: &[Record]) -> Vec<(Day, Block)> {
+    let mut days: BTreeMap<Day, Vec<Record>> = BTreeMap::new();
+    for record in records {
+        days.entry(Day::of(record.time))
+            .or_default()
+            .push(record.clone());
+    }
+    let blocks = |(day, records): (Day, Vec<Record>)| {
+        let blocks: Vec<Block> = records
+            .chunks(BLOCK_RECORDS)
+            .filter_map(Block::of)
+            .collect();
+        blocks.into_iter().map(move |block| (day, block))
+    };
+    days.into_iter().flat_map(blocks).collect()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ShelfError> + Send + 'static,
+) -> Result<T, ShelfError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(io::Error::other(error).into()))
+}
+
+impl Shelf for FolderShelf {
+    fn append<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<(), ShelfError>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            let blocks = by_day(records);
+            blocking(move || inner.append(&blocks)).await
+        })
+    }
+
+    fn answer<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Report, ShelfError>> {
+        let (inner, query) = (Arc::clone(&self.0), query.clone());
+        Box::pin(blocking(move || inner.answer(&query)))
+    }
+
+    fn drop_before(&self, time: u64) -> BoxFuture<'_, Result<(), ShelfError>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(blocking(move || inner.drop_before(time)))
+    }
+}
