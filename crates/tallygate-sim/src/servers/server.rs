@@ -167,6 +167,9 @@ impl Server {
         self.kill();
         let mut command = Command::new(self.engine.program()?);
         command.arg(CONFIG).args(self.role.arguments());
+        if let Some(allocator) = self.engine.allocator() {
+            command.env("LD_PRELOAD", allocator);
+        }
         let mut process = Process::start(&mut command, &self.folder)?;
         patience::until("a server to answer", START, || self.look(&mut process))?;
         self.paused.store(false, Ordering::SeqCst);

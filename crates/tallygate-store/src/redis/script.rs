@@ -17,6 +17,7 @@ macro_rules! script {
         concat!(
             $first,
             include_str!("script/call.lua"),
+            "others = function()\n",
             seldom!("script/extending.lua"),
             seldom!("script/shares.lua"),
             seldom!("script/lines.lua"),
@@ -27,6 +28,7 @@ macro_rules! script {
             seldom!("script/accounts.lua"),
             seldom!("script/ending.lua"),
             seldom!("script/asking.lua"),
+            "end\n",
             include_str!("script/opening.lua"),
             include_str!("script/plain.lua"),
             include_str!("script/run.lua"),
@@ -302,6 +304,11 @@ impl<'a> Writer<'a> {
             }
         }
         writer.batch.accounts = writer.accounts.len();
+        for op in ops {
+            if let Op::Finish(one) = op {
+                writer.place(&one.record);
+            }
+        }
         let head = writer.head(now);
         writer.batch.args.push(head);
         writer
@@ -338,6 +345,7 @@ impl<'a> Writer<'a> {
         out.uint(self.node.prefix.len() as u64, 1);
         out.extend_from_slice(self.node.prefix.as_bytes());
         let accounts = self.accounts.clone();
+        let ending = self.batch.keys.len() - accounts.len();
         let mut rules: Vec<&RemoteRule> = Vec::new();
         let mut places = Vec::with_capacity(4 * accounts.len());
         for account in &accounts {
@@ -359,6 +367,7 @@ impl<'a> Writer<'a> {
                 .for_each(|limit| numbers(&mut out, limit.numbers(now)));
         }
         out.uint(accounts.len() as u64, 2);
+        out.uint(ending as u64, 2);
         out.extend(places);
         out
     }

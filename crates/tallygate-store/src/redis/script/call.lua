@@ -21,9 +21,13 @@ local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 local NOTHING = put('<I7I6', 0, 0)
 
 -- Makes what few calls need.
-local seldom = {}
+local seldom, others = {}
 local f = setmetatable({}, {
   __index = function(made, name)
+    if others then
+      others()
+      others = nil
+    end
     repeat table.remove(seldom)() until rawget(made, name)
     return made[name]
   end,

@@ -3,8 +3,10 @@
 -- An account is plain while its limits are buckets on each of which one reservation is open at most, and there is nothing
 -- besides. A plain one stays the text that is kept until an operation needs it as a table.
 
-count, p = get('<I2', ARGV[1], p)
-local raws = count > 0 and call('MGET', unpack(KEYS, 1, count)) or {}
+local ending
+count, ending, p = get('<I2I2', ARGV[1], p)
+-- The accounts, and behind them the reservations that are to end.
+local raws = count + ending > 0 and call('MGET', unpack(KEYS, 1, count + ending)) or {}
 local rule_of, plain, tills = {}, {}, {}
 
 local function is_plain(rule, raw)

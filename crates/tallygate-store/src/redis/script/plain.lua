@@ -28,7 +28,7 @@ end
 
 -- The same of all limits of an account, what is asked of which is read from `op`.
 local function open_all(i, rule, raw, op, q, dl)
-  local after, till, place, enforced = '', 0, 1, rule.enforced
+  local till, place, enforced, after = 0, 1, rule.enforced
   for j = 1, #rule do
     local of, h, l = rule[j], 0, 0
     local amount, ch, cl, kept, n, piece, last
@@ -39,7 +39,7 @@ local function open_all(i, rule, raw, op, q, dl)
     end
     piece, last = opened(of, amount, ch, cl, h, l, dl, enforced and amount > 0)
     if not piece then return end
-    after = after .. piece
+    after = after and after .. piece or piece
     if till < last then till = last end
   end
   afters[i], ends[i] = after, till
@@ -87,11 +87,12 @@ local function closed(of, raw, place, op, q, seq)
 end
 
 local function close_all(i, rule, raw, op, q, seq)
-  local after, over, till, place = '', '', 0, 1
+  local till, place, after, over = 0, 1
   for j = 1, #rule do
     local piece, excess, last = closed(rule[j], raw, place, op, q, seq)
     if not piece then return end
-    after, over, place, q = after .. piece, over .. excess, place + 91, q + 34
+    after, over = after and after .. piece or piece, over and over .. excess or excess
+    place, q = place + 91, q + 34
     if till < last then till = last end
   end
   afters[i], ends[i] = after, till
@@ -101,20 +102,21 @@ end
 function f.finish_plainly(op)
   local rec, name, outcome, parts, keep, blob, count, q = get('<I2I2BI2I7I2c0I2', op, 2)
   if name > 0 or outcome >= 9 or parts ~= 1 then return end
-  local raw = call('GET', KEYS[rec])
+  local raw = raws[rec]
   if not raw or byte(raw) ~= 1 then return end
   local flags, n, dl, _, seq = get('<BI2I7I7I7', raw, 2)
   if n ~= 1 or dl <= now then return end
-  local over, at, more = ''
+  local at, over, more
   for i = 1, count do
     at, q = get('<I2', op, q)
     if not (plain[at] and raws[at]) then return end
     ats[i], q, more = at, close_all(i, rule_of[at], raws[at], op, q, seq)
     if not q then return end
-    over = over .. more
+    over = over and over .. more or more
   end
-  local receipt = put('<BB', outcome, flags) .. blob .. over
+  local receipt = put('<BB', outcome, flags) .. blob .. (over or '')
   call('SET', KEYS[rec], receipt, 'PX', keep)
+  raws[rec] = receipt
   leave_so(count)
   return 'E' .. receipt
 end

@@ -22,7 +22,12 @@ for i = 2, #ARGV do
   elseif kind == 2 then
     answer = f.finish_plainly(op)
   end
-  answers[i - 1] = answer or f[operations[kind]](op, 2)
+  if not answer then
+    -- Whatever becomes of the reservation that it names.
+    if kind <= 3 or kind == 8 then raws[get('<I2', op, 2)] = nil end
+    answer = f[operations[kind]](op, 2)
+  end
+  answers[i - 1] = answer
 end
 
 local reply = { put('<I7', now) }

@@ -100,14 +100,7 @@ async fn the_next_primary_is_listened_to() {
     assert_eq!(next(&mut news).await, Notice::Resumed);
     publish(watched.primary().unwrap(), "old");
     assert_eq!(next(&mut news).await, message("old"));
-    let sentinel = &watched.sentinels()[0];
-    let old = watched.primary().unwrap();
-    sentinel
-        .command(&["SENTINEL", "FAILOVER", watched.master_name()])
-        .unwrap();
-    watched
-        .wait_for_another_than(old, Duration::from_secs(20))
-        .unwrap();
+    tokio::task::block_in_place(|| watched.fail_over().unwrap());
     assert_eq!(next(&mut news).await, Notice::Interrupted);
     // The old one may have taken us in once more before it gave in.
     let new = watched.primary().unwrap();
