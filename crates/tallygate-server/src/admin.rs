@@ -1,19 +1,35 @@
-//! The admin listener: health, readiness, metrics and the OpenAPI document. It asks for no key, so it listens on its own
-//! address, by default this machine's only.
+//! The admin listener: health, readiness, metrics and the OpenAPI document for everybody who reaches it, and the admin API for
+//! those with the role `admin`.
 
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use tallygate_core::{Policy, StoreDown};
-use tallygate_store::{Store, StoreHealth};
+use tallygate_store::StoreHealth;
+use tokio::net::TcpListener;
 
-use crate::observe::{METRICS_TYPE, Observer};
+use crate::observe::METRICS_TYPE;
+use crate::server::ServerHandle;
+
+mod access;
+mod audit;
+mod keys;
+mod refused;
+
+pub(crate) use access::Administrator;
+pub(crate) use refused::Refused;
+
+/// The largest body of a request, in bytes.
+pub const MAX_BODY: usize = 64 << 10;
 
 /// The OpenAPI document of both listeners.
 pub const OPENAPI: &str = include_str!("admin/openapi.json");
@@ -66,29 +82,64 @@ pub enum Ready {
     No,
 }
 
-/// What the admin listener tells of.
+/// What the admin listener serves with.
 #[derive(Clone)]
-pub struct Admin {
-    /// The metrics.
-    pub observer: Arc<Observer>,
-    /// How the store is.
-    pub store: Arc<dyn Store>,
-    /// Whether requests are welcome.
-    pub readiness: Readiness,
+pub(crate) struct Admin {
+    server: ServerHandle,
+    /// Where it listens.
+    addr: SocketAddr,
 }
 
-/// The paths of the admin listener; all are `GET`.
-pub const PATHS: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/openapi.json"];
+impl Admin {
+    /// The server it speaks of.
+    pub(crate) fn server(&self) -> &ServerHandle {
+        &self.server
+    }
+}
 
-/// The routes of the admin listener.
-pub fn router(admin: Admin) -> Router {
-    let handlers: [MethodRouter<Admin>; PATHS.len()] =
-        [get(healthz), get(readyz), get(metrics), get(openapi)];
+/// A method, a path, and what answers it.
+pub(crate) type Route = (&'static str, &'static str, MethodRouter<Admin>);
+
+/// Everything that the admin listener answers. Whatever begins with `/api/` asks for an [`Administrator`] first.
+fn routes() -> Vec<Route> {
+    let mut routes: Vec<Route> = vec![
+        ("GET", "/healthz", get(healthz)),
+        ("GET", "/readyz", get(readyz)),
+        ("GET", "/metrics", get(metrics)),
+        ("GET", "/openapi.json", get(openapi)),
+    ];
+    routes.extend(keys::routes());
+    routes.extend(audit::routes());
+    routes
+}
+
+/// Serves `listener` until `stopped` is done.
+///
+/// # Errors
+/// When the listener fails.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    server: ServerHandle,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let addr = listener.local_addr()?;
+    let admin = Admin { server, addr };
+    access::tell_if_closed(&admin);
+    let app = router(admin).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stopped)
+        .await
+}
+
+fn router(admin: Admin) -> Router {
     let mut router = Router::new();
-    for (path, handler) in PATHS.into_iter().zip(handlers) {
+    for (_, path, handler) in routes() {
         router = router.route(path, handler);
     }
-    router.with_state(admin)
+    router
+        .fallback(refused::no_path)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(admin)
 }
 
 /// 200 as long as the process answers at all.
@@ -100,12 +151,12 @@ async fn healthz() -> &'static str {
 /// then, they are welcome still, and the answer says that the store is down.
 async fn readyz(State(admin): State<Admin>) -> Response {
     let no = StatusCode::SERVICE_UNAVAILABLE;
-    let health = admin.store.health();
+    let (health, readiness) = (admin.server.store().health(), admin.server.readiness());
     let trouble = health.trouble().unwrap_or_default();
-    let (status, text) = match (admin.readiness.get(), &health) {
+    let (status, text) = match (readiness.get(), &health) {
         (Ready::No, _) => (no, "not ready\n".to_owned()),
         (Ready::Yes, StoreHealth::Up) => (StatusCode::OK, "ready\n".to_owned()),
-        (Ready::Yes, StoreHealth::Down { reason }) => match admin.readiness.needs_store() {
+        (Ready::Yes, StoreHealth::Down { reason }) => match readiness.needs_store() {
             true => (no, format!("not ready\n{trouble}: {reason}\n")),
             false => (StatusCode::OK, format!("ready\n{trouble}: {reason}\n")),
         },
@@ -114,10 +165,11 @@ async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let (stats, health) = (admin.store.stats(), admin.store.health());
-    admin.observer.outage(&admin.store.outage());
-    admin.observer.leases(admin.store.leases());
-    let text = admin.observer.render(stats, &health);
+    let (store, observer) = (admin.server.store(), admin.server.observer());
+    let (stats, health) = (store.stats(), store.health());
+    observer.outage(&store.outage());
+    observer.leases(store.leases());
+    let text = observer.render(stats, &health);
     ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 

@@ -11,11 +11,12 @@
 //! assert_eq!(errors.problems()[0].mending(), Some("did you mean `limits`?"));
 //! ```
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tallygate_core::{Metrics, Policy};
+use tallygate_core::{Metrics, Policy, Rule};
 use tallygate_tokens::{Dialect, Endpoint};
 
 use crate::identify::{Identity, Keyring};
@@ -41,6 +42,8 @@ mod upstream;
 mod window;
 
 pub use bounds::{Bounds, Overrun, Waiting};
+pub(crate) use keys::SERVER_LABELS;
+pub(crate) use listeners::guard;
 pub use listeners::{Exposed, Unreloadable};
 pub use problem::{CheckReport, ConfigErrors, Kind, Problem, Severity};
 pub use routes::{NoRoute, Route};
@@ -56,8 +59,10 @@ pub struct Config {
     admin: Option<SocketAddr>,
     store: StoreChoice,
     data: Option<PathBuf>,
+    rules: Vec<Rule>,
     policy: Arc<Policy>,
     keyring: Keyring,
+    key_ids: BTreeSet<String>,
     routes: routes::Routes,
     tiers: tiers::Tiers,
     bounds: Bounds,
@@ -114,6 +119,12 @@ impl Config {
         &self.policy
     }
 
+    /// All limits as rules, of which the policy is made.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
     /// The built-in metrics and those of `metrics:`.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
@@ -124,6 +135,28 @@ impl Config {
     #[must_use]
     pub fn keyring(&self) -> &Keyring {
         &self.keyring
+    }
+
+    /// Whether the file has a key of this id.
+    #[must_use]
+    pub fn has_key(&self, id: &str) -> bool {
+        self.key_ids.contains(id)
+    }
+
+    /// The ids of the file's keys.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        self.key_ids.iter().map(String::as_str)
+    }
+
+    /// The names of the tiers.
+    pub fn tier_names(&self) -> impl Iterator<Item = &str> {
+        self.tiers.names()
+    }
+
+    /// Whether there is a tier of this name, or none at all.
+    #[must_use]
+    pub fn may_be_tier(&self, name: &str) -> bool {
+        self.tiers.is_empty() || self.tiers.has(name)
     }
 
     /// `bounds`.

@@ -23,7 +23,8 @@ mod sizing;
 mod subject;
 mod told;
 
-use fields::FieldError;
+pub(crate) use fields::{FieldError, Fields};
+pub(crate) use query::pairs;
 
 /// Paths of the decision API begin so.
 pub(crate) const PREFIX: &str = "/tallygate/v1/";

@@ -146,7 +146,7 @@ fn outgoing(
 
 /// Turns the head of a caller's request into that of one to `provider`.
 fn address(head: &mut Parts, provider: &Provider, reading: Reading, caller: &Caller) {
-    let keyed = !caller.config().keyring().is_empty(); // then credentials are keys to this gateway
+    let keyed = !caller.setup().keyring().is_open(); // then credentials are keys to this gateway
     head.uri = match keyed || provider.upstream().credential().is_some() {
         true => provider.locate(&headers::without_key(&head.uri)),
         false => provider.locate(&head.uri),

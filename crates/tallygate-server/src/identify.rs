@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use subtle::ConstantTimeEq;
+use tallygate_store::registry::Stamp;
 
 use crate::percent;
 
@@ -48,6 +49,12 @@ pub enum Rejection {
     /// The key is not known here.
     #[error("the api key is not known")]
     Unknown,
+    /// The key was revoked.
+    #[error("the api key was revoked")]
+    Revoked,
+    /// The key's time is over.
+    #[error("the api key has expired")]
+    Expired,
     /// A trusted header is not text or longer than [`MAX_LABEL_VALUE`].
     #[error("the header `{0}` is not text of at most 256 bytes")]
     BadHeader(&'static str),
@@ -63,77 +70,150 @@ pub enum Trust {
     Headers,
 }
 
-/// The keys and header rules of a configuration.
-#[derive(Debug, Default)]
+/// The keys and header rules that are in force.
+#[derive(Clone, Debug, Default)]
 pub struct Keyring {
     /// By the first eight bytes of the hash.
     ///
     /// What a caller can learn from the time of a look-up is at most which eight bytes of a *hash* are in use. Hashes are of
     /// 256 random bits, so a prefix of one says nothing that helps to find a key with that hash; the remaining bytes are
     /// compared in constant time.
-    by_prefix: HashMap<u64, Vec<(KeyHash, Arc<Identity>)>>,
+    by_prefix: HashMap<u64, Vec<Pass>>,
     trust: Trust,
     anonymous: Option<Arc<Identity>>,
+}
+
+/// A key, by its hash, and whom it lets in until when.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    hash: KeyHash,
+    identity: Arc<Identity>,
+    end: End,
+}
+
+/// When a key ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Not by itself.
+    Never,
+    /// At this instant it lets nobody in any more.
+    At(Stamp),
+    /// It was revoked.
+    Revoked,
+}
+
+impl Pass {
+    /// The key with this hash lets in `identity` until `end`.
+    #[must_use]
+    pub fn new(hash: KeyHash, identity: Identity, end: End) -> Self {
+        Self {
+            hash,
+            identity: Arc::new(identity.with_hash(hash)),
+            end,
+        }
+    }
+
+    fn open(&self, now: impl FnOnce() -> Stamp) -> Result<Arc<Identity>, Rejection> {
+        match self.end {
+            End::Revoked => Err(Rejection::Revoked),
+            End::At(end) if end <= now() => Err(Rejection::Expired),
+            End::At(_) | End::Never => Ok(Arc::clone(&self.identity)),
+        }
+    }
 }
 
 impl Keyring {
     /// A keyring of these keys. Without any, everybody is let in without one.
     #[must_use]
-    pub fn new(keys: impl IntoIterator<Item = (KeyHash, Identity)>, trust: Trust) -> Self {
-        let mut by_prefix: HashMap<u64, Vec<(KeyHash, Arc<Identity>)>> = HashMap::new();
-        for (hash, identity) in keys {
-            by_prefix
-                .entry(hash.prefix())
-                .or_default()
-                .push((hash, Arc::new(identity)));
-        }
-        let anonymous = by_prefix
-            .is_empty()
-            .then(|| Arc::new(Identity::anonymous()));
-        Self {
-            by_prefix,
+    pub fn new(keys: impl IntoIterator<Item = Pass>, trust: Trust) -> Self {
+        let open = Self {
+            by_prefix: HashMap::new(),
             trust,
-            anonymous,
-        }
+            anonymous: Some(Arc::new(Identity::anonymous())),
+        };
+        open.with(keys)
     }
 
-    /// Whether it holds no key, so that everybody is let in.
+    /// The same with more keys; of two with one hash the earlier is looked at. A single one, whatever it is worth, ends that
+    /// everybody is let in.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_prefix.is_empty()
+    pub fn with(mut self, keys: impl IntoIterator<Item = Pass>) -> Self {
+        for key in keys {
+            self.anonymous = None;
+            self.by_prefix
+                .entry(key.hash.prefix())
+                .or_default()
+                .push(key);
+        }
+        self
     }
 
-    /// Who sent a request with these headers and this query.
+    /// The same, letting in nobody without a key even if it holds none.
+    #[must_use]
+    pub fn closed(mut self) -> Self {
+        self.anonymous = None;
+        self
+    }
+
+    /// Whether everybody is let in: there is no key, and never was.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.anonymous.is_some()
+    }
+
+    /// Whether a key lets in an administrator at `now`.
+    #[must_use]
+    pub fn has_admin(&self, now: Stamp) -> bool {
+        let admin = |key: &Pass| key.open(|| now).is_ok_and(|owner| owner.may(Role::Admin));
+        self.by_prefix.values().flatten().any(admin)
+    }
+
+    /// Who sent a request with these headers and this query, at `now`.
     ///
     /// # Errors
-    /// [`Rejection::Missing`] or [`Rejection::Unknown`] when keys are configured; never otherwise, except for a bad trusted
-    /// header.
+    /// When keys are in force: [`Rejection::Missing`], [`Rejection::Unknown`], [`Rejection::Revoked`] or
+    /// [`Rejection::Expired`]. Otherwise never, except for a bad trusted header.
     pub fn identify(
         &self,
         headers: &HeaderMap,
         query: Option<&str>,
+        now: impl FnOnce() -> Stamp,
     ) -> Result<Arc<Identity>, Rejection> {
-        let identity = self.by_key(headers, query)?;
+        let identity = self.by_key(headers, query, now)?;
         match self.trust {
             Trust::Keys => Ok(identity),
             Trust::Headers => with_trusted(identity, headers),
         }
     }
 
-    fn by_key(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Arc<Identity>, Rejection> {
+    /// Whether the key of a caller that was let in was revoked or taken away since. One whose time is over was not.
+    #[must_use]
+    pub fn has_revoked(&self, identity: &Identity) -> bool {
+        let Some(hash) = identity.hash() else {
+            return false;
+        };
+        self.find(hash).is_none_or(|key| key.end == End::Revoked)
+    }
+
+    fn by_key(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        now: impl FnOnce() -> Stamp,
+    ) -> Result<Arc<Identity>, Rejection> {
         if let Some(anonymous) = &self.anonymous {
             return Ok(Arc::clone(anonymous));
         }
         let key = key_of(headers, query).ok_or(Rejection::Missing)?;
-        self.look_up(&KeyHash::of(&key)).ok_or(Rejection::Unknown)
+        let found = self.find(&KeyHash::of(&key)).ok_or(Rejection::Unknown)?;
+        found.open(now)
     }
 
-    fn look_up(&self, hash: &KeyHash) -> Option<Arc<Identity>> {
+    fn find(&self, hash: &KeyHash) -> Option<&Pass> {
         let candidates = self.by_prefix.get(&hash.prefix())?;
-        let found = candidates
+        candidates
             .iter()
-            .find(|(known, _)| known.as_bytes().ct_eq(hash.as_bytes()).into());
-        found.map(|(_, identity)| Arc::clone(identity))
+            .find(|known| known.hash.as_bytes().ct_eq(hash.as_bytes()).into())
     }
 }
 

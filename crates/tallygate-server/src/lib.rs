@@ -9,6 +9,7 @@ pub mod observe;
 mod percent;
 mod pipeline;
 mod quota;
+mod registrar;
 pub mod reload;
 mod server;
 pub mod wire;

@@ -4,12 +4,14 @@
 //! upstreams are those of the configuration, models are the configured ones and up to [`MAX_MODELS`] that an upstream answered
 //! for; any other name counts as `other`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tallygate_core::{Admission, Amounts, Receipt, Replay, ReservationId, Standing};
-use tallygate_store::{LeaseStats, OutageStats, SettleError, StoreHealth, StoreStats};
+use tallygate_store::registry::RegistryError;
+use tallygate_store::{LeaseStats, OutageStats, SettleError, StoreError, StoreHealth, StoreStats};
 use tallygate_tokens::{Endpoint, EstimateMethod, Method, Usage};
 
 use crate::config::{Config, ConfigErrors, Unreloadable};
@@ -346,6 +348,38 @@ impl Observer {
     pub fn reload_needs_restart(&self, fixed: &Unreloadable) {
         self.own.reloaded("refused");
         tracing::error!(target: "tallygate::config", "{fixed}; the old configuration stays in force");
+    }
+
+    /// The keys and overrides cannot be looked at; those known so far stay in force.
+    pub fn registry_failed(&self, error: &RegistryError) {
+        tracing::error!(target: "tallygate::admin", %error, "those known so far stay in force");
+    }
+
+    /// The store did not take an override over, or the end of one.
+    pub fn override_failed(&self, error: &StoreError) {
+        tracing::error!(target: "tallygate::admin", %error, "the limits stay as they are until the next change");
+    }
+
+    /// So many ids stand both in the configuration and among the keys made while servers run.
+    pub fn doubled_keys(&self, count: usize) {
+        if count > 0 {
+            tracing::error!(target: "tallygate::admin", count, "key ids stand both in the configuration and in the registry; the configuration's are good");
+        }
+    }
+
+    /// An administrator did something.
+    pub fn administered(&self, action: &'static str) {
+        tracing::info!(target: "tallygate::admin", action, "done");
+    }
+
+    /// A request to the admin API was refused.
+    pub fn admin_refused(&self, from: IpAddr, reason: &'static str) {
+        tracing::warn!(target: "tallygate::admin", %from, reason, "refused");
+    }
+
+    /// The admin API is closed, because its listener is open to other machines and there is no key.
+    pub fn admin_closed(&self) {
+        tracing::warn!(target: "tallygate::admin", "the admin listener is open to other machines and there is no key: its API is closed until there is one with the role `admin`");
     }
 
     /// The configuration file could not be read or taken over; the old one stays in force.

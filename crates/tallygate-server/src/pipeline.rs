@@ -12,6 +12,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tallygate_store::Store;
+use tallygate_store::registry::Stamp;
 use tallygate_tokens::{Counter, Learner};
 
 use crate::observe::Observer;
@@ -113,6 +114,11 @@ impl Pipeline {
     /// A name for a request, to be told to its caller and to the log.
     pub(crate) fn request_id(&self) -> String {
         self.requests.next()
+    }
+
+    /// The store's time, as it is written down.
+    pub(crate) fn stamp(&self) -> Stamp {
+        self.store.now().into()
     }
 
     /// The configuration in force.

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tallygate_core::{Receipt, ReservationId};
+use tallygate_store::registry::{MemoryRegistry, Records, Registry, RegistryError};
 use tallygate_store::{RedisOpenError, SettleError, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::admin::{self, Admin, Readiness, Ready};
-use crate::config::{Config, Exposed, StoreChoice, Unreloadable};
+use crate::admin::{self, Readiness, Ready};
+use crate::config::{self, Config, Exposed, StoreChoice, Unreloadable};
 use crate::observe::Observer;
 use crate::pipeline::{Means, Pipeline, Settler, SettlerLog, Setup, settler};
+use crate::registrar::{Registrar, keyring};
 
 mod connections;
 mod data;
@@ -44,6 +46,7 @@ pub struct Server {
 pub struct ServerHandle {
     pipeline: Arc<Pipeline>,
     readiness: Readiness,
+    registrar: Arc<Registrar>,
 }
 
 /// Why a server cannot start.
@@ -56,6 +59,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] RedisOpenError),
+    /// The keys and overrides cannot be read.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
 }
 
 /// Why a running server keeps its old configuration.
@@ -97,8 +103,8 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub async fn open_on(choice: &StoreChoice, config: Config) -> Result<Self, StartError> {
-        let store = opening::open(choice, &config).await?;
-        Self::with_store(config, store)
+        let opened = opening::open(choice, &config).await?;
+        Self::with_registry(config, opened.store, opened.registry).await
     }
 
     /// A server for `config`, with its counters in `store`, whose policy must be the configuration's.
@@ -106,6 +112,27 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
+        Self::assemble(config, store, (MemoryRegistry::new(), Arc::default()))
+    }
+
+    /// A server for `config`, with its counters in `store` and the keys and overrides of `registry`.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn with_registry(
+        config: Config,
+        store: Arc<dyn Store>,
+        registry: Arc<dyn Registry>,
+    ) -> Result<Self, StartError> {
+        let records = registry.load().await?;
+        Self::assemble(config, store, (registry, records))
+    }
+
+    fn assemble(
+        config: Config,
+        store: Arc<dyn Store>,
+        (registry, records): (Arc<dyn Registry>, Arc<Records>),
+    ) -> Result<Self, StartError> {
         let observer = Arc::new(Observer::new(&config));
         let (handle, settler) = settler(
             Arc::clone(&store),
@@ -119,11 +146,16 @@ impl Server {
         };
         let readiness = Readiness::default();
         readiness.follow(config.policy());
-        let pipeline = Pipeline::new(Setup::new(config, None), means);
+        let keyring = keyring(&config, records.keys());
+        let setup = Setup::new(Arc::new(config), keyring, None);
+        let pipeline = Pipeline::new(setup, means);
+        let registrar = Registrar::new(registry, records, Arc::clone(&pipeline), readiness.clone());
+        registrar.refresh();
         Ok(Self {
             handle: ServerHandle {
                 pipeline,
                 readiness,
+                registrar: Arc::new(registrar),
             },
             settler,
         })
@@ -159,22 +191,21 @@ impl Server {
         listeners: Listeners,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
-        let ServerHandle {
-            pipeline,
-            readiness,
-        } = self.handle;
-        let setup = pipeline.setup();
-        setup.config().may_listen_on(listeners.data.local_addr()?)?;
+        let handle = self.handle;
+        let setup = handle.pipeline.setup();
+        config::guard(listeners.data.local_addr()?, setup.keyring())?;
         let bounds = *setup.config().bounds();
         let (stop_settling, stopped) = oneshot::channel();
         let settling = tokio::spawn(self.settler.run(stopped));
         let (stop_admin, admin_stopped) = oneshot::channel::<()>();
-        let admin = Admin {
-            observer: Arc::clone(pipeline.observer()),
-            store: Arc::clone(pipeline.store()),
-            readiness: readiness.clone(),
-        };
-        let told = tokio::spawn(tell(listeners.admin, admin, admin_stopped));
+        let told = tokio::spawn(tell(listeners.admin, handle.clone(), admin_stopped));
+        let registrar = Arc::clone(&handle.registrar);
+        let following = tokio::spawn(async move { registrar.follow().await });
+        let ServerHandle {
+            pipeline,
+            readiness,
+            ..
+        } = handle;
         let watched = (
             Arc::clone(pipeline.store()),
             Arc::clone(pipeline.observer()),
@@ -188,6 +219,7 @@ impl Server {
         let _ = stop_settling.send(());
         let _ = tokio::time::timeout(bounds.drain_time, settling).await;
         watching.abort();
+        following.abort();
         store.close().await;
         let _ = stop_admin.send(());
         let _ = tokio::time::timeout(ADMIN_STOP, told).await;
@@ -219,15 +251,24 @@ impl ServerHandle {
     /// # Errors
     /// [`ReloadError`]; the old configuration stays.
     pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
-        let before = self.pipeline.setup();
-        before.config().reloadable(&config)?;
-        self.pipeline
-            .store()
-            .replace_policy(Arc::clone(config.policy()))?;
-        self.readiness.follow(config.policy());
-        self.observer().reloaded(&config);
-        self.pipeline.replace(Setup::new(config, Some(&before)));
+        self.registrar.reload(config)?;
+        self.observer().reloaded(self.pipeline.setup().config());
         Ok(())
+    }
+
+    /// What all requests are served with.
+    pub(crate) fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
+    }
+
+    /// Whether requests are welcome, with what that depends on.
+    pub(crate) fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// What keeps the configuration, keys and overrides in force.
+    pub(crate) fn registrar(&self) -> &Arc<Registrar> {
+        &self.registrar
     }
 }
 
@@ -239,15 +280,12 @@ fn random() -> Result<u64, StartError> {
 const ADMIN_STOP: Duration = Duration::from_secs(1);
 
 /// Serves the admin listener, if there is one, until told to stop: to the very end, so that a drain can be watched.
-async fn tell(listener: Option<TcpListener>, admin: Admin, stopped: oneshot::Receiver<()>) {
+async fn tell(listener: Option<TcpListener>, handle: ServerHandle, stopped: oneshot::Receiver<()>) {
     let Some(listener) = listener else { return };
     let stopped = async {
         let _ = stopped.await;
     };
-    let served = axum::serve(listener, admin::router(admin))
-        .with_graceful_shutdown(stopped)
-        .await;
-    if let Err(error) = served {
+    if let Err(error) = admin::serve(listener, handle, stopped).await {
         tracing::error!(%error, "the admin listener failed");
     }
 }

@@ -5,6 +5,7 @@ pub mod folder;
 mod mailbox;
 mod memory;
 mod redis;
+pub mod registry;
 mod store;
 mod sync;
 pub mod usage;

@@ -1,22 +1,21 @@
 //! `keys:` and `identify:`: whom the listener lets in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::fields::{Fields, Known, Reading, one_of};
 use super::problem::{Kind, Place, Problem};
 use super::tiers::Tiers;
 use super::tree::Node;
 use crate::identify::{
-    Identity, KEY_LABEL, KeyHash, KeyHashError, Keyring, MAX_LABEL_VALUE, Role, Roles, Trust,
+    End, Identity, KEY_LABEL, KeyHash, KeyHashError, Keyring, MAX_LABEL_VALUE, Pass, Role, Roles,
+    Trust,
 };
+use crate::wire::read_stamp;
 
 const KEY: Known<'static> = Known {
     what: "a key",
-    keys: &["id", "hash", "subject", "role"],
-    later: &[
-        ("expires", "expiring keys"),
-        ("priority", "classes of waiters"),
-    ],
+    keys: &["id", "hash", "subject", "role", "expires"],
+    later: &[("priority", "classes of waiters")],
 };
 const IDENTIFY: Known<'static> = Known {
     what: "`identify`",
@@ -25,11 +24,13 @@ const IDENTIFY: Known<'static> = Known {
 };
 
 /// The labels that the server itself sets on every call.
-pub(super) const SERVER_LABELS: [&str; 4] = [KEY_LABEL, "model", "upstream", "endpoint"];
+pub(crate) const SERVER_LABELS: [&str; 4] = [KEY_LABEL, "model", "upstream", "endpoint"];
 
 /// The keys as they were read.
 pub(super) struct Keys {
     pub(super) keyring: Keyring,
+    /// The ids of all keys.
+    pub(super) ids: BTreeSet<String>,
     /// All labels that keys name.
     pub(super) labels: Vec<String>,
     /// Whether `keys:` names any key, refused ones included.
@@ -47,15 +48,21 @@ pub(super) fn read(top: &Fields<'_>, tiers: &Tiers, reading: &mut Reading<'_>) -
     let mut good = Vec::new();
     let mut labels = Vec::new();
     for item in items {
-        let Some((hash, identity)) = key(item, &mut seen, reading) else {
+        let Some(read) = key(item, &mut seen, reading) else {
             continue;
         };
-        check_tier(item, &identity, tiers, reading);
-        labels.extend(identity.labels().iter().map(|(label, _)| label.clone()));
-        good.push((hash, identity));
+        check_tier(item, &read.identity, tiers, reading);
+        labels.extend(
+            read.identity
+                .labels()
+                .iter()
+                .map(|(label, _)| label.clone()),
+        );
+        good.push(Pass::new(read.hash, read.identity, read.end));
     }
     Keys {
         keyring: Keyring::new(good, trust),
+        ids: seen.ids.into_keys().collect(),
         labels,
         any: !items.is_empty(),
     }
@@ -79,7 +86,14 @@ struct Seen {
     hashes: HashMap<KeyHash, usize>,
 }
 
-fn key(node: &Node, seen: &mut Seen, reading: &mut Reading<'_>) -> Option<(KeyHash, Identity)> {
+/// One key as it was read.
+struct Read {
+    hash: KeyHash,
+    identity: Identity,
+    end: End,
+}
+
+fn key(node: &Node, seen: &mut Seen, reading: &mut Reading<'_>) -> Option<Read> {
     let fields = reading.fields(node, &KEY)?;
     let id = fields
         .need("id", reading)
@@ -94,7 +108,28 @@ fn key(node: &Node, seen: &mut Seen, reading: &mut Reading<'_>) -> Option<(KeyHa
         .get("subject")
         .map(|node| subject(node, reading))
         .unwrap_or_default();
-    Some((hash?, Identity::of_key(&id?, labels, roles)))
+    let end = fields
+        .get("expires")
+        .map_or(End::Never, |node| expiry(node, reading));
+    Some(Read {
+        hash: hash?,
+        identity: Identity::of_key(&id?, labels, roles),
+        end,
+    })
+}
+
+/// What cannot be read is an error, so that it does not matter what it means meanwhile.
+fn expiry(node: &Node, reading: &mut Reading<'_>) -> End {
+    let Some(text) = reading.text(node, "`expires`") else {
+        return End::Revoked;
+    };
+    let Some(end) = read_stamp(text) else {
+        let message = format!("`expires` is no instant: `{text}`");
+        let how = "write it as 2027-01-31, which is midnight UTC, or 2027-01-31T18:00:00Z";
+        reading.report(Problem::error(Kind::Value, node.at, message).mend(how));
+        return End::Revoked;
+    };
+    End::At(end)
 }
 
 fn id(node: &Node, seen: &mut Seen, reading: &mut Reading<'_>) -> Option<String> {

@@ -52,8 +52,12 @@ pub enum Unreloadable {
     Keys,
 }
 
-pub(super) fn guard(addr: SocketAddr, keyring: &Keyring) -> Result<(), Exposed> {
-    if keyring.is_empty() && !addr.ip().to_canonical().is_loopback() {
+/// Whether the data listener may be open at `addr`: without keys only to this machine.
+///
+/// # Errors
+/// When nobody needs a key and `addr` is not a loopback address.
+pub(crate) fn guard(addr: SocketAddr, keyring: &Keyring) -> Result<(), Exposed> {
+    if keyring.is_open() && !addr.ip().to_canonical().is_loopback() {
         return Err(Exposed(addr));
     }
     Ok(())
@@ -88,7 +92,7 @@ pub(super) fn compare(running: &Config, next: &Config) -> Result<(), Unreloadabl
     }
     match fixed_bound(&running.bounds, &next.bounds) {
         Some(name) => Err(Unreloadable::Bound(name)),
-        None if next.keyring.is_empty() && !running.keyring.is_empty() => Err(Unreloadable::Keys),
+        None if next.keyring.is_open() && !running.keyring.is_open() => Err(Unreloadable::Keys),
         None => Ok(()),
     }
 }

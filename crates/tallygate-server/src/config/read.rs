@@ -87,7 +87,11 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
     stored.check(&written, reading);
     tiers.check_models(&routes, reading);
     let keys = keys::read(&top, &tiers.tiers, reading);
-    let keyless = if keys.any { Keyless::No } else { Keyless::Yes };
+    // A store that outlives the process may have keys of its own, which are known at the start only.
+    let keyless = match keys.any || stored.keeps_keys() {
+        true => Keyless::No,
+        false => Keyless::Yes,
+    };
     let listeners = listeners::read(&top, keyless, reading);
     let (bounds, waiting) = (
         bounds::read(&top, reading),
@@ -99,14 +103,16 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
         key_labels: &keys.labels,
     }
     .check(&written, reading);
-    let rules = written.into_iter().map(|limit| limit.rule).collect();
+    let rules: Vec<Rule> = written.into_iter().map(|limit| limit.rule).collect();
     Some(Config {
         listen: listeners.listen,
         admin: listeners.admin,
         data: stored.data.take(),
         store: stored.choice(),
-        policy: policy(rules, metrics, &top, reading)?,
+        policy: policy(rules.clone(), metrics, &top, reading)?,
+        rules,
         keyring: keys.keyring,
+        key_ids: keys.ids,
         routes,
         tiers: tiers.tiers,
         bounds,

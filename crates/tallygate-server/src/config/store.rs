@@ -46,6 +46,12 @@ impl StoreChoice {
         choice.ok_or(findings)
     }
 
+    /// Whether what is made while the server runs outlives it: keys and overrides.
+    #[must_use]
+    pub fn keeps_keys(&self) -> bool {
+        !matches!(self, Self::Memory)
+    }
+
     /// Whether it can be away while this process is not.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
@@ -81,6 +87,11 @@ impl Stored {
 
     fn is_memory(&self) -> bool {
         self.choice == Some(StoreChoice::Memory)
+    }
+
+    /// Whether keys may be in the store beside those of the file.
+    pub(super) fn keeps_keys(&self) -> bool {
+        self.choice.as_ref().is_some_and(StoreChoice::keeps_keys)
     }
 
     /// Tells of each `store_down` that nothing can come of.

@@ -15,7 +15,7 @@ const MAX_MILLIS: u64 = 366 * 86_400_000;
 
 /// What is wrong with a body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FieldError {
+pub(crate) enum FieldError {
     /// It is no JSON object.
     #[error("the body is not a JSON object: {0}")]
     Syntax(String),
@@ -37,7 +37,7 @@ pub(super) enum FieldError {
 
 impl FieldError {
     /// The path of the field it speaks of.
-    pub(super) fn path(&self) -> Option<&str> {
+    pub(crate) fn path(&self) -> Option<&str> {
         match self {
             Self::Syntax(_) => None,
             Self::Unknown(path) | Self::Missing(path) | Self::Wrong { path, .. } => Some(path),
@@ -47,7 +47,7 @@ impl FieldError {
 
 /// The fields of one object that have not been read yet.
 #[derive(Debug)]
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     /// The object's own path with a dot behind it; empty for the body itself.
     prefix: String,
     left: BTreeMap<String, &'a RawValue>,
@@ -58,7 +58,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// [`FieldError::Syntax`] with line and column.
-    pub(super) fn of_body(body: &'a [u8]) -> Result<Self, FieldError> {
+    pub(crate) fn of_body(body: &'a [u8]) -> Result<Self, FieldError> {
         let left = serde_json::from_slice(body).map_err(|e| FieldError::Syntax(e.to_string()))?;
         Ok(Self {
             prefix: String::new(),
@@ -70,7 +70,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// When it is no object.
-    pub(super) fn of_field(name: &str, raw: &'a RawValue) -> Result<Self, FieldError> {
+    pub(crate) fn of_field(name: &str, raw: &'a RawValue) -> Result<Self, FieldError> {
         let wanted = "an object";
         let wrong = |_| FieldError::Wrong {
             path: name.to_owned(),
@@ -84,32 +84,32 @@ impl<'a> Fields<'a> {
     }
 
     /// The path of the field `name`.
-    pub(super) fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
     /// The text of a field's value, unread.
-    pub(super) fn raw(&mut self, name: &str) -> Option<&'a RawValue> {
+    pub(crate) fn raw(&mut self, name: &str) -> Option<&'a RawValue> {
         self.left.remove(name).filter(|raw| raw.get() != "null")
     }
 
     /// A text.
-    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, FieldError> {
+    pub(crate) fn text(&mut self, name: &str) -> Result<Option<String>, FieldError> {
         self.value(name, "a text")
     }
 
     /// True or false.
-    pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, FieldError> {
+    pub(crate) fn flag(&mut self, name: &str) -> Result<Option<bool>, FieldError> {
         self.value(name, "true or false")
     }
 
     /// An amount: an integer from 0 to 2^53.
-    pub(super) fn amount(&mut self, name: &str) -> Result<Option<u64>, FieldError> {
+    pub(crate) fn amount(&mut self, name: &str) -> Result<Option<u64>, FieldError> {
         self.number(name, MAX_AMOUNT, "an integer from 0 to 9007199254740992")
     }
 
     /// A length of time in whole milliseconds.
-    pub(super) fn millis(&mut self, name: &str) -> Result<Option<Duration>, FieldError> {
+    pub(crate) fn millis(&mut self, name: &str) -> Result<Option<Duration>, FieldError> {
         let wanted = "milliseconds: an integer from 0 to 31622400000";
         Ok(self
             .number(name, MAX_MILLIS, wanted)?
@@ -117,7 +117,7 @@ impl<'a> Fields<'a> {
     }
 
     /// How long a reservation stands unsettled: whole milliseconds up to a day.
-    pub(super) fn ttl(&mut self, name: &str) -> Result<Option<Duration>, FieldError> {
+    pub(crate) fn ttl(&mut self, name: &str) -> Result<Option<Duration>, FieldError> {
         let wanted = "milliseconds: an integer from 1 to 86400000";
         let ttl = self.number(name, MAX_TTL, wanted)?;
         match ttl {
@@ -127,7 +127,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An object.
-    pub(super) fn object(&mut self, name: &str) -> Result<Option<Self>, FieldError> {
+    pub(crate) fn object(&mut self, name: &str) -> Result<Option<Self>, FieldError> {
         let left = self.value(name, "an object")?;
         Ok(left.map(|left| Self {
             prefix: format!("{}{name}.", self.prefix),
@@ -136,17 +136,17 @@ impl<'a> Fields<'a> {
     }
 
     /// The names of all fields not read yet.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.left.keys().cloned().collect()
     }
 
     /// The error for a field that is not there and must be.
-    pub(super) fn missing(&self, name: &str) -> FieldError {
+    pub(crate) fn missing(&self, name: &str) -> FieldError {
         FieldError::Missing(self.path(name))
     }
 
     /// The error for a field that is not what it must be.
-    pub(super) fn wrong(&self, name: &str, wanted: &'static str) -> FieldError {
+    pub(crate) fn wrong(&self, name: &str, wanted: &'static str) -> FieldError {
         FieldError::Wrong {
             path: self.path(name),
             wanted,
@@ -157,7 +157,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// [`FieldError::Unknown`] with the first that was not.
-    pub(super) fn end(self) -> Result<(), FieldError> {
+    pub(crate) fn end(self) -> Result<(), FieldError> {
         match self.left.keys().next() {
             Some(name) => Err(FieldError::Unknown(self.path(name))),
             None => Ok(()),

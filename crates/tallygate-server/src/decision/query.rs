@@ -1,7 +1,7 @@
 //! The pairs of a query.
 
 /// The pairs of `query`, decoded as forms are (WHATWG URL §5.1): `+` is a blank, `%41` is `A`.
-pub(super) fn pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
+pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
     query
         .split('&')
         .filter(|pair| !pair.is_empty())

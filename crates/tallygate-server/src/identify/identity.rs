@@ -1,6 +1,6 @@
 //! A caller that was let in.
 
-use super::KEY_LABEL;
+use super::{KEY_LABEL, KeyHash};
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,7 @@ impl Default for Roles {
 pub struct Identity {
     labels: Vec<(String, String)>,
     key_id: Option<String>,
+    hash: Option<KeyHash>,
     roles: Roles,
 }
 
@@ -82,6 +83,7 @@ impl Identity {
         Self {
             labels,
             key_id: Some(key_id.to_owned()),
+            hash: None,
             roles,
         }
     }
@@ -92,6 +94,7 @@ impl Identity {
         Self {
             labels: Vec::new(),
             key_id: None,
+            hash: None,
             roles: Roles::default(),
         }
     }
@@ -103,8 +106,20 @@ impl Identity {
         Self {
             labels,
             key_id: self.key_id.clone(),
+            hash: self.hash,
             roles: self.roles,
         }
+    }
+
+    /// The same caller, known by the hash of its key.
+    pub(super) fn with_hash(mut self, hash: KeyHash) -> Self {
+        self.hash = Some(hash);
+        self
+    }
+
+    /// The hash of the key that was shown.
+    pub(super) fn hash(&self) -> Option<&KeyHash> {
+        self.hash.as_ref()
     }
 
     /// The subject's labels: tenant, user, tier, key and whatever else its key names.

@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 
-use super::{Identity, KeyHash, Keyring, Rejection, Role, Roles, Trust, strip_key};
+use tallygate_store::registry::Stamp;
+
+use super::{End, Identity, KeyHash, Keyring, Pass, Rejection, Role, Roles, Trust, strip_key};
 
 fn labels(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs
@@ -27,8 +29,8 @@ fn ring(trust: Trust) -> Keyring {
     let proxy = Identity::of_key("proxy", labels(&[]), Roles::of(&[Role::Decide]));
     Keyring::new(
         [
-            (KeyHash::of(b"tg-alice"), alice),
-            (KeyHash::of(b"tg-proxy"), proxy),
+            Pass::new(KeyHash::of(b"tg-alice"), alice, End::Never),
+            Pass::new(KeyHash::of(b"tg-proxy"), proxy, End::Never),
         ],
         trust,
     )
@@ -39,7 +41,7 @@ fn who(
     sent: &[(&'static str, &'static str)],
     query: Option<&str>,
 ) -> Result<Arc<Identity>, Rejection> {
-    ring.identify(&headers(sent), query)
+    ring.identify(&headers(sent), query, Stamp::default)
 }
 
 #[test]
@@ -83,7 +85,7 @@ fn an_unknown_or_missing_key_is_told_apart_and_never_let_in() {
         "Bearer ",
     ] {
         let sent = headers(&[("authorization", wrong)]);
-        let answer = ring.identify(&sent, None);
+        let answer = ring.identify(&sent, None, Stamp::default);
         assert!(
             matches!(answer, Err(Rejection::Unknown | Rejection::Missing)),
             "{wrong}: {answer:?}"
@@ -126,7 +128,7 @@ fn headers_name_the_subject_only_when_trusted_and_never_override_a_key() {
 #[test]
 fn without_keys_everybody_is_let_in_and_named_by_trusted_headers_alone() {
     let open = Keyring::new([], Trust::Headers);
-    assert!(open.is_empty());
+    assert!(open.is_open());
     let bob = who(&open, &[("x-tallygate-user", "bob")], None).expect("let in");
     assert_eq!((bob.label("user"), bob.key_id()), (Some("bob"), None));
     assert_eq!(who(&open, &[], None).expect("let in").labels(), &[]);
@@ -140,6 +142,7 @@ fn an_overlong_trusted_header_is_refused_at_its_bound() {
         open.identify(
             &HeaderMap::from_iter([("x-tallygate-user".parse().expect("name"), value)]),
             None,
+            Stamp::default,
         )
     };
     assert!(sized(super::MAX_LABEL_VALUE).is_ok());
@@ -158,4 +161,47 @@ fn a_key_in_the_query_is_not_forwarded() {
     assert_eq!(strip_key("/v1beta/models/x:g?key=k"), "/v1beta/models/x:g");
     assert_eq!(strip_key("/a?monkey=1&keys=2"), "/a?monkey=1&keys=2");
     assert_eq!(strip_key("/a"), "/a");
+}
+
+#[test]
+fn a_key_lets_in_until_its_end_and_not_at_it() {
+    let pass = |key: &[u8], end| {
+        let id = String::from_utf8_lossy(key).into_owned();
+        let owner = Identity::of_key(&id, labels(&[]), Roles::of(&[Role::Admin]));
+        Pass::new(KeyHash::of(key), owner, end)
+    };
+    let end = Stamp::from_millis(1_000);
+    let ring = Keyring::new(
+        [pass(b"ends", End::At(end)), pass(b"revoked", End::Revoked)],
+        Trust::Keys,
+    );
+    let at = |key: &'static str, millis| {
+        let sent = headers(&[("x-api-key", key)]);
+        ring.identify(&sent, None, || Stamp::from_millis(millis))
+    };
+    let owner = at("ends", 999).expect("still good");
+    assert_eq!(at("ends", 1_000), Err(Rejection::Expired));
+    assert_eq!(at("revoked", 0), Err(Rejection::Revoked));
+    assert!(ring.has_admin(Stamp::from_millis(999)) && !ring.has_admin(end));
+    assert!(!ring.has_revoked(&owner), "its time is over, no more");
+    let gone = Keyring::new([pass(b"revoked", End::Revoked)], Trust::Keys);
+    assert!(gone.has_revoked(&owner), "taken away");
+    assert!(Keyring::default().closed().has_revoked(&owner));
+}
+
+#[test]
+fn a_keyring_without_a_live_key_lets_nobody_in() {
+    let owner = Identity::of_key("a", labels(&[]), Roles::default());
+    let ring = Keyring::new(
+        [Pass::new(KeyHash::of(b"a"), owner, End::Revoked)],
+        Trust::Keys,
+    );
+    assert!(!ring.is_open());
+    assert_eq!(who(&ring, &[], None), Err(Rejection::Missing));
+    let emptied = Keyring::new([], Trust::Keys).closed();
+    assert_eq!(who(&emptied, &[], None), Err(Rejection::Missing));
+    assert_eq!(
+        who(&emptied, &[("x-api-key", "a")], None),
+        Err(Rejection::Unknown)
+    );
 }

@@ -29,7 +29,8 @@ impl Pipeline {
         role: Role,
     ) -> Result<Caller, ApiError> {
         let setup = self.setup();
-        let identity = setup.config().keyring().identify(headers, uri.query())?;
+        let now = || self.stamp();
+        let identity = setup.keyring().identify(headers, uri.query(), now)?;
         match identity.may(role) {
             true => Ok(Caller { setup, identity }),
             false => Err(ApiError::Role(role)),

@@ -6,27 +6,38 @@ use tallygate_tokens::Dialect;
 
 use crate::config::{Config, Upstream};
 use crate::gateway::Provider;
+use crate::identify::Keyring;
 
-/// A configuration in force, with the connections to its upstreams.
+/// A configuration in force, with all keys and with the connections to its upstreams.
 pub(crate) struct Setup {
-    config: Config,
+    config: Arc<Config>,
+    keyring: Keyring,
     providers: Vec<Arc<Provider>>,
 }
 
 impl Setup {
-    /// Makes `config` ready for use. Connections to upstreams that `before` had alike are kept.
-    pub(crate) fn new(config: Config, before: Option<&Self>) -> Self {
+    /// Makes `config` ready for use, with the keys of `keyring`. Connections to upstreams that `before` had alike are kept.
+    pub(crate) fn new(config: Arc<Config>, keyring: Keyring, before: Option<&Self>) -> Self {
         let providers = config
             .upstreams()
             .iter()
             .map(|upstream| provider(upstream, &config, before))
             .collect();
-        Self { config, providers }
+        Self {
+            config,
+            keyring,
+            providers,
+        }
     }
 
     /// The configuration.
-    pub(crate) fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Arc<Config> {
         &self.config
+    }
+
+    /// All keys that are known: those of the configuration and those made while servers run.
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     /// The way to one of the configuration's upstreams.

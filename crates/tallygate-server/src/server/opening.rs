@@ -3,21 +3,28 @@
 use std::sync::Arc;
 
 use tallygate_core::Bounds;
+use tallygate_store::registry::{MemoryRegistry, Registry};
 use tallygate_store::{MemoryOptions, MemoryStore, RedisOptions, RedisStore, Store};
 
 use super::StartError;
 use crate::config::{Config, StoreChoice};
 
-/// A store of this kind with the limits of `config`.
+/// What a server keeps its state in.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) registry: Arc<dyn Registry>,
+}
+
+/// A store of this kind with the limits of `config`, and what belongs to it.
 ///
 /// # Errors
 /// When it cannot be used.
-pub(super) async fn open(
-    choice: &StoreChoice,
-    config: &Config,
-) -> Result<Arc<dyn Store>, StartError> {
+pub(super) async fn open(choice: &StoreChoice, config: &Config) -> Result<Opened, StartError> {
     match choice {
-        StoreChoice::Memory => Ok(memory(config)),
+        StoreChoice::Memory => Ok(Opened {
+            store: memory(config),
+            registry: MemoryRegistry::new(),
+        }),
         StoreChoice::Redis(options) => {
             let options = RedisOptions::clone(options).with_waiters(config.waiting().queue);
             let options = match config.data() {
@@ -28,7 +35,10 @@ pub(super) async fn open(
             for warning in &store.findings().warnings {
                 tracing::warn!(target: "tallygate::store", "{warning}");
             }
-            Ok(store)
+            Ok(Opened {
+                store,
+                registry: MemoryRegistry::new(),
+            })
         }
     }
 }

@@ -1,10 +1,12 @@
 //! How long, written in the ways that clients read.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tallygate_core::Time;
+use tallygate_store::registry::Stamp;
 
 /// From here on a wait is not to be sat out by a retry: SDKs ignore, cap or sleep through longer ones, each its own way.
 pub const LONG_WAIT: Duration = Duration::from_secs(60);
@@ -102,6 +104,18 @@ pub(super) fn seconds_text(millis: u64) -> String {
 pub fn rfc3339(at: Time) -> String {
     stamp(at.as_nanos().div_ceil(1_000_000))
         .map_or_else(|| FOREVER.to_owned(), |stamp| format!("{stamp:.3}"))
+}
+
+/// The instant that a text names: RFC 3339 as `2027-01-31T18:00:00Z`, or a day as `2027-01-31`, which is its first instant in
+/// UTC.
+#[must_use]
+pub fn read_stamp(text: &str) -> Option<Stamp> {
+    let whole = match text.len() {
+        10 => Cow::from(format!("{text}T00:00:00Z")),
+        _ => Cow::from(text),
+    };
+    let millis = whole.parse::<Timestamp>().ok()?.as_millisecond();
+    Some(Stamp::from_millis(u64::try_from(millis).ok()?))
 }
 
 /// As [`rfc3339`], in whole seconds, as Anthropic's headers have it.

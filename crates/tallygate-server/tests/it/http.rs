@@ -15,11 +15,22 @@ pub(crate) struct Answer {
 
 /// Sends one request and reads its answer.
 pub(crate) async fn ask(addr: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
-    let mut stream = TcpStream::connect(addr).await.expect("a listener");
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
+    exchange(addr, request).await
+}
+
+/// Sends one request without a body and with these headers alone.
+pub(crate) async fn ask_with(addr: SocketAddr, line: &str, headers: &[&str]) -> Answer {
+    let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let request = format!("{line} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
+    exchange(addr, request).await
+}
+
+async fn exchange(addr: SocketAddr, request: String) -> Answer {
+    let mut stream = TcpStream::connect(addr).await.expect("a listener");
     stream.write_all(request.as_bytes()).await.expect("written");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.expect("read");

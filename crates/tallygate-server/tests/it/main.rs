@@ -2,6 +2,7 @@
 //! strict mock provider.
 
 mod admin;
+mod admin_api;
 mod bad_input;
 mod calls;
 mod config;

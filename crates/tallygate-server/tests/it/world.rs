@@ -1,5 +1,6 @@
 //! A mock provider, a server in front of it, and a client of the server.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub(crate) struct World {
     pub(crate) admin: Client,
     pub(crate) server: ServerHandle,
     pub(crate) base: String,
+    pub(crate) admin_base: String,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), RunError>>,
 }
@@ -73,9 +75,28 @@ impl World {
         Self::run(mock, server).await
     }
 
+    /// A world whose admin listener is open to other machines.
+    pub(crate) async fn exposed(settings: &str) -> Self {
+        let mock = Mock::start(([127, 0, 0, 1], 0).into(), MockOptions::default()).await;
+        let mock = mock.expect("a mock");
+        let server = Server::open(config(&upstreams(&mock), settings)).await;
+        let admin = TcpListener::bind("0.0.0.0:0").await.expect("a port");
+        let port = admin.local_addr().expect("an address").port();
+        let admin = (admin, format!("http://127.0.0.1:{port}"));
+        Self::run_on(mock, server.expect("a server"), admin).await
+    }
+
     async fn run(mock: Mock, server: Server) -> Self {
+        let admin = listener().await;
+        Self::run_on(mock, server, admin).await
+    }
+
+    async fn run_on(
+        mock: Mock,
+        server: Server,
+        (admin, admin_base): (TcpListener, String),
+    ) -> Self {
         let (data, base) = listener().await;
-        let (admin, admin_base) = listener().await;
         let (stop, stopped) = oneshot::channel();
         let handle = server.handle();
         let shutdown = async {
@@ -89,12 +110,19 @@ impl World {
         Self {
             mock,
             client: Client::new(&base),
-            admin: Client::new(admin_base),
+            admin: Client::new(&admin_base),
             server: handle,
             base,
+            admin_base,
             stop,
             running,
         }
+    }
+
+    /// Where the admin listener is.
+    pub(crate) fn admin_addr(&self) -> SocketAddr {
+        let addr = self.admin_base.trim_start_matches("http://");
+        addr.parse().expect("an address")
     }
 
     /// A client of the mock itself.

@@ -1,0 +1,46 @@
+//! One keyring of the configuration's keys and the registry's.
+
+use tallygate_store::registry::KeyRecord;
+
+use crate::config::Config;
+use crate::identify::{End, Identity, KeyHash, Keyring, Pass, Role, Roles};
+
+/// All keys. An id stands in one place only; where it stands in both all the same, the configuration's is good.
+pub(crate) fn keyring<'a>(config: &Config, keys: impl Iterator<Item = &'a KeyRecord>) -> Keyring {
+    let own = keys.filter(|key| !config.has_key(&key.id));
+    config.keyring().clone().with(own.flat_map(passes))
+}
+
+/// The key of a record, and the one before it while that is good.
+fn passes(key: &KeyRecord) -> impl Iterator<Item = Pass> {
+    let end = match (key.revoked, key.expires) {
+        (Some(_), _) => End::Revoked,
+        (None, Some(end)) => End::At(end),
+        (None, None) => End::Never,
+    };
+    let former = key.former.as_ref().map(|former| {
+        let until = key
+            .expires
+            .map_or(former.until, |end| end.min(former.until));
+        (&former.hash, End::At(until))
+    });
+    let hashes = std::iter::once((&key.hash, end)).chain(former);
+    let passes = hashes.filter_map(|(hash, end)| {
+        // A hash that cannot be read is that of no key.
+        let hash = hash.parse::<KeyHash>().ok()?;
+        Some(Pass::new(hash, identity(key), end))
+    });
+    passes.collect::<Vec<_>>().into_iter()
+}
+
+fn identity(key: &KeyRecord) -> Identity {
+    let labels = key.subject.iter();
+    let labels = labels.map(|(label, value)| (label.clone(), value.clone()));
+    // A role that a newer version knows is none here.
+    let known = Role::WORDS.into_iter();
+    let roles: Vec<Role> = known
+        .filter(|(word, _)| key.roles.iter().any(|role| role == word))
+        .map(|(_, role)| role)
+        .collect();
+    Identity::of_key(&key.id, labels.collect(), Roles::of(&roles))
+}
