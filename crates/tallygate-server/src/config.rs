@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tallygate_core::{Metrics, Policy, Rule};
+use tallygate_store::Durability;
 use tallygate_tokens::{Dialect, Endpoint};
 
 use crate::identify::{Identity, Keyring};
@@ -60,6 +61,7 @@ pub struct Config {
     store: StoreChoice,
     data: Option<PathBuf>,
     rules: Vec<Rule>,
+    durability: Durability,
     policy: Arc<Policy>,
     keyring: Keyring,
     key_ids: BTreeSet<String>,
@@ -111,6 +113,12 @@ impl Config {
     #[must_use]
     pub fn data(&self) -> Option<&Path> {
         self.data.as_deref()
+    }
+
+    /// `durability`: what of counters in a folder a crash may cost. Default relaxed.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// All limits, those of tiers included.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tallygate_core::{Receipt, ReservationId};
+use tallygate_store::folder::FolderError;
 use tallygate_store::registry::{MemoryRegistry, Records, Registry, RegistryError};
-use tallygate_store::{RedisOpenError, SettleError, Store, StoreError};
+use tallygate_store::{OpenError, RedisOpenError, SettleError, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -62,6 +63,12 @@ pub enum StartError {
     /// The keys and overrides cannot be read.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The folder of the store cannot be used.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The counters in it cannot.
+    #[error(transparent)]
+    Counters(#[from] OpenError),
 }
 
 /// Why a running server keeps its old configuration.

@@ -35,6 +35,18 @@ impl Clock {
         }
     }
 
+    /// The machine's clock as it is now, but not before `time`: what this clock said once it never takes back. A manual clock
+    /// stays as it is.
+    pub(crate) fn resumed(self, time: Time) -> Self {
+        match self {
+            Self::Manual(hands) => Self::Manual(hands),
+            Self::System { .. } => Self::System {
+                started: Instant::now(),
+                wall: wall().max(time),
+            },
+        }
+    }
+
     /// A clock that stands at `start` until [`Self::pass`].
     #[must_use]
     pub fn manual(start: Time) -> Self {

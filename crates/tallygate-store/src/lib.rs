@@ -4,6 +4,7 @@ pub mod conformance;
 pub mod folder;
 mod mailbox;
 mod memory;
+mod pack;
 mod redis;
 pub mod registry;
 mod store;
@@ -11,7 +12,7 @@ mod sync;
 pub mod usage;
 
 pub use clock::{Clock, Hands};
-pub use memory::{MemoryOptions, MemoryStore};
+pub use memory::{Durability, MemoryOptions, MemoryStore, OpenError, RELAXED_BOUND};
 pub use redis::{
     FoundServer, RedisFindings, RedisOpenError, RedisOptions, RedisStore, RedisUrlError, Regime,
 };

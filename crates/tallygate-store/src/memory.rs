@@ -3,13 +3,21 @@
 //! One lock is right here: every call of a deployment touches the same upstream counter, so locks by account
 //! would be taken together anyway, and a decision holds it for well under a microsecond.
 mod alarm;
+mod journal;
+mod lasting;
 #[cfg(all(test, not(tallygate_loom)))]
 mod tests;
 
 use crate::clock::Clock;
 use crate::mailbox::{Receiver, Sender, mailbox};
-use crate::store::{BoxFuture, Reserve, SettleError, Settlement, Store, StoreError, StoreStats};
+use crate::store::{
+    BoxFuture, OutageStats, Reserve, SettleError, Settlement, Store, StoreError, StoreHealth,
+    StoreStats,
+};
 use alarm::Alarm;
+use journal::Log;
+pub use journal::{Durability, OpenError, RELAXED_BOUND};
+use lasting::End;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +28,8 @@ use tallygate_core::{
     Policy, Receipt, ReservationId, Span, Standing, Ticket, Time, Used,
 };
 
-/// Counters in this process: nothing to install, nothing outlives it.
+/// Counters in this process: nothing to install. Without a folder nothing outlives it; with one
+/// ([`MemoryStore::open`]) they do.
 #[derive(Debug)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
@@ -49,6 +58,8 @@ struct Shared {
     books: Mutex<Books>,
     clock: Clock,
     alarm: Alarm,
+    /// Whether there is a log: who waits for it looks here first.
+    is_lasting: bool,
 }
 
 /// The ledger and the callers in its lines.
@@ -56,6 +67,8 @@ struct Shared {
 struct Books {
     ledger: Ledger,
     callers: HashMap<Ticket, Sender<Answer>>,
+    /// Where changes are written to; none if nothing outlives the process.
+    log: Option<Log>,
 }
 
 /// What a caller in line is told.
@@ -74,31 +87,38 @@ impl MemoryStore {
     /// The store and its thread.
     fn start(policy: &Policy, options: MemoryOptions) -> (Arc<Self>, Option<JoinHandle<()>>) {
         let ledger = Ledger::new(policy, options.bounds, [random(), random()]);
+        Self::over(ledger, options.clock, None)
+    }
+
+    /// A store of this ledger.
+    fn over(ledger: Ledger, clock: Clock, log: Option<Log>) -> (Arc<Self>, Option<JoinHandle<()>>) {
+        let is_lasting = log.is_some();
         let books = Books {
             ledger,
             callers: HashMap::new(),
+            log,
         };
         let shared = Arc::new(Shared {
             books: Mutex::new(books),
-            clock: options.clock,
+            clock,
             alarm: Alarm::default(),
+            is_lasting,
         });
         let real = matches!(shared.clock, Clock::System { .. });
         let thread = real.then(|| alarm::keep(&shared));
         (Arc::new(Self { shared }), thread)
     }
 
-    /// Decides at once: [`Store::reserve`] without waiting.
+    /// Decides at once: [`Store::reserve`] without waiting, neither in line nor for the disk.
     ///
     /// # Errors
     /// When a bound of the store is reached.
     pub fn try_reserve(&self, ask: &Reserve<'_>) -> Result<Decision, StoreError> {
-        let reserve =
-            |books: &mut Books, now| books.with_ask(ask, |ledger, ask| ledger.reserve(ask, now));
-        Ok(self.shared.operate(reserve)?)
+        self.shared.operate(|books, now| books.reserve(ask, now))
     }
 
-    /// Decides at once and charges for good: for calls that nobody settles. Answers the refusal, if it is one.
+    /// Decides at once and charges for good: for calls that nobody settles. Answers the refusal, if it is one. Does not wait for
+    /// the disk.
     ///
     /// # Errors
     /// When a bound of the store is reached.
@@ -114,21 +134,17 @@ impl MemoryStore {
         Ok(refusal?)
     }
 
-    /// [`Store::settle`] without a future.
+    /// [`Store::settle`] without a future; it does not wait for the disk.
     ///
     /// # Errors
     /// When the reservation is unknown or ended otherwise.
     pub fn settle_now(&self, id: ReservationId, usage: Settlement) -> Result<Receipt, SettleError> {
-        let used = match usage {
-            Settlement::Exact(amounts) => Used::Exactly(amounts),
-            Settlement::Stated(stated) => Used::Stated(stated),
-            Settlement::AtLeast(amounts) => Used::AtLeast(amounts),
-        };
+        let used = Used::from(usage);
         let settle = |books: &mut Books, now| books.ledger.settle(id, used, now);
         Ok(self.shared.operate(settle)?)
     }
 
-    /// [`Store::cancel`] without a future.
+    /// [`Store::cancel`] without a future; it does not wait for the disk.
     ///
     /// # Errors
     /// When the reservation is unknown or ended otherwise.
@@ -137,7 +153,7 @@ impl MemoryStore {
         Ok(self.shared.operate(cancel)?)
     }
 
-    /// [`Store::extend`] without a future.
+    /// [`Store::extend`] without a future; it does not wait for the disk.
     ///
     /// # Errors
     /// When the reservation is unknown or has ended, or a bound is reached.
@@ -180,9 +196,10 @@ impl MemoryStore {
 
     async fn wait(&self, ask: Reserve<'_>) -> Result<Decision, StoreError> {
         let entry = self.shared.operate(|books, now| {
+            books.check_disk(ask.subject, now)?;
             let until = now.plus(Span::from(ask.max_wait));
             let entry = books.with_ask(&ask, |ledger, ask| ledger.wait(ask, until, now))?;
-            Ok::<_, FullError>(match entry {
+            Ok::<_, StoreError>(match entry {
                 Entry::Decided(decision) => Ok(decision),
                 Entry::Waiting(ticket) => Err(self.place(books, ticket)),
             })
@@ -208,15 +225,19 @@ impl MemoryStore {
 impl Drop for MemoryStore {
     fn drop(&mut self) {
         self.shared.alarm.stop();
+        if let Some(log) = &mut self.shared.books.lock().log {
+            log.close();
+        }
     }
 }
 
 impl Store for MemoryStore {
     fn reserve<'a>(&'a self, ask: Reserve<'a>) -> BoxFuture<'a, Result<Decision, StoreError>> {
-        if ask.max_wait.is_zero() {
-            return Box::pin(async move { self.try_reserve(&ask) });
+        match (self.shared.is_lasting, ask.max_wait.is_zero()) {
+            (true, _) => Box::pin(self.reserve_to_last(ask)),
+            (false, true) => Box::pin(async move { self.try_reserve(&ask) }),
+            (false, false) => Box::pin(self.wait(ask)),
         }
-        Box::pin(self.wait(ask))
     }
 
     fn settle<'a>(
@@ -224,11 +245,17 @@ impl Store for MemoryStore {
         id: ReservationId,
         usage: Settlement,
     ) -> BoxFuture<'a, Result<Receipt, SettleError>> {
-        Box::pin(async move { self.settle_now(id, usage) })
+        match self.shared.is_lasting {
+            true => Box::pin(self.end_to_last(End::Settled(usage.into()), id)),
+            false => Box::pin(async move { self.settle_now(id, usage) }),
+        }
     }
 
     fn cancel<'a>(&'a self, id: ReservationId) -> BoxFuture<'a, Result<Receipt, SettleError>> {
-        Box::pin(async move { self.cancel_now(id) })
+        match self.shared.is_lasting {
+            true => Box::pin(self.end_to_last(End::Cancelled, id)),
+            false => Box::pin(async move { self.cancel_now(id) }),
+        }
     }
 
     fn extend<'a>(
@@ -237,7 +264,10 @@ impl Store for MemoryStore {
         more: Amounts,
         ttl: Option<Duration>,
     ) -> BoxFuture<'a, Result<Extended, SettleError>> {
-        Box::pin(async move { self.extend_now(id, &more, ttl) })
+        match self.shared.is_lasting {
+            true => Box::pin(self.extend_to_last(id, more, ttl)),
+            false => Box::pin(async move { self.extend_now(id, &more, ttl) }),
+        }
     }
 
     fn peek<'a>(
@@ -262,6 +292,20 @@ impl Store for MemoryStore {
         }
     }
 
+    fn health(&self) -> StoreHealth {
+        let books = self.shared.books.lock();
+        books.log.as_ref().map_or(StoreHealth::Up, Log::health)
+    }
+
+    fn outage(&self) -> OutageStats {
+        let books = self.shared.books.lock();
+        books.log.as_ref().map(Log::stats).unwrap_or_default()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.flush())
+    }
+
     fn now(&self) -> Time {
         self.shared.clock.now()
     }
@@ -280,6 +324,7 @@ impl Shared {
     /// Ends an operation: answers the callers whose turn has come, and moves the alarm.
     fn close(&self, mut books: MutexGuard<'_, Books>) {
         let answers = books.take_answers();
+        books.record();
         if let Some(next) = books.ledger.next_event() {
             self.alarm.set(next);
         }
@@ -315,6 +360,12 @@ impl Shared {
 const MILLISECOND: i64 = 1_000_000;
 
 impl Books {
+    /// Decides at once.
+    fn reserve(&mut self, ask: &Reserve<'_>, now: Time) -> Result<Decision, StoreError> {
+        self.check_disk(ask.subject, now)?;
+        Ok(self.with_ask(ask, |ledger, ask| ledger.reserve(ask, now))?)
+    }
+
     /// Resolves an ask and hands it to the ledger.
     fn with_ask<T>(&mut self, ask: &Reserve<'_>, f: impl FnOnce(&mut Ledger, &Ask<'_>) -> T) -> T {
         let keys = self.ledger.resolve(ask.subject);
@@ -366,6 +417,16 @@ impl Drop for Place<'_> {
                 books.callers.remove(&self.ticket);
                 books.ledger.leave(self.ticket, now);
             }),
+        }
+    }
+}
+
+impl From<Settlement> for Used {
+    fn from(usage: Settlement) -> Self {
+        match usage {
+            Settlement::Exact(amounts) => Self::Exactly(amounts),
+            Settlement::Stated(stated) => Self::Stated(stated),
+            Settlement::AtLeast(amounts) => Self::AtLeast(amounts),
         }
     }
 }

@@ -12,7 +12,6 @@ mod names;
 mod opening;
 mod options;
 mod outage;
-mod pack;
 mod pump;
 mod record;
 mod room;

@@ -115,7 +115,8 @@ pub trait Store: Send + Sync {
     /// How full the store is.
     fn stats(&self) -> StoreStats;
 
-    /// Whether the store can be reached, as far as is known without asking it. A store inside the process always can.
+    /// Whether the store can be reached, as far as is known without asking it. A store inside the process always can, and
+    /// one with a folder unless that takes no writes.
     fn health(&self) -> StoreHealth {
         StoreHealth::Up
     }
@@ -185,12 +186,15 @@ pub enum StoreHealth {
 }
 
 impl StoreHealth {
-    /// What is to be told of a store that is down: that it refuses where it answered, with a code as `OOM`, and else that it
-    /// cannot be reached.
+    /// What is to be told of a store that is down: that its folder takes no writes, that it refuses where it answered (with a
+    /// code as `OOM`), or else that it cannot be reached.
     #[must_use]
     pub fn trouble(&self) -> Option<&'static str> {
         match self {
             Self::Up => None,
+            Self::Down { reason } if reason.starts_with("the folder ") => {
+                Some("the data folder cannot be written to")
+            }
             Self::Down { reason } if is_answer(reason) => Some("the store refuses"),
             Self::Down { .. } => Some("the store cannot be reached"),
         }

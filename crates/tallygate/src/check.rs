@@ -89,6 +89,7 @@ fn sentence(name: &str, config: &Config) -> String {
     let upstreams = config.upstreams().len();
     let counters = match config.store() {
         StoreChoice::Memory => "in memory".to_owned(),
+        StoreChoice::Folder(path) => format!("in {}", path.display()),
         elsewhere => format!("on {elsewhere}"),
     };
     format!(

@@ -29,8 +29,8 @@ pub(crate) struct ServeArgs {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Where counters live, whatever the configuration says: memory, or redis://… as in docs/redis.md; ${NAME} stands for that
-    /// environment variable
+    /// Where counters live, whatever the configuration says: memory, a folder (./tallygate-data) as in docs/durability.md, or
+    /// redis://… as in docs/redis.md; ${NAME} stands for that environment variable
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
 
@@ -88,7 +88,7 @@ fn store(args: &ServeArgs, config: &Config) -> Result<StoreChoice, Failure> {
 
 fn not_started(error: StartError) -> Failure {
     let exit = match error {
-        StartError::Store(_) => Exit::Store,
+        StartError::Store(_) | StartError::Folder(_) | StartError::Counters(_) => Exit::Store,
         _ => Exit::Failed,
     };
     Failure::new(exit, error)

@@ -75,11 +75,11 @@ impl Ledger {
         }
     }
 
-    /// Whether changes were made that [`Ledger::drain_journal`] would hand out.
+    /// How many bytes [`Ledger::drain_journal`] would hand out.
     #[must_use]
-    pub fn has_records(&self) -> bool {
+    pub fn journal_length(&self) -> usize {
         let journal = self.journal.as_ref();
-        journal.is_some_and(|journal| !journal.bytes.is_empty())
+        journal.map_or(0, |journal| journal.bytes.len())
     }
 
     /// Writes a record, if a journal is kept.

@@ -34,6 +34,9 @@ pub enum Unreloadable {
     /// Another place for the counters.
     #[error("`store` changed, which needs a restart")]
     Store,
+    /// More or less of the counters may be lost.
+    #[error("`durability` changed, which needs a restart")]
+    Durability,
     /// Another folder for what has to be kept while the store is away.
     #[error("`data` changed, which needs a restart")]
     Data,
@@ -75,6 +78,9 @@ pub(super) fn compare(running: &Config, next: &Config) -> Result<(), Unreloadabl
     }
     if running.store != next.store {
         return Err(Unreloadable::Store);
+    }
+    if running.durability != next.durability {
+        return Err(Unreloadable::Durability);
     }
     if running.data != next.data {
         return Err(Unreloadable::Data);

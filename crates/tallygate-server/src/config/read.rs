@@ -19,6 +19,7 @@ const TOP: Known<'static> = Known {
         "admin",
         "store",
         "data",
+        "durability",
         "store_down",
         "upstreams",
         "models",
@@ -30,10 +31,7 @@ const TOP: Known<'static> = Known {
         "metrics",
         "bounds",
     ],
-    later: &[
-        ("durability", "durable counters"),
-        ("prices", "prices of models"),
-    ],
+    later: &[("prices", "prices of models")],
 };
 
 pub(super) fn config(
@@ -108,6 +106,7 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
         listen: listeners.listen,
         admin: listeners.admin,
         data: stored.data.take(),
+        durability: stored.durability,
         store: stored.choice(),
         policy: policy(rules.clone(), metrics, &top, reading)?,
         rules,

@@ -1,13 +1,13 @@
-//! `store:`, `data:` and `store_down:`: where counters live, and what is done while that is away.
+//! `store:`, `durability:`, `data:` and `store_down:`: where counters live, and what is done while that is away.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use tallygate_core::{Metric, Shape, StoreDown};
-use tallygate_store::RedisOptions;
+use tallygate_store::{Durability, RedisOptions};
 
 use super::ConfigErrors;
-use super::fields::{Fields, Reading, not_built};
+use super::fields::{Fields, Reading};
 use super::limits::{STORE_DOWN, Written};
 use super::problem::{Kind, Place, Problem};
 use super::tree::{Node, Value};
@@ -18,6 +18,8 @@ pub enum StoreChoice {
     /// In this process: lost with it.
     #[default]
     Memory,
+    /// In this process, and in a folder that outlives it.
+    Folder(PathBuf),
     /// On Redis or Valkey, shared by all that name the same servers and prefix.
     Redis(Box<RedisOptions>),
 }
@@ -55,7 +57,7 @@ impl StoreChoice {
     /// Whether it can be away while this process is not.
     #[must_use]
     pub fn is_elsewhere(&self) -> bool {
-        !matches!(self, Self::Memory)
+        matches!(self, Self::Redis(_))
     }
 }
 
@@ -63,6 +65,7 @@ impl fmt::Display for StoreChoice {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => out.write_str("memory"),
+            Self::Folder(path) => write!(out, "{}", path.display()),
             Self::Redis(options) => out.write_str(&options.shown()),
         }
     }
@@ -74,6 +77,7 @@ pub(super) struct Stored {
     /// `None`: what stands there was reported.
     choice: Option<StoreChoice>,
     pub(super) data: Option<PathBuf>,
+    pub(super) durability: Durability,
     /// `store_down` for limits that do not say.
     pub(super) down: Option<StoreDown>,
     down_at: Option<Place>,
@@ -85,10 +89,6 @@ impl Stored {
         self.choice.unwrap_or_default()
     }
 
-    fn is_memory(&self) -> bool {
-        self.choice == Some(StoreChoice::Memory)
-    }
-
     /// Whether keys may be in the store beside those of the file.
     pub(super) fn keeps_keys(&self) -> bool {
         self.choice.as_ref().is_some_and(StoreChoice::keeps_keys)
@@ -96,9 +96,10 @@ impl Stored {
 
     /// Tells of each `store_down` that nothing can come of.
     pub(super) fn check(&self, written: &[Written], reading: &mut Reading<'_>) {
-        match self.is_memory() {
-            true => self.check_memory(written, reading),
-            false => check_shares(written, reading),
+        match self.choice {
+            Some(StoreChoice::Memory) => self.check_memory(written, reading),
+            Some(StoreChoice::Folder(_)) => {}
+            Some(StoreChoice::Redis(_)) | None => check_shares(written, reading),
         }
     }
 
@@ -130,7 +131,7 @@ fn check_shares(written: &[Written], reading: &mut Reading<'_>) {
     }
 }
 
-/// Reads the three keys.
+/// Reads the four keys.
 pub(super) fn read(top: &Fields<'_>, reading: &mut Reading<'_>) -> Stored {
     let choice = match top.get("store") {
         None => Some(StoreChoice::Memory),
@@ -140,10 +141,12 @@ pub(super) fn read(top: &Fields<'_>, reading: &mut Reading<'_>) -> Stored {
     let mut stored = Stored {
         choice,
         data: None,
+        durability: Durability::default(),
         down: down.and_then(|node| reading.word(node, "`store_down`", &STORE_DOWN)),
         down_at: down.map(|_| top.key_at("store_down")),
     };
     stored.data = data(top, &stored, reading);
+    stored.durability = durability(top, &stored, reading);
     stored
 }
 
@@ -153,15 +156,15 @@ fn choice(node: &Node, reading: &mut Reading<'_>) -> Option<StoreChoice> {
     if text == "memory" {
         return Some(StoreChoice::Memory);
     }
-    if !text.contains("://") && text.contains([':', '@']) {
-        reading.report(Problem::error(Kind::Value, node.at, SCHEMES).mend(EXAMPLES));
-        return None;
+    if is_folder(&text) {
+        return Some(StoreChoice::Folder(PathBuf::from(text)));
     }
     if !text.contains("://") {
-        let problem = not_built(node.at, "a store in a folder");
-        reading.report(problem.mend(
-            "write `store: memory` for counters in this process, or `store: redis://HOST` for counters that outlive it",
-        ));
+        let (what, how) = match text.contains([':', '@']) {
+            true => (SCHEMES, EXAMPLES),
+            false => (NO_STORE, STORES),
+        };
+        reading.report(Problem::error(Kind::Value, node.at, what).mend(how));
         return None;
     }
     match RedisOptions::parse(&text) {
@@ -171,6 +174,14 @@ fn choice(node: &Node, reading: &mut Reading<'_>) -> Option<StoreChoice> {
             None
         }
     }
+}
+
+/// A folder is named with a slash, so that a typo is none. What looks like a login is none either.
+fn is_folder(text: &str) -> bool {
+    let begins = ["/", "./", "../"]
+        .iter()
+        .any(|start| text.starts_with(start));
+    begins || text.contains('/') && !text.contains([':', '@', '~'])
 }
 
 /// The URL's error, with its last part as the mend where it has one.
@@ -187,13 +198,37 @@ const SCHEMES: &str =
 const EXAMPLES: &str =
     "write it as redis://HOST, redis+sentinel://HOST,HOST/MASTER or redis+cluster://HOST,HOST";
 
+const NO_STORE: &str = "that is no store";
+
+const STORES: &str = "write `memory` for counters in this process, ./tallygate-data (with a slash) for a folder, or redis://HOST";
+
+const DURABILITY: [(&str, Durability); 2] =
+    [("relaxed", Durability::Relaxed), ("sync", Durability::Sync)];
+
+/// `durability:`: what of the counters in a folder a crash may cost.
+fn durability(top: &Fields<'_>, stored: &Stored, reading: &mut Reading<'_>) -> Durability {
+    let Some(node) = top.get("durability") else {
+        return Durability::default();
+    };
+    let word = reading.word(node, "`durability`", &DURABILITY);
+    let of_others = match stored.choice {
+        Some(StoreChoice::Memory) => "the store is memory, which nothing outlives",
+        Some(StoreChoice::Redis(_)) => "how safe a store on Redis is, its own configuration says",
+        Some(StoreChoice::Folder(_)) | None => return word.unwrap_or_default(),
+    };
+    let message = format!("`durability` is for counters in a folder: {of_others}");
+    let problem = Problem::error(Kind::Conflict, top.key_at("durability"), message);
+    reading.report(problem.mend("remove `durability`, or write `store: ./tallygate-data`"));
+    Durability::default()
+}
+
 /// `data:`: the folder for what has to be kept while the store is away.
 fn data(top: &Fields<'_>, stored: &Stored, reading: &mut Reading<'_>) -> Option<PathBuf> {
     let node = top.get("data")?;
     let folder = reading.expanded(node, "`data`")?;
-    if stored.is_memory() {
-        let message =
-            "`data` keeps what a store on Redis could not be told, and the store is memory";
+    let is_here = |store: &StoreChoice| !store.is_elsewhere();
+    if stored.choice.as_ref().is_some_and(is_here) {
+        let message = "`data` keeps what a store on Redis could not be told, and the store is in this process";
         let problem = Problem::error(Kind::Conflict, top.key_at("data"), message);
         reading.report(problem.mend("remove `data`, or write `store: redis://HOST`"));
         return None;

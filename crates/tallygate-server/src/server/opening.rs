@@ -1,8 +1,10 @@
 //! Opening the store that a configuration names.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tallygate_core::Bounds;
+use tallygate_store::folder::{DataFolder, Purpose};
 use tallygate_store::registry::{MemoryRegistry, Registry};
 use tallygate_store::{MemoryOptions, MemoryStore, RedisOptions, RedisStore, Store};
 
@@ -22,9 +24,10 @@ pub(super) struct Opened {
 pub(super) async fn open(choice: &StoreChoice, config: &Config) -> Result<Opened, StartError> {
     match choice {
         StoreChoice::Memory => Ok(Opened {
-            store: memory(config),
+            store: MemoryStore::new(config.policy(), in_memory(config)),
             registry: MemoryRegistry::new(),
         }),
+        StoreChoice::Folder(path) => in_folder(path.clone(), config).await,
         StoreChoice::Redis(options) => {
             let options = RedisOptions::clone(options).with_waiters(config.waiting().queue);
             let options = match config.data() {
@@ -43,14 +46,29 @@ pub(super) async fn open(choice: &StoreChoice, config: &Config) -> Result<Opened
     }
 }
 
-fn memory(config: &Config) -> Arc<dyn Store> {
+/// What is in a folder, which is read before anything is decided.
+async fn in_folder(path: PathBuf, config: &Config) -> Result<Opened, StartError> {
+    let (policy, options) = (Arc::clone(config.policy()), in_memory(config));
+    let durability = config.durability();
+    let opening = tokio::task::spawn_blocking(move || {
+        let folder = DataFolder::open(&path, Purpose::Own)?;
+        let store = MemoryStore::open(&policy, options, folder, durability)?;
+        Ok(Opened {
+            store,
+            registry: MemoryRegistry::new(),
+        })
+    });
+    let opened = opening.await;
+    opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+fn in_memory(config: &Config) -> MemoryOptions {
     let bounds = Bounds {
         waiters: config.waiting().queue,
         ..Bounds::default()
     };
-    let options = MemoryOptions {
+    MemoryOptions {
         bounds,
         ..MemoryOptions::default()
-    };
-    MemoryStore::new(config.policy(), options)
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use tallygate_core::StoreDown;
 use tallygate_server::Config;
 use tallygate_server::config::{ConfigErrors, Kind, StoreChoice, Unreloadable};
+use tallygate_store::Durability;
 
 fn env(name: &str) -> Option<String> {
     match name {
@@ -27,6 +28,9 @@ fn good(text: &str) -> Config {
 fn every_kind_of_store_is_read_and_shown_without_its_password() {
     for (written, shown) in [
         ("memory", "memory"),
+        ("./tallygate-data", "./tallygate-data"),
+        ("/var/lib/tally:gate", "/var/lib/tally:gate"),
+        ("data/counters", "data/counters"),
         ("redis://10.0.0.1", "redis://10.0.0.1:6379"),
         (
             "rediss://u:${REDIS_PASSWORD}@h/2",
@@ -45,7 +49,7 @@ fn every_kind_of_store_is_read_and_shown_without_its_password() {
     ] {
         let config = good(&format!("store: {written}"));
         assert_eq!(config.store().to_string(), shown);
-        assert_eq!(config.store().is_elsewhere(), written != "memory");
+        assert_eq!(config.store().is_elsewhere(), shown.contains("://"));
         assert!(!format!("{config:?}").contains("never-shown"));
         assert!(config.warnings().problems().is_empty());
         let alone = StoreChoice::parse(written, "--store", &env);
@@ -58,10 +62,16 @@ fn every_kind_of_store_is_read_and_shown_without_its_password() {
 fn what_is_no_store_is_told_with_its_mend_and_without_its_password() {
     for case in [
         (
-            "./tallygate-data",
-            Kind::NotBuilt,
-            "a store in a folder is not in this version",
-            "write `store: memory` for counters in this process, or `store: redis://HOST` for counters that outlive it",
+            "memroy",
+            Kind::Value,
+            "that is no store",
+            "write `memory` for counters in this process, ./tallygate-data (with a slash) for a folder, or redis://HOST",
+        ),
+        (
+            "~/tallygate-data",
+            Kind::Value,
+            "that is no store",
+            "write `memory`",
         ),
         (
             "reddis://:never-shown@h",
@@ -184,6 +194,33 @@ fn a_data_folder_goes_with_a_store_elsewhere() {
 }
 
 #[test]
+fn durability_goes_with_a_folder() {
+    let config = good("store: ./data\ndurability: sync\nstore_down: open");
+    assert_eq!(config.durability(), Durability::Sync);
+    assert!(
+        config.warnings().problems().is_empty(),
+        "a disk can be full"
+    );
+    assert_eq!(good("store: ./data").durability(), Durability::Relaxed);
+    for (text, said) in [
+        ("durability: sync", "the store is memory"),
+        (
+            "store: redis://h\ndurability: relaxed",
+            "its own configuration says",
+        ),
+    ] {
+        let errors = parse(text).unwrap_err();
+        let [problem] = errors.problems() else {
+            panic!("{}", errors.render());
+        };
+        assert_eq!(problem.kind(), Kind::Conflict);
+        assert!(problem.message().contains(said), "{problem:?}");
+    }
+    let errors = parse("store: ./data\ndurability: sycn").unwrap_err();
+    assert_eq!(errors.problems()[0].mending(), Some("did you mean `sync`?"));
+}
+
+#[test]
 fn limits_inherit_what_they_do_without_their_store() {
     let limits = "limits: [{ name: a, tokens: 1, every: 1s }, { name: b, tokens: 1, every: 1s, store_down: open }]";
     let config = good(&format!("store: redis://h\nstore_down: share\n{limits}"));
@@ -220,6 +257,13 @@ fn a_reload_keeps_its_store() {
     ] {
         assert_eq!(running.reloadable(&good(next)), Err(refused));
     }
+    let folder = good("store: ./data");
+    assert_eq!(
+        folder.reloadable(&good("store: ./other")),
+        Err(Unreloadable::Store)
+    );
+    let sync = good("store: ./data\ndurability: sync");
+    assert_eq!(folder.reloadable(&sync), Err(Unreloadable::Durability));
     let same = good("store: redis://:never-shown@h:6379/0?prefix=tg\ndata: a\nstore_down: open");
     assert_eq!(running.reloadable(&same), Ok(()));
 }

@@ -58,13 +58,26 @@ impl Faulty {
     /// what was not synced any part may be missing, have become zeros, or be there; `seed` says which.
     #[must_use]
     pub fn power_loss(&self, seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        self.end(|sectors| sectors.after_loss(&mut dice))
+    }
+
+    /// Ends the process that writes, as `kill -9` would: all that was written is found, synced or not.
+    #[must_use]
+    pub fn death(&self) -> Self {
+        self.end(|sectors| Sectors {
+            number: 0,
+            ..sectors.clone()
+        })
+    }
+
+    fn end(&self, mut left: impl FnMut(&Sectors) -> Sectors) -> Self {
         let mut platter = self.0.platter.lock();
         platter.is_dead = true;
         platter.is_held = false;
         self.0.released.notify_all();
-        let mut dice = Dice(seed);
         let files = platter.files.iter();
-        let files = files.map(|(name, sectors)| (name.clone(), sectors.after_loss(&mut dice)));
+        let files = files.map(|(name, sectors)| (name.clone(), left(sectors)));
         let found = Self::default();
         found.0.platter.lock().files = files.collect();
         found

@@ -1,9 +1,9 @@
 //! What is asked of the script, and what its answers mean: all of the store that needs no connection.
 use super::names::{self, Account, NamedRule, Tag};
-use super::pack::Unpack;
 use super::record::{self, Ending, Held, Record, Registry, byte_of};
 use super::script::{Answers, Extend, Finish, LATE, Node, Op, Reserve, Retract, Stand, WITHDRAWN};
 use super::sheet::{self, Order, Sheet, instant};
+use crate::pack::Unpack;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Reservations as they are kept: the script knows state, deadline and moments; the rest is written and read here.
 use super::names::{Account, NamedRule, Tag};
-use super::pack::{Pack, Unpack};
 use super::sheet::instant;
+use crate::pack::{Pack, Unpack};
 use std::sync::Arc;
 use tallygate_core::remote::Mark;
 use tallygate_core::{Amounts, Metric, Outcome, Receipt, Stated, Time};

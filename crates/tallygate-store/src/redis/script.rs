@@ -2,9 +2,9 @@
 //!
 //! Numbers are little-endian; an instant, a length or an amount has seven bytes, the parts of a microsecond six.
 use super::names::Account;
-use super::pack::{Pack, Unpack};
 use super::record::{Ending, Held};
 use super::sheet::instant;
+use crate::pack::{Pack, Unpack};
 use redis::Value;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! An account as the script keeps it, read.
 use super::names::Account;
-use super::pack::Unpack;
+use crate::pack::Unpack;
 use tallygate_core::Time;
 use tallygate_core::remote::{Mark, Numbers, RemoteLimit, Seen, SeenState};
 

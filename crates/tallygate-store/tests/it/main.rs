@@ -4,6 +4,7 @@ mod bounds;
 mod failover;
 mod fronts;
 mod killed;
+mod lasting;
 mod live;
 mod outages;
 mod peers;

@@ -1,8 +1,10 @@
 //! The conformance suite on the memory store, and on stores that it must find out.
 use crate::fronts::{Flaw, Fronts};
+use crate::lasting::Lasting;
 use crate::support::{Memory, RealTime, block_on};
 use parking_lot::Mutex;
 use std::time::Duration;
+use tallygate_store::Durability;
 use tallygate_store::conformance::{Case, Failure, Outcome, cases, run_all};
 
 #[test]
@@ -11,6 +13,22 @@ fn the_memory_store_conforms() {
     assert_eq!(report.failed().next(), None, "\n{report}");
     let private = |name: &str| name.starts_with("handles::");
     assert!(report.skipped().all(private), "\n{report}");
+}
+
+/// A folder changes nothing but that its counters outlive a crash.
+#[test]
+fn a_store_on_a_folder_conforms() {
+    for durability in [Durability::Relaxed, Durability::Sync] {
+        let report = block_on(run_all(&Lasting(durability)));
+        assert_eq!(report.failed().next(), None, "{durability:?}\n{report}");
+        let mut skipped = report.skipped();
+        assert!(
+            skipped.all(|name| name.contains("handle")),
+            "{durability:?}\n{report}"
+        );
+        let passed = |name: &str| !report.skipped().any(|skipped| skipped == name);
+        assert!(passed("handles::a_restart_loses_nothing_settled"));
+    }
 }
 
 /// The suite leans on nothing of the memory store's own: neither on its being ready at once nor on threads.

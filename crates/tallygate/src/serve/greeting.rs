@@ -29,8 +29,10 @@ pub(super) fn greet(
     if let Some(admin) = &admin {
         text.push_str(&format!("\nadmin listening on {admin}"));
     }
-    if store.is_elsewhere() {
-        text.push_str(&format!("\ncounting on {store}"));
+    match store {
+        StoreChoice::Redis(_) => text.push_str(&format!("\ncounting on {store}")),
+        StoreChoice::Folder(_) => text.push_str(&format!("\ncounting in {store}")),
+        _ => {}
     }
     if settings.is_built_in() {
         text.push_str(&advice(settings, &gateway));

@@ -2,10 +2,10 @@
 use super::book::Growth;
 use super::share::{Found, Journey, Said};
 use super::{GRACE, GRACES};
+use crate::pack::Unpack;
 use crate::redis::desk::views;
 use crate::redis::link::LinkError;
 use crate::redis::names::Account;
-use crate::redis::pack::Unpack;
 use crate::redis::pump::Answer;
 use crate::redis::record::Ending;
 use crate::redis::script::{Lease, Op};

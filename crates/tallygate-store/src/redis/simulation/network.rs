@@ -3,10 +3,10 @@
 use super::engine::Engine;
 use super::ground::{Ground, Left, Overshoot};
 use super::truth::{Moment, Truth, Verdict};
+use crate::pack::Unpack;
 use crate::redis::desk::Desk;
 use crate::redis::link::{Call, LinkError, Notice, Route};
 use crate::redis::names::Account;
-use crate::redis::pack::Unpack;
 use crate::redis::pump::Carrier;
 use crate::redis::script::{Answers, Node as Name};
 use crate::redis::sheet::{self, Order, Sheet, instant};

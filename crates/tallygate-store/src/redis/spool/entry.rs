@@ -1,6 +1,6 @@
 //! One thing to deliver, and how it is written.
+use crate::pack::{Pack, Unpack};
 use crate::redis::names::{self, Tag};
-use crate::redis::pack::{Pack, Unpack};
 use crate::redis::record::{Ending, byte_of};
 use tallygate_core::{Amounts, Metric, Outcome, ReservationId, Stated};
 

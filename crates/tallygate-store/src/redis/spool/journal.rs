@@ -1,7 +1,7 @@
 //! The journal: a header, then frames, each with its length and a checksum. A last frame that is not whole was never
 //! acknowledged; one that is damaged between others is lost.
 use super::entry::{self, Entry, Place};
-use crate::redis::pack::{Pack, Unpack};
+use crate::pack::{Pack, Unpack};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,6 +1,6 @@
 //! What the engines say, in a form that can be compared.
+use crate::pack::Unpack;
 use crate::redis::names::Account;
-use crate::redis::pack::Unpack;
 use std::time::Duration;
 use tallygate_core::remote::Numbers;
 use tallygate_core::{Admission, Amounts, Decision, Denial, Metric, Never, Replay, Standing, Time};

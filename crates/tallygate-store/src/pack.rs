@@ -1,4 +1,4 @@
-//! Whole numbers as the script reads and writes them: little-endian, as many bytes as are needed.
+//! Whole numbers as scripts and files have them: little-endian, as many bytes as are needed.
 
 /// Writing.
 pub(crate) trait Pack {

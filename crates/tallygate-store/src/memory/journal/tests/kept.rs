@@ -1,0 +1,99 @@
+//! What a restart keeps, and how the folder stays small.
+use super::super::{Durability, format};
+use super::{Ground, START, admitted, ask, block_on, daily, tokens, until, used};
+use crate::clock::Clock;
+use crate::folder::Files;
+use crate::store::{Settlement, Store};
+use std::time::Duration;
+use tallygate_core::{Decision, Outcome, StoreDown};
+
+fn names(ground: &Ground) -> Vec<String> {
+    let mut names = ground.disk.list().unwrap();
+    names.retain(|name| name.starts_with("counters/"));
+    names
+}
+
+/// Deadlines that pass while nothing runs take effect at the start.
+#[test]
+fn a_deadline_passes_while_nothing_runs() {
+    let ground = Ground::new(Durability::Sync);
+    let policy = daily(100, StoreDown::Closed);
+    let store = ground.open(&policy);
+    let held = admitted(block_on(store.reserve(ask(40))));
+    drop(store);
+    ground.clock.pass(Duration::from_secs(3600));
+    let store = ground.with(ground.disk.death()).open(&policy);
+    assert_eq!(store.stats().reservations, 0);
+    match block_on(store.settle(held.id, Settlement::Exact(tokens(1)))) {
+        Err(crate::SettleError::Standing(receipt)) => {
+            assert_eq!(receipt.outcome, Outcome::Expired);
+            assert_eq!(receipt.charged, tokens(40));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Time does not go back over a restart, though the clock did.
+#[test]
+fn time_does_not_go_back() {
+    let ground = Ground::new(Durability::Sync);
+    let policy = daily(86_400, StoreDown::Closed);
+    let store = ground.open(&policy);
+    ground.clock.pass(Duration::from_secs(1000));
+    admitted(block_on(store.reserve(ask(86_400))));
+    drop(store);
+    let mut earlier = ground.with(ground.disk.death());
+    earlier.clock = Clock::manual(START);
+    let store = earlier.open(&policy);
+    assert_eq!(used(&store), 86_400, "nothing has flowed back");
+    let denied = block_on(store.reserve(ask(1)));
+    let Ok(Decision::Deny(denial)) = denied else {
+        panic!("{denied:?}");
+    };
+    assert_eq!(denial.retry_after, Duration::from_secs(1));
+}
+
+/// What the policy says now is in force; rules as before keep their counters.
+#[test]
+fn the_policy_of_the_start_is_in_force() {
+    let ground = Ground::new(Durability::Relaxed);
+    let store = ground.open(&daily(100, StoreDown::Closed));
+    admitted(store.try_reserve(&ask(60)));
+    block_on(store.close());
+    let after = ground.with(ground.disk.power_loss(3));
+    let store = after.open(&daily(50, StoreDown::Closed));
+    assert_eq!(used(&store), 60);
+    let denied = block_on(store.reserve(ask(1)));
+    assert!(matches!(denied, Ok(Decision::Deny(_))), "{denied:?}");
+}
+
+/// Full segments become a state, and go; a start reads little, whatever was written before.
+#[test]
+fn the_folder_stays_small() {
+    let ground = Ground::new(Durability::Sync);
+    let policy = daily(u64::from(u32::MAX), StoreDown::Closed);
+    let store = ground.open(&policy);
+    for _ in 0..300 {
+        let held = admitted(block_on(store.reserve(ask(5))));
+        block_on(store.settle(held.id, Settlement::Exact(tokens(3)))).unwrap();
+    }
+    until("old segments go", || names(&ground).len() < 60);
+    let after = ground.with(ground.disk.power_loss(4));
+    let first = format::state_name(1);
+    assert!(!names(&after).contains(&first), "{:?}", names(&after));
+    assert_eq!(used(&after.open(&policy)), 900);
+}
+
+/// However often it is started and stopped with nothing to do, the folder does not fill up.
+#[test]
+fn starts_alone_do_not_fill_it() {
+    let mut ground = Ground::new(Durability::Relaxed);
+    let policy = daily(100, StoreDown::Closed);
+    for _ in 0..200 {
+        let store = ground.open(&policy);
+        block_on(store.close());
+        until("the archive keeps up", || names(&ground).len() < 80);
+        ground = ground.with(ground.disk.death());
+    }
+    assert_eq!(used(&ground.open(&policy)), 0);
+}
