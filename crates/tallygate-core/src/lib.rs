@@ -11,6 +11,7 @@ mod calendar;
 mod codec;
 mod counter;
 mod decision;
+pub mod fuzz;
 mod history;
 mod id;
 mod infima;

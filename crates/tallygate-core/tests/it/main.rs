@@ -5,6 +5,7 @@ mod bytes;
 mod clock;
 mod corpus;
 mod crossing;
+mod damage;
 mod deadlines;
 mod determinism;
 mod ids;
