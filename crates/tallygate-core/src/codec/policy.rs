@@ -182,3 +182,6 @@ fn read_zone(from: &mut Reader<'_>) -> Result<TimeZone, JournalError> {
         .map(TimeZone::fixed)
         .ok_or_else(|| from.damaged("offset of a time zone"))
 }
+
+#[cfg(test)]
+mod tests;

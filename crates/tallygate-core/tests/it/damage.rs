@@ -122,7 +122,9 @@ proptest! {
         prop_assert_eq!(ledger.cancel(lost, START), Err(EndError::Unknown));
         // The secret is among the records.
         let mut ledger = fuzz::reborn(&save, &drained(&mut ledger)).expect("they follow");
+        let mut again = fuzz::reborn(&saved(&ledger), &[]).expect("it was saved");
         let next = admit(&mut ledger, START);
+        prop_assert_eq!(admit(&mut again, START), next);
         prop_assert!(ledger.cancel(made, START).is_ok());
         prop_assert!(ledger.cancel(next, START).is_ok());
     }

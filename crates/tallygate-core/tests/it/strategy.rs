@@ -229,7 +229,8 @@ fn demand(scale: &Scale) -> BoxedStrategy<[u64; 3]> {
 pub(crate) fn bid(scale: &Scale, kind: Kind) -> BoxedStrategy<Bid> {
     let key = match kind {
         Kind::Repeats => prop_oneof![2 => Just(None), 3 => (0..4u8).prop_map(Some)].boxed(),
-        Kind::Waiting | Kind::Changing | Kind::Restarts | Kind::Everything => {
+        Kind::Everything => prop_oneof![3 => Just(None), 1 => (0..4u8).prop_map(Some)].boxed(),
+        Kind::Waiting | Kind::Changing | Kind::Restarts => {
             prop_oneof![8 => Just(None), 1 => (0..4u8).prop_map(Some)].boxed()
         }
         _ => Just(None).boxed(),
@@ -303,7 +304,7 @@ fn ops(scale: &Scale, kind: Kind) -> BoxedStrategy<Op> {
                     let withdraw = (0..6usize).prop_map(Op::Withdraw);
                     let rules = (0..8usize).prop_map(Op::Rules);
                     let changing = changing(waiting.boxed());
-                    prop_oneof![24 => changing, 1 => withdraw, 1 => rules].boxed()
+                    prop_oneof![24 => changing, 2 => withdraw, 1 => rules].boxed()
                 }
                 _ => waiting.boxed(),
             }
