@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 mod audit;
 mod change;
+mod folder;
 mod memory;
 mod records;
 mod stamp;
 
+pub use crate::redis::RedisRegistry;
 pub use audit::{AUDIT_KEPT, AuditEntry, AuditPage, Author};
 pub use change::{Change, Grant, MAX_KEYS, MAX_OVERRIDES, MAX_REASON, MAX_TEXT, Refusal};
+pub use folder::FolderRegistry;
 pub use memory::MemoryRegistry;
 pub use records::{Former, KeyRecord, KeyState, Override, Records};
 pub use stamp::Stamp;

@@ -16,6 +16,7 @@ mod redis_garbage;
 mod redis_leases;
 mod redis_lines;
 mod redis_rights;
+mod registry;
 mod suite;
 mod support;
 mod sweep;

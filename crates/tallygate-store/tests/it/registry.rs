@@ -1,0 +1,333 @@
+//! Keys, overrides and the audit log: one suite for every registry.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tallygate_store::BoxFuture;
+use tallygate_store::registry::{
+    AuditEntry, AuditPage, Author, Change, ChangeError, Grant, KeyState, MemoryRegistry, Override,
+    Records, Refusal, Registry, Stamp,
+};
+
+mod folder;
+mod redis;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where registries of one place are opened.
+trait Place: Sync {
+    /// One without records.
+    fn fresh(&self) -> BoxFuture<'_, Arc<dyn Registry>>;
+
+    /// The same place in another process; `None` if there is no such thing.
+    fn another<'a>(&'a self, of: &'a Arc<dyn Registry>)
+    -> BoxFuture<'a, Option<Arc<dyn Registry>>>;
+
+    /// The place after a restart; `None` if nothing outlives the process.
+    fn again<'a>(&'a self, of: Arc<dyn Registry>) -> BoxFuture<'a, Option<Arc<dyn Registry>>>;
+}
+
+struct Memory;
+
+impl Place for Memory {
+    fn fresh(&self) -> BoxFuture<'_, Arc<dyn Registry>> {
+        Box::pin(async { MemoryRegistry::new() as Arc<dyn Registry> })
+    }
+
+    fn another<'a>(&'a self, _: &'a Arc<dyn Registry>) -> BoxFuture<'a, Option<Arc<dyn Registry>>> {
+        Box::pin(async { None })
+    }
+
+    fn again<'a>(&'a self, _: Arc<dyn Registry>) -> BoxFuture<'a, Option<Arc<dyn Registry>>> {
+        Box::pin(async { None })
+    }
+}
+
+#[tokio::test]
+async fn the_registry_in_memory_conforms() {
+    conforms(&Memory).await;
+}
+
+async fn conforms(place: &dyn Place) {
+    a_key_from_its_making_to_its_end(place).await;
+    overrides_are_set_replaced_and_cleared(place).await;
+    the_log_is_paged_from_the_latest_on(place).await;
+    refusals_change_nothing(place).await;
+    random_changes_leave_the_records_of_the_model(place).await;
+    changes_at_once_are_all_kept(place).await;
+}
+
+fn at(millis: u64) -> Author {
+    Author {
+        by: "root".to_owned(),
+        from: "10.0.0.1".to_owned(),
+        at: Stamp::from_millis(millis),
+    }
+}
+
+fn grant(id: &str) -> Grant {
+    Grant {
+        id: id.to_owned(),
+        hash: format!("sha256:{id}"),
+        subject: BTreeMap::from([("user".to_owned(), id.to_owned())]),
+        roles: vec!["call".to_owned()],
+        ..Grant::default()
+    }
+}
+
+fn create(id: &str) -> Change {
+    Change::CreateKey(grant(id))
+}
+
+fn rotate(id: &str, hash: &str, grace: Option<u64>) -> Change {
+    Change::RotateKey {
+        id: id.to_owned(),
+        hash: hash.to_owned(),
+        grace: grace.map(Stamp::from_millis),
+    }
+}
+
+fn revoke(id: &str) -> Change {
+    Change::RevokeKey { id: id.to_owned() }
+}
+
+fn set(limit: &str, amount: u64, until: u64) -> Change {
+    Change::SetOverride(Override {
+        limit: limit.to_owned(),
+        metric: "tokens".to_owned(),
+        amount,
+        burst: None,
+        since: Stamp::default(),
+        until: Stamp::from_millis(until),
+        by: String::new(),
+        reason: "a busy day".to_owned(),
+    })
+}
+
+fn clear(limit: &str) -> Change {
+    Change::ClearOverride {
+        limit: limit.to_owned(),
+        metric: None,
+    }
+}
+
+async fn make(registry: &Arc<dyn Registry>, change: Change, millis: u64) -> Arc<Records> {
+    let author = at(millis);
+    registry.change(change, &author).await.expect("it is made")
+}
+
+async fn log(registry: &Arc<dyn Registry>) -> Vec<AuditEntry> {
+    let page = AuditPage {
+        before: None,
+        limit: 1_000,
+    };
+    registry.audit(page).await.expect("a log")
+}
+
+/// The records as another process and as the next one find them.
+async fn found(place: &dyn Place, registry: Arc<dyn Registry>) {
+    let (records, entries) = (
+        registry.load().await.expect("records"),
+        log(&registry).await,
+    );
+    if let Some(other) = place.another(&registry).await {
+        assert_eq!(other.load().await.expect("records"), records);
+        assert_eq!(log(&other).await, entries);
+    }
+    if let Some(later) = place.again(registry).await {
+        assert_eq!(later.load().await.expect("records"), records);
+        assert_eq!(log(&later).await, entries);
+    }
+}
+
+async fn a_key_from_its_making_to_its_end(place: &dyn Place) {
+    let registry = place.fresh().await;
+    let wanted = Grant {
+        expires: Some(Stamp::from_millis(1_000)),
+        ..grant("alice")
+    };
+    make(&registry, Change::CreateKey(wanted), 10).await;
+    make(&registry, rotate("alice", "second", Some(500)), 20).await;
+    let records = make(&registry, rotate("alice", "third", Some(600)), 30).await;
+    let alice = records.key("alice").expect("a key").clone();
+    assert_eq!((alice.created.as_millis(), &*alice.by), (10, "root"));
+    assert_eq!(alice.hash, "third");
+    let former = alice.former.clone().expect("a former key");
+    assert_eq!((&*former.hash, former.until.as_millis()), ("second", 600));
+    assert_eq!(alice.state(Stamp::from_millis(999)), KeyState::Live);
+    assert_eq!(alice.state(Stamp::from_millis(1_000)), KeyState::Expired);
+    let records = make(&registry, revoke("alice"), 40).await;
+    let alice = records.key("alice").expect("it is remembered");
+    assert_eq!(alice.state(Stamp::from_millis(41)), KeyState::Revoked);
+    assert_eq!(alice.former, None, "both keys have ended");
+    let actions: Vec<String> = log(&registry)
+        .await
+        .iter()
+        .map(|entry| {
+            format!(
+                "{} {} {} {}",
+                entry.seq, entry.action, entry.target, entry.from
+            )
+        })
+        .collect();
+    assert_eq!(
+        actions,
+        [
+            "4 key.revoke alice 10.0.0.1",
+            "3 key.rotate alice 10.0.0.1",
+            "2 key.rotate alice 10.0.0.1",
+            "1 key.create alice 10.0.0.1"
+        ]
+    );
+    found(place, registry).await;
+}
+
+async fn overrides_are_set_replaced_and_cleared(place: &dyn Place) {
+    let registry = place.fresh().await;
+    make(&registry, set("day", 5, 100), 10).await;
+    make(&registry, set("hour", 6, 100), 11).await;
+    let records = make(&registry, set("day", 7, 200), 12).await;
+    let day: Vec<_> = records.overrides_of("day").collect();
+    assert_eq!(day.len(), 1);
+    assert_eq!(
+        (day[0].amount, &*day[0].by, day[0].since.as_millis()),
+        (7, "root", 12)
+    );
+    let records = make(&registry, clear("day"), 13).await;
+    assert_eq!(records.overrides().count(), 1);
+    let author = at(100);
+    let gone = registry.change(clear("hour"), &author).await;
+    assert_eq!(
+        gone,
+        Err(Refusal::NoOverride("hour".to_owned()).into()),
+        "it has ended"
+    );
+    let entries = log(&registry).await;
+    assert_eq!(entries[1].detail["amount"], 7);
+    assert_eq!(entries[1].detail["reason"], "a busy day");
+    found(place, registry).await;
+}
+
+async fn the_log_is_paged_from_the_latest_on(place: &dyn Place) {
+    let registry = place.fresh().await;
+    for number in 0..7 {
+        make(&registry, create(&format!("k{number}")), 10).await;
+    }
+    let mut before = None;
+    let mut seen = Vec::new();
+    loop {
+        let page = AuditPage { before, limit: 3 };
+        let entries = registry.audit(page).await.expect("a page");
+        seen.extend(entries.iter().map(|entry| entry.seq));
+        match entries.last() {
+            Some(last) => before = Some(last.seq),
+            None => break,
+        }
+    }
+    assert_eq!(seen, [7, 6, 5, 4, 3, 2, 1]);
+}
+
+async fn refusals_change_nothing(place: &dyn Place) {
+    let registry = place.fresh().await;
+    make(&registry, create("alice"), 10).await;
+    let before = make(&registry, set("day", 5, 100), 11).await;
+    let text = |length: usize| "x".repeat(length);
+    let grant = |change: fn(&mut Grant)| {
+        let mut wanted = grant("bob");
+        change(&mut wanted);
+        Change::CreateKey(wanted)
+    };
+    let wrong = [
+        create("alice"),
+        grant(|bob| bob.hash = "sha256:alice".to_owned()),
+        grant(|bob| bob.id = String::new()),
+        grant(|bob| bob.id = "a\nb".to_owned()),
+        grant(|bob| bob.id = "x".repeat(257)),
+        grant(|bob| bob.roles.clear()),
+        grant(|bob| bob.expires = Some(Stamp::from_millis(12))),
+        grant(|bob| bob.subject = (0..33).map(|n| (n.to_string(), "x".to_owned())).collect()),
+        rotate("bob", "other", None),
+        rotate("alice", "sha256:alice", None),
+        rotate("alice", "other", Some(12)),
+        revoke("bob"),
+        set("day", 5, 12),
+        set(&text(257), 5, 100),
+        clear("hour"),
+    ];
+    let author = at(12);
+    for change in wrong {
+        let refused = registry.change(change.clone(), &author).await;
+        assert!(
+            matches!(refused, Err(ChangeError::Refused(_))),
+            "{change:?}: {refused:?}"
+        );
+    }
+    assert_eq!(registry.load().await.expect("records"), before);
+    assert_eq!(log(&registry).await.len(), 2);
+}
+
+/// The same changes applied to plain records and to the registry, refusals included.
+async fn random_changes_leave_the_records_of_the_model(place: &dyn Place) {
+    let registry = place.fresh().await;
+    let mut model = Records::default();
+    let mut entries = Vec::new();
+    let mut state = 7_u64;
+    let mut dice = |faces: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % faces
+    };
+    for step in 0..120 {
+        let (name, other) = (format!("n{}", dice(6)), format!("hash {step}"));
+        let until = step + dice(30);
+        let change = match dice(7) {
+            0 | 1 => create(&name),
+            2 => rotate(&name, &other, (dice(2) == 0).then_some(until)),
+            3 => revoke(&name),
+            4 | 5 => set(&name, dice(100) + 1, until),
+            _ => clear(&name),
+        };
+        let author = at(step);
+        let expected = model.apply(&change, &author);
+        let made = registry.change(change, &author).await;
+        match expected {
+            Ok(entry) => {
+                assert_eq!(*made.expect("it is possible"), model);
+                entries.insert(0, entry);
+            }
+            Err(refusal) => assert_eq!(made, Err(refusal.into())),
+        }
+    }
+    assert!(entries.len() > 40, "{} changes", entries.len());
+    assert_eq!(*registry.load().await.expect("records"), model);
+    assert_eq!(log(&registry).await, entries);
+    found(place, registry).await;
+}
+
+/// Two processes, ten tasks each; who waits for a change hears of it.
+async fn changes_at_once_are_all_kept(place: &dyn Place) {
+    let registry = place.fresh().await;
+    let other = place.another(&registry).await;
+    let other = other.unwrap_or_else(|| Arc::clone(&registry));
+    let listener = Arc::clone(&other);
+    let hearing = tokio::spawn(async move {
+        let mut seen = 0;
+        while seen < 20 {
+            listener.changed(seen).await;
+            seen = listener.load().await.expect("records").version();
+        }
+    });
+    let tasks = (0..20).map(|number| {
+        let registry = Arc::clone(if number % 2 == 0 { &registry } else { &other });
+        tokio::spawn(async move { make(&registry, create(&format!("k{number}")), 10).await })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.expect("it ends");
+    }
+    let heard = tokio::time::timeout(PATIENCE, hearing).await;
+    heard.expect("in time").expect("it hears of all");
+    assert_eq!(registry.load().await.expect("records").keys().count(), 20);
+    let seqs: Vec<u64> = log(&registry).await.iter().map(|entry| entry.seq).collect();
+    assert_eq!(seqs, (1..=20).rev().collect::<Vec<_>>());
+}

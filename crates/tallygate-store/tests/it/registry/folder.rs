@@ -1,0 +1,176 @@
+//! The registry in a data folder, on a disk that fails.
+use super::{Place, at, conforms, create, log, make, revoke};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tallygate_store::BoxFuture;
+use tallygate_store::folder::{DataFolder, Faulty, Files, Purpose, Trouble};
+use tallygate_store::registry::{
+    ChangeError, FolderRegistry, Records, Registry, RegistryError, Stamp,
+};
+
+/// Each registry on a disk of its own; a restart is a power failure.
+#[derive(Default)]
+struct Disks {
+    seed: AtomicU64,
+    /// The disk of the registry that was opened last.
+    latest: Mutex<Faulty>,
+}
+
+impl Disks {
+    fn latest(&self) -> MutexGuard<'_, Faulty> {
+        self.latest.lock().expect("nobody panicked")
+    }
+}
+
+fn open(disk: &Faulty) -> Result<Arc<FolderRegistry>, RegistryError> {
+    let files = Box::new(disk.clone());
+    let folder = DataFolder::over(Path::new("data"), files, Purpose::Own).expect("a folder");
+    FolderRegistry::open(folder)
+}
+
+impl Place for Disks {
+    fn fresh(&self) -> BoxFuture<'_, Arc<dyn Registry>> {
+        Box::pin(async {
+            let disk = Faulty::new();
+            *self.latest() = disk.clone();
+            open(&disk).expect("a registry") as Arc<dyn Registry>
+        })
+    }
+
+    fn another<'a>(&'a self, _: &'a Arc<dyn Registry>) -> BoxFuture<'a, Option<Arc<dyn Registry>>> {
+        Box::pin(async { None })
+    }
+
+    fn again<'a>(&'a self, _: Arc<dyn Registry>) -> BoxFuture<'a, Option<Arc<dyn Registry>>> {
+        Box::pin(async {
+            let seed = self.seed.fetch_add(1, Ordering::SeqCst);
+            let disk = self.latest().power_loss(seed);
+            Some(open(&disk).expect("a registry") as Arc<dyn Registry>)
+        })
+    }
+}
+
+#[tokio::test]
+async fn the_registry_in_a_folder_conforms_and_lasts() {
+    conforms(&Disks::default()).await;
+}
+
+async fn records(registry: &Arc<dyn Registry>) -> Arc<Records> {
+    registry.load().await.expect("records")
+}
+
+#[tokio::test]
+async fn nothing_that_was_answered_is_missing_after_any_loss_of_power() {
+    for seed in 0..40 {
+        let mut disk = Faulty::new();
+        for turn in 1..5 {
+            let registry: Arc<dyn Registry> = open(&disk).expect("a registry");
+            let before = make(&registry, create(&format!("k{turn}")), 10).await;
+            disk = disk.power_loss(seed * 5 + turn);
+            let registry: Arc<dyn Registry> = open(&disk).expect("a registry");
+            assert_eq!(records(&registry).await, before, "seed {seed}");
+            let seqs: Vec<u64> = log(&registry).await.iter().map(|entry| entry.seq).collect();
+            assert_eq!(seqs, (1..=turn).rev().collect::<Vec<_>>(), "seed {seed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_refuses_changes_and_loses_none() {
+    for trouble in [Trouble::Full(0), Trouble::ReadOnly, Trouble::Unsynced] {
+        let disk = Faulty::new();
+        let registry: Arc<dyn Registry> = open(&disk).expect("a registry");
+        let before = make(&registry, create("alice"), 10).await;
+        disk.suffer(Some(trouble));
+        let author = at(11);
+        let refused = registry.change(revoke("alice"), &author).await;
+        assert!(
+            matches!(refused, Err(ChangeError::Registry(RegistryError::Down(_)))),
+            "{trouble:?}: {refused:?}"
+        );
+        assert_eq!(records(&registry).await, before);
+        disk.suffer(None);
+        let after = make(&registry, revoke("alice"), 12).await;
+        assert_eq!(
+            after.key("alice").expect("a key").revoked,
+            Some(Stamp::from_millis(12))
+        );
+        let disk = disk.power_loss(1);
+        let registry: Arc<dyn Registry> = open(&disk).expect("a registry");
+        assert_eq!(records(&registry).await, after);
+        assert_eq!(log(&registry).await.len(), 2);
+    }
+}
+
+/// The records fit, the line of the log does not: the change is made, and its line written when there is room.
+#[tokio::test]
+async fn a_line_of_the_log_that_does_not_fit_is_written_later() {
+    let disk = Faulty::new();
+    let registry: Arc<dyn Registry> = open(&disk).expect("a registry");
+    make(&registry, create("alice"), 10).await;
+    let size = disk_size(&disk, "registry.json");
+    disk.suffer(Some(Trouble::Full(size * 3)));
+    let mut made = 1;
+    let author = at(11);
+    while registry
+        .change(create(&format!("k{made}")), &author)
+        .await
+        .is_ok()
+    {
+        made += 1;
+    }
+    assert!(made > 1, "something fitted");
+    disk.suffer(None);
+    let before = records(&registry).await;
+    assert_eq!(before.keys().count(), made);
+    let disk = disk.power_loss(3);
+    let registry: Arc<dyn Registry> = open(&disk).expect("a registry");
+    assert_eq!(records(&registry).await, before);
+    assert_eq!(log(&registry).await.len(), made, "an entry a change");
+}
+
+fn disk_size(disk: &Faulty, name: &str) -> usize {
+    disk.read(name).expect("a file").len()
+}
+
+#[tokio::test]
+async fn a_torn_or_damaged_line_of_the_log_takes_no_other_with_it() {
+    let disk = Faulty::new();
+    let registry: Arc<dyn Registry> = open(&disk).expect("a registry");
+    for id in ["a", "b", "c"] {
+        make(&registry, create(id), 10).await;
+    }
+    let whole = disk.read("audit.jsonl").expect("a log");
+    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    let damaged = [lines[0], b"damage\n", lines[2], b"{\"seq\": 9, torn"].concat();
+    disk.damage("audit.jsonl", &damaged);
+    let registry: Arc<dyn Registry> = open(&disk).expect("a registry");
+    let seqs: Vec<u64> = log(&registry).await.iter().map(|entry| entry.seq).collect();
+    assert_eq!(seqs, [3, 1]);
+    make(&registry, create("d"), 11).await;
+    let registry: Arc<dyn Registry> = open(&disk).expect("a registry");
+    let seqs: Vec<u64> = log(&registry).await.iter().map(|entry| entry.seq).collect();
+    assert_eq!(seqs, [4, 3, 1]);
+}
+
+#[tokio::test]
+async fn what_another_version_or_nobody_wrote_is_refused_with_its_mend() {
+    for (text, mend) in [
+        (r#"{"format":2,"keyring":[]}"#, "later version"),
+        ("{\"format\":1,", "restore it from a copy"),
+        (
+            r#"{"format":1,"records":{"version":"x"}}"#,
+            "restore it from a copy",
+        ),
+    ] {
+        let disk = Faulty::new();
+        drop(open(&disk).expect("a registry"));
+        disk.damage("registry.json", text.as_bytes());
+        let refused = open(&disk).expect_err("it is refused").to_string();
+        assert!(
+            refused.contains(mend) && refused.contains("registry.json"),
+            "{refused}"
+        );
+    }
+}
