@@ -22,8 +22,12 @@ use crate::server::ServerHandle;
 
 mod access;
 mod audit;
+mod explain;
 mod keys;
+mod limits;
+mod overrides;
 mod refused;
+mod reload;
 
 pub(crate) use access::Administrator;
 pub(crate) use refused::Refused;
@@ -109,7 +113,11 @@ fn routes() -> Vec<Route> {
         ("GET", "/openapi.json", get(openapi)),
     ];
     routes.extend(keys::routes());
+    routes.extend(overrides::routes());
+    routes.extend(limits::routes());
+    routes.extend(explain::routes());
     routes.extend(audit::routes());
+    routes.extend(reload::routes());
     routes
 }
 

@@ -23,6 +23,7 @@ use tallygate_tokens::{Dialect, Endpoint};
 use crate::identify::{Identity, Keyring};
 
 mod amount;
+mod asked;
 mod bounds;
 mod check;
 mod fields;

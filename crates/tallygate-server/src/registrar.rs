@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tallygate_core::Policy;
 use tallygate_store::StoreError;
 use tallygate_store::registry::{
     AuditEntry, AuditPage, Author, Change, ChangeError, Lasting, Override, Records, Registry,
@@ -19,10 +20,13 @@ use crate::config::{Config, Unreloadable};
 use crate::pipeline::{Pipeline, Setup};
 use crate::server::ReloadError;
 
+mod asking;
 mod keys;
 mod overriding;
 
+pub(crate) use asking::{Asking, Reread};
 pub(crate) use keys::keyring;
+pub(crate) use overriding::{Unfit, overridden};
 
 /// How long a registry that did not answer is left alone.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -33,10 +37,12 @@ pub(crate) struct Registrar {
     pipeline: Arc<Pipeline>,
     readiness: Readiness,
     in_force: Mutex<InForce>,
+    asking: Asking,
 }
 
 struct InForce {
     records: Arc<Records>,
+    policy: Arc<Policy>,
     /// The overrides that the policy in force was made with.
     overrides: Vec<Override>,
 }
@@ -52,6 +58,7 @@ impl Registrar {
     ) -> Self {
         let in_force = InForce {
             records,
+            policy: Arc::clone(pipeline.setup().config().policy()),
             overrides: Vec::new(),
         };
         Self {
@@ -59,12 +66,28 @@ impl Registrar {
             pipeline,
             readiness,
             in_force: Mutex::new(in_force),
+            asking: Asking::default(),
         }
     }
 
     /// The records as they are known here.
     pub(crate) fn records(&self) -> Arc<Records> {
         Arc::clone(&self.in_force.lock().records)
+    }
+
+    /// The overrides that are in force.
+    pub(crate) fn overrides(&self) -> Vec<Override> {
+        self.in_force.lock().overrides.clone()
+    }
+
+    /// The limits in force.
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.in_force.lock().policy)
+    }
+
+    /// Who is asked to read the configuration anew, and by whom.
+    pub(crate) fn asking(&self) -> &Asking {
+        &self.asking
     }
 
     /// Whether a record outlives this process.
@@ -203,6 +226,7 @@ impl Registrar {
         }
         self.pipeline.store().replace_policy(Arc::clone(&policy))?;
         self.readiness.follow(&policy);
+        in_force.policy = policy;
         in_force.overrides = applied;
         Ok(())
     }

@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, ConfigErrors};
 use crate::observe::Observer;
+use crate::registrar::Reread;
 use crate::server::{ReloadError, ServerHandle};
 
 /// How often the file is looked at.
@@ -92,6 +93,8 @@ pub struct Watcher {
     before: Option<Look>,
     /// The text last taken over or refused, so that a touched file is not reported again.
     text: Option<String>,
+    /// Why it was refused last.
+    why: Vec<String>,
 }
 
 /// What a look at the file led to.
@@ -118,6 +121,7 @@ impl Watcher {
             before: last.clone(),
             last,
             text,
+            why: Vec::new(),
         }
     }
 
@@ -129,16 +133,27 @@ impl Watcher {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hangup = Hangup::new();
+        let mut asked = self.server.registrar().asking().hear();
         loop {
             tokio::select! {
                 _ = ticks.tick() => { self.tick().await; }
-                () = hangup.recv() => {
-                    // Whoever asks means it, also for a file that was refused as it is.
-                    self.text = None;
-                    self.reread().await;
+                () = hangup.recv() => { self.read_anew().await; }
+                Some(answer) = asked.recv() => {
+                    let reread = match self.read_anew().await {
+                        Looked::Kept => Reread::Kept(std::mem::take(&mut self.why)),
+                        _ => Reread::Taken,
+                    };
+                    // Who asked may be gone.
+                    let _ = answer.send(reread);
                 }
             }
         }
+    }
+
+    /// Takes the file over as it is. Whoever asks means it, also for one that was refused as it is.
+    async fn read_anew(&mut self) -> Looked {
+        self.text = None;
+        self.reread().await
     }
 
     /// Takes the file over if it changed, and not since the tick before.
@@ -171,23 +186,31 @@ impl Watcher {
         let text = match read(&self.path).await {
             Ok(text) if Some(&text) == self.text.as_ref() => return Looked::Same,
             Ok(text) => text,
-            Err(error) => return self.keep(|observer| observer.reload_failed(&error)),
+            Err(error) => {
+                let why = vec![error.to_string()];
+                return self.keep(why, |observer| observer.reload_failed(&error));
+            }
         };
         let parsed = Config::parse(&text, &self.path.display().to_string(), &*self.env);
         self.text = Some(text);
-        match parsed {
-            Err(errors) => self.keep(|observer| observer.reload_refused(&errors)),
-            Ok(config) => match self.server.reload(config) {
-                Ok(()) => Looked::Taken,
-                Err(ReloadError::Unreloadable(fixed)) => {
-                    self.keep(|observer| observer.reload_needs_restart(&fixed))
-                }
-                Err(error) => self.keep(|observer| observer.reload_failed(&error)),
-            },
+        let config = match parsed {
+            Ok(config) => config,
+            Err(errors) => {
+                let why = errors.problems().iter().map(ToString::to_string).collect();
+                return self.keep(why, |observer| observer.reload_refused(&errors));
+            }
+        };
+        match self.server.reload(config) {
+            Ok(()) => Looked::Taken,
+            Err(error) => self.keep(vec![error.to_string()], |observer| match &error {
+                ReloadError::Unreloadable(fixed) => observer.reload_needs_restart(fixed),
+                error => observer.reload_failed(error),
+            }),
         }
     }
 
-    fn keep(&self, tell: impl FnOnce(&Observer)) -> Looked {
+    fn keep(&mut self, why: Vec<String>, tell: impl FnOnce(&Observer)) -> Looked {
+        self.why = why;
         tell(self.server.observer());
         Looked::Kept
     }

@@ -9,7 +9,7 @@ use crate::config::Config;
 
 /// Why an override does not go with the limits in force.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unfit {
+pub(crate) enum Unfit {
     /// There is no such limit.
     #[error("there is no limit `{0}`")]
     NoLimit(String),
@@ -56,7 +56,7 @@ pub(super) fn policy<'a>(
 ///
 /// # Errors
 /// When it goes with none of them.
-pub(super) fn overridden(
+pub(crate) fn overridden(
     rules: &[Rule],
     metrics: &Metrics,
     set: &Override,

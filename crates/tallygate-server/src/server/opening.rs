@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tallygate_core::Bounds;
 use tallygate_store::folder::{DataFolder, Purpose};
-use tallygate_store::registry::{MemoryRegistry, Registry};
+use tallygate_store::registry::{FolderRegistry, MemoryRegistry, RedisRegistry, Registry};
 use tallygate_store::{MemoryOptions, MemoryStore, RedisOptions, RedisStore, Store};
 
 use super::StartError;
@@ -34,14 +34,12 @@ pub(super) async fn open(choice: &StoreChoice, config: &Config) -> Result<Opened
                 Some(folder) => options.with_data(folder),
                 None => options,
             };
+            let registry = RedisRegistry::open(&options).await?;
             let store = RedisStore::open(options, config.policy()).await?;
             for warning in &store.findings().warnings {
                 tracing::warn!(target: "tallygate::store", "{warning}");
             }
-            Ok(Opened {
-                store,
-                registry: MemoryRegistry::new(),
-            })
+            Ok(Opened { store, registry })
         }
     }
 }
@@ -52,11 +50,9 @@ async fn in_folder(path: PathBuf, config: &Config) -> Result<Opened, StartError>
     let durability = config.durability();
     let opening = tokio::task::spawn_blocking(move || {
         let folder = DataFolder::open(&path, Purpose::Own)?;
+        let registry = FolderRegistry::open(Arc::clone(&folder))?;
         let store = MemoryStore::open(&policy, options, folder, durability)?;
-        Ok(Opened {
-            store,
-            registry: MemoryRegistry::new(),
-        })
+        Ok(Opened { store, registry })
     });
     let opened = opening.await;
     opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))

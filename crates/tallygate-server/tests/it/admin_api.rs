@@ -7,7 +7,9 @@ use tallygate_sim::{Client, Reply};
 use crate::world::{LIMITS, World, within};
 
 mod access;
+mod explaining;
 mod keys;
+mod overrides;
 
 /// Asks the admin API with a key, or without one.
 pub(crate) async fn ask(

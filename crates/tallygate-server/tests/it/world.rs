@@ -75,6 +75,12 @@ impl World {
         Self::run(mock, server).await
     }
 
+    /// A world of this server, whose mock nobody calls.
+    pub(crate) async fn of(server: Server) -> Self {
+        let mock = Mock::start(([127, 0, 0, 1], 0).into(), MockOptions::default()).await;
+        Self::run(mock.expect("a mock"), server).await
+    }
+
     /// A world whose admin listener is open to other machines.
     pub(crate) async fn exposed(settings: &str) -> Self {
         let mock = Mock::start(([127, 0, 0, 1], 0).into(), MockOptions::default()).await;
