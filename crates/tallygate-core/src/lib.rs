@@ -37,7 +37,7 @@ pub use id::{ParseIdError, ReservationId};
 pub use ledger::{Ask, Bounds, Entry, ExtendError, Keys, Ledger, MAX_EXTENSIONS, Ticket, Used};
 pub use metric::{Amounts, MAX_AMOUNT, METRICS, Metric, MetricError, Metrics, Stated};
 pub use policy::{
-    LimitInfo, MAX_REFILL, MAX_RULES, MAX_WINDOW, Pattern, Policy, PolicyError, Rule,
+    DOWNGRADED, LimitInfo, MAX_REFILL, MAX_RULES, MAX_WINDOW, Pattern, Policy, PolicyError, Rule,
 };
 pub use shape::{Calendar, Mode, Shape, StoreDown};
 pub use time::{Span, Time};

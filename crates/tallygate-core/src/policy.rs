@@ -119,6 +119,10 @@ impl Policy {
     }
 }
 
+/// The label that tells calls for the model asked for (`no`) from those that went down a ladder of cheaper ones (`yes`). A
+/// condition on it says which calls a counter counts and not what it means, so that counters outlive a change of it.
+pub const DOWNGRADED: &str = "downgraded";
+
 /// How many rules a policy may have.
 pub const MAX_RULES: usize = 10_000;
 
@@ -349,6 +353,7 @@ fn sorted(mut labels: Vec<String>) -> Vec<String> {
 fn tag(rule: &Rule, metrics: &Metrics) -> String {
     let per = sorted(rule.per.clone());
     let mut when = rule.when.clone();
+    when.retain(|(label, _)| label != DOWNGRADED);
     when.sort();
     let limit = |(metric, _, shape): &(Metric, u64, Shape)| {
         format!("{}/{}", metrics.name(*metric), shape.signature())

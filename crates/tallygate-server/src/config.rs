@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tallygate_core::{Metrics, Policy, Rule};
+use tallygate_core::{DOWNGRADED, Metrics, Policy, Rule};
 use tallygate_store::Durability;
 use tallygate_tokens::{Dialect, Endpoint};
 
@@ -28,6 +28,7 @@ mod bounds;
 mod check;
 mod fields;
 mod keys;
+mod ladder;
 mod limits;
 mod listeners;
 mod masking;
@@ -48,11 +49,20 @@ pub(crate) use keys::SERVER_LABELS;
 pub(crate) use listeners::guard;
 pub use listeners::{Exposed, Unreloadable};
 pub use problem::{CheckReport, ConfigErrors, Kind, Problem, Severity};
-pub use routes::{NoRoute, Route};
+pub use routes::{NoRoute, Route, Rung};
 pub use secret::Secret;
 pub use store::StoreChoice;
 pub use tiers::Forbidden;
 pub use upstream::Upstream;
+
+/// Which models a call was served by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Went {
+    /// By the one asked for, or the best its tier has instead.
+    AsAsked,
+    /// By one below a quota that is used up.
+    Down,
+}
 
 /// A checked configuration. It never changes; a reload makes another one.
 #[derive(Debug)]
@@ -228,6 +238,31 @@ impl Config {
     /// As [`Self::permits`].
     pub fn permits_tier(&self, tier: Option<&str>, model: &str) -> Result<(), Forbidden> {
         self.tiers.permit(tier, model)
+    }
+
+    /// Whether any tier has a ladder. Every call has the label `downgraded` then.
+    #[must_use]
+    pub fn has_ladders(&self) -> bool {
+        self.tiers.have_ladders()
+    }
+
+    /// The ladder of `tier` below `model` (a label, as in [`Route::model`]), the best rung first: from the model's own rung on if
+    /// it is on the ladder, else all of it. Nothing where the tier has no ladder.
+    #[must_use]
+    pub fn ladder(&self, tier: Option<&str>, model: &str) -> Vec<Rung<'_>> {
+        let rungs: Vec<Rung<'_>> = self.routes.rungs(self.tiers.ladder(tier)).collect();
+        let own = rungs.iter().position(|rung| rung.route.model == model);
+        rungs.into_iter().skip(own.unwrap_or(0)).collect()
+    }
+
+    /// The label `downgraded` of a call, where a configuration has a ladder.
+    #[must_use]
+    pub fn downgraded(&self, went: Went) -> Option<(&'static str, &'static str)> {
+        let value = match went {
+            Went::AsAsked => ladder::AS_ASKED,
+            Went::Down => ladder::WENT_DOWN,
+        };
+        self.has_ladders().then_some((DOWNGRADED, value))
     }
 
     /// Whether the data listener may be open at `addr`: without keys only to this machine.

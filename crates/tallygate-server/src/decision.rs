@@ -9,8 +9,8 @@ use hyper::body::Incoming;
 use serde_json::Value;
 
 use crate::gateway::{AnswerBody, IntakeBounds, collect};
-use crate::identify::Role;
-use crate::pipeline::{Caller, Pipeline, Refusal};
+use crate::identify::{Downgrade, Role};
+use crate::pipeline::{Caller, Pipeline, Refusal, willing};
 use crate::wire::ApiError;
 
 mod count;
@@ -22,6 +22,7 @@ mod reserve;
 mod sizing;
 mod subject;
 mod told;
+mod wish;
 
 pub(crate) use fields::{FieldError, Fields};
 pub(crate) use query::pairs;
@@ -33,6 +34,8 @@ pub(crate) const PREFIX: &str = "/tallygate/v1/";
 struct Question<'a> {
     pipeline: &'a Arc<Pipeline>,
     caller: &'a Caller,
+    /// Whether the request wants no cheaper model.
+    willing: Downgrade,
     /// The body as it came.
     body: &'a Bytes,
 }
@@ -85,12 +88,14 @@ pub(crate) async fn answer(
     let operation = Operation::of(request.method(), request.uri().path())?;
     let caller = pipeline.identify(request.headers(), request.uri(), Role::Decide)?;
     let (head, body) = request.into_parts();
+    let willing = willing(&head.headers)?;
     let body = collect(body, IntakeBounds::of(caller.config().bounds()))
         .await
         .map_err(ApiError::from)?;
     let question = Question {
         pipeline,
         caller: &caller,
+        willing,
         body: &body,
     };
     let told = match operation {

@@ -13,7 +13,7 @@ use tallygate_tokens::Dialect;
 use crate::config::Bounds;
 use crate::identify::Role;
 use crate::observe::Stage;
-use crate::pipeline::{Account, Asked, Caller, Laps, Pipeline, Refusal, Sized};
+use crate::pipeline::{Account, Asked, Caller, Laps, Pipeline, Refusal, Sized, Step, willing};
 use crate::wire::{self, ApiError, Voice};
 
 mod answer;
@@ -68,23 +68,23 @@ pub(crate) async fn call(
     let caller = pipeline.identify(request.headers(), request.uri(), Role::Call)?;
     let (head, body) = request.into_parts();
     let max_wait = max_wait(&head.headers, caller.config().waiting().max_wait)?;
+    let willing = willing(&head.headers)?;
     headers::check_encoding(&head.headers)?;
     laps.end(Stage::Identify);
     let bounds = IntakeBounds::of(caller.config().bounds());
     let body = collect(body, bounds).await.map_err(ApiError::from)?;
     laps.skip();
     let call = pipeline.read(&asked, &body).await?;
-    let model = call.model().to_owned();
+    let asked_for = call.model().to_owned();
+    let attempts = caller.attempts(asked.endpoint, &asked_for, willing)?;
     let seeking = Seeking {
         pipeline,
         caller: &caller,
         endpoint: asked.endpoint,
         max_wait,
     };
-    let attempts = caller.attempts(asked.endpoint, &model)?;
-    let granted = seeking
-        .seek(attempts, Worded { call, body }, &mut laps)
-        .await?;
+    let worded = Worded { call, body };
+    let granted = seeking.seek(&attempts, worded, &mut laps).await?;
     let Granted {
         attempt,
         worded,
@@ -92,11 +92,8 @@ pub(crate) async fn call(
         admitted,
     } = granted;
     let (request, manner) = outgoing(head, &worded, &caller, attempt.provider);
-    let sized = Sized {
-        call: worded.call,
-        size,
-    };
-    let account_of = attempt.account(&caller, sized);
+    let call = worded.call;
+    let account_of = attempt.account(&caller, Sized { call, size });
     let account = Account::open(admitted.hold, account_of, Arc::clone(pipeline));
     laps.end(Stage::Forward);
     let mut answer = forward::forward(attempt.provider, request, account, manner).await?;
@@ -106,6 +103,9 @@ pub(crate) async fn call(
         asked.endpoint.dialect(),
         &admitted.admission,
     );
+    if attempt.step != Step::Asked {
+        headers::tell_model(answer.headers_mut(), attempt.name, &asked_for);
+    }
     Ok(answer)
 }
 
@@ -135,6 +135,9 @@ fn outgoing(
         Some(asking) => (Bytes::from(asking), PassOn::WithoutUsage),
         None => (worded.body.clone(), PassOn::Original),
     };
+    if worded.call.endpoint().dialect() == Dialect::Gemini {
+        head.uri = path::with_model(&head.uri, worded.call.model());
+    }
     address(&mut head, provider, Reading::Answer, caller);
     let manner = Manner {
         times: AnswerTimes::of(caller.config().bounds()),

@@ -16,7 +16,7 @@ use crate::percent;
 mod identity;
 mod key;
 
-pub use identity::{Identity, Role, Roles};
+pub use identity::{Downgrade, Identity, Role, Roles};
 pub use key::{KEY_PREFIX, KeyHash, KeyHashError, generate};
 
 /// The headers a key may arrive in, in the order they are looked at.

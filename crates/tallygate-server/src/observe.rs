@@ -77,6 +77,17 @@ pub struct Answered<'a> {
     pub usage: Option<&'a Usage>,
 }
 
+/// Which model serves a call for another, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Downgraded<'a> {
+    /// What the model asked for counts as.
+    pub from: &'a str,
+    /// What the model that serves counts as.
+    pub to: &'a str,
+    /// `quota`: one is used up. `never`: the call can never fit a limit. `tier`: the caller's tier does not have the model.
+    pub reason: &'static str,
+}
+
 /// How an answer ended.
 #[derive(Clone, Copy, Debug)]
 pub enum End<'a> {
@@ -141,9 +152,32 @@ impl Observer {
         text
     }
 
-    /// A demand was admitted.
+    /// A demand was admitted as it was asked for.
     pub fn admitted(&self, door: Door, admission: &Admission) {
         self.limiter.decided(door, "admit", "room");
+        self.held(admission);
+    }
+
+    /// A demand was admitted for another model than the one asked for, or below its quota.
+    pub fn downgraded(&self, door: Door, admission: &Admission, downgrade: &Downgraded<'_>) {
+        let Downgraded { from, to, reason } = *downgrade;
+        self.limiter.decided(door, "downgrade", reason);
+        let (from_known, to_known) = (self.models.of(from), self.models.of(to));
+        self.limiter.downgraded(from_known, to_known, reason);
+        tracing::debug!(target: "tallygate::decision", from, to, reason, "downgraded");
+        self.held(admission);
+    }
+
+    /// A limit had no room for one model, and another one is asked for.
+    pub fn passed_over(&self, error: &ApiError) {
+        match error {
+            ApiError::Denied(denial) => self.limits_said("deny", &denial.blocked_by),
+            ApiError::Never(never) => self.limits_said("never", &never.blocked_by),
+            _ => {}
+        }
+    }
+
+    fn held(&self, admission: &Admission) {
         // The answer to a repeated call holds nothing that was not counted before.
         if admission.replay == Replay::Fresh {
             self.limiter.reserved(&admission.reserved);
@@ -190,6 +224,10 @@ impl Observer {
 
     fn denied(&self, door: Door, decision: &'static str, blocked_by: &[Standing]) {
         self.limiter.decided(door, decision, "limit");
+        self.limits_said(decision, blocked_by);
+    }
+
+    fn limits_said(&self, decision: &'static str, blocked_by: &[Standing]) {
         for standing in blocked_by {
             self.limiter.limit_decided(&standing.limit, decision);
         }

@@ -124,6 +124,11 @@ fn a_tag_does_not_speak_of_amounts() {
         ..one_limit(minute())
     };
     assert_eq!(tag_of(&shadow), base);
+    let mut asked = one_limit(minute());
+    asked
+        .when
+        .push((DOWNGRADED.to_owned(), vec!["no".to_owned()]));
+    assert_eq!(tag_of(&asked), base);
 }
 
 #[test]

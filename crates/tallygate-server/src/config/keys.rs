@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use tallygate_core::DOWNGRADED;
+
 use super::fields::{Fields, Known, Reading, one_of};
 use super::problem::{Kind, Place, Problem};
 use super::tiers::Tiers;
 use super::tree::Node;
 use crate::identify::{
-    End, Identity, KEY_LABEL, KeyHash, KeyHashError, Keyring, MAX_LABEL_VALUE, Pass, Role, Roles,
-    Trust,
+    Downgrade, End, Identity, KEY_LABEL, KeyHash, KeyHashError, Keyring, MAX_LABEL_VALUE, Pass,
+    Role, Roles, Trust,
 };
 use crate::wire::read_stamp;
 
 const KEY: Known<'static> = Known {
     what: "a key",
-    keys: &["id", "hash", "subject", "role", "expires"],
+    keys: &["id", "hash", "subject", "role", "expires", "downgrade"],
     later: &[("priority", "classes of waiters")],
 };
 const IDENTIFY: Known<'static> = Known {
@@ -24,7 +26,8 @@ const IDENTIFY: Known<'static> = Known {
 };
 
 /// The labels that the server itself sets on every call.
-pub(crate) const SERVER_LABELS: [&str; 4] = [KEY_LABEL, "model", "upstream", "endpoint"];
+pub(crate) const SERVER_LABELS: [&str; 5] =
+    [KEY_LABEL, "model", "upstream", "endpoint", DOWNGRADED];
 
 /// The keys as they were read.
 pub(super) struct Keys {
@@ -111,9 +114,13 @@ fn key(node: &Node, seen: &mut Seen, reading: &mut Reading<'_>) -> Option<Read> 
     let end = fields
         .get("expires")
         .map_or(End::Never, |node| expiry(node, reading));
+    let downgrade = fields
+        .get("downgrade")
+        .and_then(|node| reading.word(node, "`downgrade`", &Downgrade::WORDS));
+    let identity = Identity::of_key(&id?, labels, roles);
     Some(Read {
         hash: hash?,
-        identity: Identity::of_key(&id?, labels, roles),
+        identity: identity.with_downgrade(downgrade.unwrap_or_default()),
         end,
     })
 }

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use tallygate_core::{MAX_RULES, Metrics, Mode, Rule, StoreDown};
 
 use super::fields::{Fields, Known, Reading};
+use super::ladder::{self, Reach};
 use super::problem::{Kind, Place, Problem};
 use super::shape;
 use super::tree::Node;
 
 /// The keys of a limit that are not metrics.
-pub(super) const LIMIT_KEYS: [&str; 10] = [
+pub(super) const LIMIT_KEYS: [&str; 11] = [
     "name",
     "when",
     "per",
@@ -21,6 +22,7 @@ pub(super) const LIMIT_KEYS: [&str; 10] = [
     "timezone",
     "store_down",
     "mode",
+    "downgraded",
 ];
 
 /// The words of `store_down`.
@@ -52,6 +54,8 @@ pub(super) struct Inherited<'a> {
     pub(super) store_down: StoreDown,
     /// The tier the limits belong to.
     pub(super) tier: Option<&'a str>,
+    /// What that tier has of a ladder.
+    pub(super) ladder: Option<Reach>,
 }
 
 /// Reads a list of limits.
@@ -101,7 +105,7 @@ fn limit(node: &Node, inherited: &Inherited<'_>, reading: &mut Reading<'_>) -> O
     let name = fields
         .need("name", reading)
         .and_then(|node| reading.text(node, "the name").map(|text| (text, node.at)));
-    let conditions = conditions(&fields, inherited.tier, reading);
+    let mut conditions = conditions(&fields, inherited.tier, reading);
     let per = fields
         .get("per")
         .map(|node| reading.texts(node, "`per`"))
@@ -113,6 +117,9 @@ fn limit(node: &Node, inherited: &Inherited<'_>, reading: &mut Reading<'_>) -> O
         .get("store_down")
         .and_then(|node| reading.word(node, "`store_down`", &STORE_DOWN));
     let limited = shape::read(&fields, inherited.metrics, reading);
+    let named = &conditions.when;
+    let downgraded = ladder::condition(&fields, named, &limited, (inherited, reading));
+    conditions.when.extend(downgraded);
     let (name, name_at) = name?;
     let counted = per.iter().map(|(label, at)| ((*label).to_owned(), *at));
     Some(Written {

@@ -1,5 +1,7 @@
 //! Reading `models:`.
 
+use tallygate_core::Pattern;
+
 use super::amount;
 use super::fields::{Fields, Known, Number, Reading, one_of};
 use super::problem::{Kind, Problem};
@@ -64,12 +66,21 @@ pub(super) fn read(top: &Fields<'_>, upstreams: Upstreams, reading: &mut Reading
                     name: key.name.clone(),
                     upstream,
                     estimate,
+                    sent_as: sent_as(&key.name, &patterns),
                 },
                 &patterns,
             );
         }
     }
     routes
+}
+
+/// The name that a call is sent with which comes down to the model: one that leads to it again.
+fn sent_as(name: &str, patterns: &[&str]) -> Option<String> {
+    let exact = patterns.iter().find(|pattern| !pattern.contains('*'));
+    let own = || patterns.iter().any(|text| Pattern::new(text).matches(name));
+    let sent = exact.copied().or_else(|| own().then_some(name));
+    sent.map(str::to_owned)
 }
 
 /// The name of an upstream; one that is there and was refused needs no second report.

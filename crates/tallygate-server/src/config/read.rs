@@ -8,6 +8,7 @@ use super::fields::{Fields, Known, Reading};
 use super::limits::{self, Inherited, LIMIT_KEYS, Written};
 use super::listeners::{self, Keyless};
 use super::problem::{Kind, Problem};
+use super::routes::Routes;
 use super::tiers::{self, TiersWritten};
 use super::tree::{Node, Value};
 use super::{Config, ConfigErrors, bounds, check, keys, models, store, upstream};
@@ -80,8 +81,9 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
         metrics: &metrics,
         store_down: stored.down.unwrap_or(StoreDown::Closed),
         tier: None,
+        ladder: None,
     };
-    let (written, tiers) = all_limits(&top, &inherited, reading);
+    let (written, tiers) = all_limits(&top, (&inherited, &routes), reading);
     stored.check(&written, reading);
     tiers.check_models(&routes, reading);
     let keys = keys::read(&top, &tiers.tiers, reading);
@@ -123,14 +125,14 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
 /// The limits outside tiers and those inside, which end up in one list.
 fn all_limits(
     top: &Fields<'_>,
-    inherited: &Inherited<'_>,
+    (inherited, routes): (&Inherited<'_>, &Routes),
     reading: &mut Reading<'_>,
 ) -> (Vec<Written>, TiersWritten) {
     let outside = top
         .get("limits")
         .map(|node| limits::limits(node, inherited, reading));
     let mut written = outside.unwrap_or_default();
-    let tiers = tiers::read(top, inherited, &mut written, reading);
+    let tiers = tiers::read(top, (inherited, routes), &mut written, reading);
     limits::check_names(&written, reading);
     (written, tiers)
 }

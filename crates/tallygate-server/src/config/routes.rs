@@ -20,6 +20,58 @@ pub struct Route<'a> {
     pub output: OutputPolicy,
 }
 
+/// A model that calls come down to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Rung<'a> {
+    /// Where such a call goes.
+    pub route: Route<'a>,
+    /// The name it is sent with: the first of `match` without a `*`, else the entry's own.
+    pub name: &'a str,
+}
+
+impl Rung<'_> {
+    /// Whether calls to `endpoint` can come down to it: they keep their dialect, and only a model for embeddings makes any.
+    #[must_use]
+    pub fn serves(&self, endpoint: Endpoint) -> bool {
+        let sort = match endpoint {
+            Endpoint::Embeddings => Sort::Embeddings,
+            _ => Sort::Answers,
+        };
+        self.route.upstream.dialect() == endpoint.dialect() && self.sort() == sort
+    }
+
+    /// Whether it can stand for the model `asked`, as far as that can be told without the call.
+    #[must_use]
+    pub fn stands_for(&self, asked: &str, dialect: Option<Dialect>) -> bool {
+        let speaks = self.route.upstream.dialect();
+        dialect.is_none_or(|dialect| dialect == speaks) && self.sort() == Sort::of(asked)
+    }
+
+    fn sort(&self) -> Sort {
+        match Sort::of(self.route.model) {
+            Sort::Embeddings => Sort::Embeddings,
+            Sort::Answers => Sort::of(self.name),
+        }
+    }
+}
+
+/// What a model makes. Only its name tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Answers,
+    Embeddings,
+}
+
+impl Sort {
+    fn of(name: &str) -> Self {
+        match name.contains("embed") {
+            true => Self::Embeddings,
+            false => Self::Answers,
+        }
+    }
+}
+
 /// Why a call goes nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -54,6 +106,18 @@ pub(super) struct Model {
     pub(super) name: String,
     pub(super) upstream: Arc<Upstream>,
     pub(super) estimate: Option<Chosen>,
+    /// The name that a call is sent with which comes down to it; `None` where every name is a pattern.
+    pub(super) sent_as: Option<String>,
+}
+
+impl Model {
+    fn route<'a>(&'a self, name: &str) -> Route<'a> {
+        Route {
+            model: &self.name,
+            upstream: &self.upstream,
+            output: with_estimate(OutputPolicy::for_model(name), self.estimate),
+        }
+    }
 }
 
 /// The estimate an entry chose.
@@ -136,12 +200,7 @@ impl Routes {
             .matches(asked)
             .find(|model| model.upstream.dialect() == dialect)
         {
-            let output = with_estimate(OutputPolicy::for_model(asked), model.estimate);
-            return Ok(Route {
-                model: &model.name,
-                upstream: &model.upstream,
-                output,
-            });
+            return Ok(model.route(asked));
         }
         if let Some(model) = self.matches(asked).next() {
             return Err(NoRoute::OtherDialect {
@@ -157,6 +216,23 @@ impl Routes {
             upstream,
             output: OutputPolicy::for_model(asked),
         })
+    }
+
+    /// The models at these positions as rungs.
+    pub(super) fn rungs<'a>(&'a self, positions: &'a [usize]) -> impl Iterator<Item = Rung<'a>> {
+        let models = positions.iter().filter_map(|at| self.models.get(*at));
+        models.filter_map(|model| {
+            let name = model.sent_as.as_deref()?;
+            Some(Rung {
+                route: model.route(name),
+                name,
+            })
+        })
+    }
+
+    /// All entries, in the order of the file.
+    pub(super) fn models(&self) -> &[Model] {
+        &self.models
     }
 
     /// The first upstream of a dialect.

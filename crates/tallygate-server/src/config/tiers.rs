@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use tallygate_core::Pattern;
 
 use super::fields::{Fields, Known, Reading, nearest};
+use super::ladder::{self, Ladder};
 use super::limits::{self, Inherited, Written};
 use super::problem::{Kind, Place, Problem};
 use super::routes::Routes;
+use super::tree::Value;
 
 /// Why a caller may not use a model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,9 +28,17 @@ pub enum Forbidden {
     Tier(String),
 }
 
-/// The tiers by name; each with the models it has, or all.
+/// The tiers by name.
 #[derive(Debug, Default)]
-pub(super) struct Tiers(BTreeMap<String, Option<Vec<Pattern>>>);
+pub(super) struct Tiers(BTreeMap<String, Tier>);
+
+/// What a tier has beside its limits.
+#[derive(Debug, Default)]
+struct Tier {
+    /// The models; all if it names none.
+    models: Option<Vec<Pattern>>,
+    ladder: Option<Ladder>,
+}
 
 impl Tiers {
     pub(super) fn is_empty(&self) -> bool {
@@ -49,11 +59,11 @@ impl Tiers {
         let Some(tier) = tier.filter(|_| !self.is_empty()) else {
             return Ok(());
         };
-        let models = self
+        let known = self
             .0
             .get(tier)
             .ok_or_else(|| Forbidden::Tier(tier.to_owned()))?;
-        match models {
+        match &known.models {
             Some(patterns) if !patterns.iter().any(|pattern| pattern.matches(model)) => {
                 Err(Forbidden::Model {
                     model: model.to_owned(),
@@ -63,47 +73,70 @@ impl Tiers {
             _ => Ok(()),
         }
     }
+
+    /// The rungs of a tier's ladder, as positions under `models:`, the best first.
+    pub(super) fn ladder(&self, tier: Option<&str>) -> &[usize] {
+        let ladder = tier.and_then(|tier| self.0.get(tier)?.ladder.as_ref());
+        ladder.map_or(&[], |ladder| &ladder.rungs)
+    }
+
+    /// Whether any tier has a ladder.
+    pub(super) fn have_ladders(&self) -> bool {
+        self.0.values().any(|tier| tier.ladder.is_some())
+    }
 }
 
 const TIER: Known<'static> = Known {
     what: "a tier",
-    keys: &["models", "limits"],
-    later: &[("downgrade", "the ladder of cheaper models")],
+    keys: &["models", "limits", "downgrade"],
+    later: &[],
 };
 
-/// Reads `tiers:`; their limits are added to `written`.
+/// Reads `tiers:`, whose ladders name entries of `routes`; their limits are added to `written`.
 pub(super) fn read(
     top: &Fields<'_>,
-    inherited: &Inherited<'_>,
+    (inherited, routes): (&Inherited<'_>, &Routes),
     written: &mut Vec<Written>,
     reading: &mut Reading<'_>,
 ) -> TiersWritten {
     let mut read = TiersWritten::default();
+    let declared = match top.get("models").map(|node| &node.value) {
+        Some(Value::Map(entries)) => entries.iter().map(|(key, _)| key.name.as_str()).collect(),
+        _ => Vec::new(),
+    };
     let node = top.get("tiers");
     for (key, value) in node
         .and_then(|node| reading.entries(node, "`tiers`"))
         .unwrap_or_default()
     {
-        read.tiers.0.insert(key.name.clone(), None);
-        let Some(fields) = reading.fields(value, &TIER) else {
-            continue;
-        };
-        if let Some(node) = fields.get("models") {
-            let models = reading.texts(node, "`models`");
-            read.tiers.0.insert(
-                key.name.clone(),
-                Some(models.iter().map(|(text, _)| Pattern::new(text)).collect()),
-            );
-            read.models
-                .extend(models.into_iter().map(|(text, at)| (text.to_owned(), at)));
-        }
-        if let Some(node) = fields.get("limits") {
-            let inherited = Inherited {
-                tier: Some(&key.name),
-                ..*inherited
+        let mut tier = Tier::default();
+        if let Some(fields) = reading.fields(value, &TIER) {
+            if let Some(node) = fields.get("models") {
+                let models = reading.texts(node, "`models`");
+                let patterns = models.iter().map(|(text, _)| Pattern::new(text));
+                tier.models = Some(patterns.collect());
+                let places = models.into_iter().map(|(text, at)| (text.to_owned(), at));
+                read.models.extend(places);
+            }
+            let of = ladder::Tier {
+                name: &key.name,
+                models: tier.models.as_deref(),
+                declared: &declared,
+                routes,
             };
-            written.extend(limits::limits(node, &inherited, reading));
+            tier.ladder = fields
+                .get("downgrade")
+                .map(|node| ladder::read(node, &of, reading));
+            if let Some(node) = fields.get("limits") {
+                let inherited = Inherited {
+                    tier: Some(&key.name),
+                    ladder: tier.ladder.as_ref().map(|ladder| ladder.reach),
+                    ..*inherited
+                };
+                written.extend(limits::limits(node, &inherited, reading));
+            }
         }
+        read.tiers.0.insert(key.name.clone(), tier);
     }
     read
 }
@@ -125,17 +158,23 @@ impl TiersWritten {
         for (model, at) in &self.models {
             let pattern = Pattern::new(model);
             if !names.iter().any(|name| pattern.matches(name)) {
-                let near = nearest(model, names.iter().copied())
-                    .map(|near| format!("did you mean `{near}`?"));
-                let how = near.unwrap_or_else(|| {
-                    format!(
-                        "add it under `models`, or name one of: {}",
-                        names.join(", ")
-                    )
-                });
-                let message = format!("the model `{model}` is not under `models`");
-                reading.report(Problem::error(Kind::Unknown, *at, message).mend(how));
+                reading.report(unknown_model(model, *at, &names));
             }
         }
     }
+}
+
+/// The report on a model that no entry of `models:` is named as.
+pub(super) fn unknown_model(model: &str, at: Place, names: &[&str]) -> Problem {
+    let near = nearest(model, names.iter().copied());
+    let how = match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => "add it under `models`".to_owned(),
+        None => format!(
+            "add it under `models`, or name one of: {}",
+            names.join(", ")
+        ),
+    };
+    let message = format!("the model `{model}` is not under `models`");
+    Problem::error(Kind::Unknown, at, message).mend(how)
 }

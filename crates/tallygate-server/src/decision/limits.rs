@@ -1,9 +1,11 @@
 //! `GET limits`.
 
 use serde_json::{Value, json};
+use tallygate_core::DOWNGRADED;
 
 use super::subject::Subject;
 use super::{Question, query, told};
+use crate::config::Went;
 use crate::identify::KEY_LABEL;
 use crate::pipeline::Refusal;
 use crate::wire::ApiError;
@@ -18,7 +20,7 @@ impl Question<'_> {
         let mut call = Vec::new();
         for (label, value) in query::pairs(query) {
             match label.as_str() {
-                "model" | "upstream" | "endpoint" => call.push((label, value)),
+                "model" | "upstream" | "endpoint" | DOWNGRADED => call.push((label, value)),
                 KEY_LABEL if subject.get(KEY_LABEL).is_some() => {} // Gemini's callers show their key so
                 _ => subject.add(&label, value).map_err(|wanted| {
                     ApiError::invalid(
@@ -42,6 +44,9 @@ impl Question<'_> {
             upstream.filter(|_| call.iter().all(|(label, _)| label != "upstream"))
         {
             known.push(("upstream", upstream.name()));
+        }
+        if call.iter().all(|(label, _)| label != DOWNGRADED) {
+            known.extend(config.downgraded(Went::AsAsked));
         }
         let (store, labels) = (self.pipeline.store(), subject.labels(&known));
         let standings = store.peek(&labels).await.map_err(ApiError::from)?;

@@ -1,20 +1,17 @@
 //! `POST reserve`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tallygate_core::{Admission, Amounts, Metric, Metrics, Replay, Stated};
-use tallygate_tokens::Endpoint;
 
 use super::fields::{FieldError, Fields};
-use super::sizing::{Form, Measured};
 use super::subject::Subject;
+use super::wish::Choice;
 use super::{Question, told};
-use crate::config::Upstream;
 use crate::observe::Door;
-use crate::pipeline::{Asking, Descent, Refusal, Terms, check_name};
-use crate::wire::{ApiError, millis, rfc3339};
+use crate::pipeline::{Asking, Descent, Refusal, Step, Terms};
+use crate::wire::{millis, rfc3339};
 
 /// How long a reservation stands unless it says so.
 const DEFAULT_TTL: Duration = Duration::from_secs(600);
@@ -37,125 +34,34 @@ impl Question<'_> {
         fields.end()?;
         let choices = self.choices(&wish, &subject)?;
         let mut descent = Descent::new(choices.len(), wanted.max_wait);
-        for choice in choices {
+        for choice in &choices {
+            let known = self.known(choice, wish.endpoint());
             let asking = Asking {
                 model: choice.name.unwrap_or_default(),
-                subject: &subject.labels(&choice.labels(wish.endpoint())),
-                terms: wanted.of(wish.demand()),
+                subject: &subject.labels(&known),
+                terms: wanted.of(self.demand(&wish, choice, &subject).await?),
             };
-            if let Some(admission) = descent.ask(self.pipeline, asking).await? {
-                return Ok(admitted(
-                    &admission,
-                    &choice,
-                    self.caller.config().metrics(),
-                ));
+            if let Some(through) = descent.ask(self.pipeline, asking).await? {
+                let (admission, chosen) = (&through.admission, choices.get(through.at));
+                let chosen = chosen.unwrap_or(choice);
+                let told = (Door::Decision, admission);
+                descent.tell(self.pipeline, told, chosen.served_by());
+                return Ok(self.admitted(admission, chosen, wish.model()));
             }
         }
-        Err(descent.refusal(self.pipeline.store().now()))
+        Err(descent.refusal(self.pipeline))
     }
 
-    /// What is asked for: `demand` of a model that is `named`, or `request`.
-    async fn wish(
-        &self,
-        fields: &mut Fields<'_>,
-        named: Option<String>,
-        subject: &Subject<'_>,
-    ) -> Result<Wish, ApiError> {
-        let dialect = Form::dialect(fields)?;
-        let demand = fields.object("demand")?;
-        match (demand, fields.raw("request")) {
-            (Some(_), Some(_)) => Err(fields.wrong("request", "left out beside `demand`").into()),
-            (Some(demand), None) => {
-                let demand = call_amounts(demand, self.caller.config().metrics())?;
-                Ok(Wish::Stated {
-                    model: named,
-                    demand,
-                })
-            }
-            (None, Some(request)) => {
-                let model = named.as_deref();
-                let form = Form { model, dialect };
-                Ok(Wish::Call(self.measure(request, form, subject).await?))
-            }
-            (None, None) => Err(fields.missing("demand").into()),
+    fn admitted(&self, admission: &Admission, choice: &Choice<'_>, asked: Option<&str>) -> Value {
+        let mut told = admitted(admission, self.caller.config().metrics());
+        if let Some(model) = choice.name {
+            told["model"] = model.into();
         }
-    }
-
-    /// The ways in which the wish may be served, the best first. There is at least one.
-    fn choices<'a>(
-        &'a self,
-        wish: &'a Wish,
-        subject: &Subject<'_>,
-    ) -> Result<Vec<Choice<'a>>, ApiError> {
-        let name = wish.model();
-        check_name(name.unwrap_or_default())?;
-        let config = self.caller.config();
-        let Some(name) = name else {
-            return Ok(vec![Choice::default()]);
-        };
-        let (model, upstream) = config.model_label(name);
-        config.permits_tier(subject.get("tier"), model)?;
-        Ok(vec![Choice {
-            name: Some(name),
-            model,
-            upstream,
-        }])
-    }
-}
-
-/// What a body asks for.
-enum Wish {
-    /// Amounts, of a model if one is named.
-    Stated {
-        model: Option<String>,
-        demand: Amounts,
-    },
-    /// A call given whole.
-    Call(Measured),
-}
-
-impl Wish {
-    /// The model's name as the caller spelt it.
-    fn model(&self) -> Option<&str> {
-        match self {
-            Self::Stated { model, .. } => model.as_deref(),
-            Self::Call(measured) => Some(measured.call.model()),
+        if choice.step != Step::Asked {
+            told["decision"] = "downgrade".into();
+            told["asked"] = asked.into();
         }
-    }
-
-    fn endpoint(&self) -> Option<Endpoint> {
-        match self {
-            Self::Stated { .. } => None,
-            Self::Call(measured) => Some(measured.endpoint),
-        }
-    }
-
-    fn demand(&self) -> Amounts {
-        match self {
-            Self::Stated { demand, .. } => *demand,
-            Self::Call(measured) => measured.demand(),
-        }
-    }
-}
-
-/// One way to serve a wish.
-#[derive(Default)]
-struct Choice<'a> {
-    /// The name to call the model by, where one was named.
-    name: Option<&'a str>,
-    /// What the model counts as.
-    model: &'a str,
-    upstream: Option<&'a Arc<Upstream>>,
-}
-
-impl<'a> Choice<'a> {
-    fn labels(&self, endpoint: Option<Endpoint>) -> Vec<(&'static str, &'a str)> {
-        let known = [
-            self.name.map(|_| ("model", self.model)),
-            self.upstream.map(|upstream| ("upstream", upstream.name())),
-            endpoint.map(|endpoint| ("endpoint", endpoint.name())),
-        ];
-        known.into_iter().flatten().collect()
+        told
     }
 }
 
@@ -200,7 +106,7 @@ impl Wanted {
 }
 
 /// A `demand` for one call: one request and one slot unless it says otherwise.
-fn call_amounts(demand: Fields<'_>, metrics: &Metrics) -> Result<Amounts, FieldError> {
+pub(super) fn call_amounts(demand: Fields<'_>, metrics: &Metrics) -> Result<Amounts, FieldError> {
     let one = Amounts::ZERO
         .with(Metric::REQUESTS, 1)
         .with(Metric::CONCURRENCY, 1);
@@ -241,7 +147,7 @@ pub(super) fn stated(mut fields: Fields<'_>, metrics: &Metrics) -> Result<Stated
     Ok(read)
 }
 
-fn admitted(admission: &Admission, choice: &Choice<'_>, metrics: &Metrics) -> Value {
+fn admitted(admission: &Admission, metrics: &Metrics) -> Value {
     let mut told = json!({
         "decision": "admit",
         "reservation": admission.id.to_string(),
@@ -250,9 +156,6 @@ fn admitted(admission: &Admission, choice: &Choice<'_>, metrics: &Metrics) -> Va
         "waited_ms": millis(admission.waited),
         "limits": told::standings(&admission.standings),
     });
-    if let Some(model) = choice.name {
-        told["model"] = model.into();
-    }
     match admission.replay {
         Replay::Fresh => {}
         Replay::Open => told["replayed"] = true.into(),

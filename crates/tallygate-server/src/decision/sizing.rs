@@ -1,5 +1,6 @@
 //! A call given whole, sized as the gateway would.
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 use tallygate_core::Amounts;
 use tallygate_tokens::{Call, Count, Dialect, Endpoint, Estimate, OutputClass, OutputPolicy};
@@ -54,6 +55,33 @@ impl Question<'_> {
             }
             .into());
         }
+        let (call, input) = self.pipeline.count(call).await?;
+        let output = self.estimate_of(&call, input, subject);
+        Ok(Measured {
+            call,
+            endpoint,
+            input,
+            output,
+        })
+    }
+
+    /// The same call for the model `name`.
+    ///
+    /// # Errors
+    /// [`ApiError::Internal`].
+    pub(super) async fn remeasure(
+        &self,
+        measured: &Measured,
+        name: &str,
+        subject: &Subject<'_>,
+    ) -> Result<Measured, ApiError> {
+        let endpoint = measured.endpoint;
+        let asked = Asked {
+            endpoint,
+            path_model: Some(Box::from(name)),
+        };
+        let body = Bytes::from(measured.call.with_model(name));
+        let call = self.pipeline.read(&asked, &body).await?;
         let (call, input) = self.pipeline.count(call).await?;
         let output = self.estimate_of(&call, input, subject);
         Ok(Measured {

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use tallygate_core::DOWNGRADED;
+
 use super::fields::{FieldError, Fields};
 use crate::identify::{Identity, KEY_LABEL, MAX_LABEL_VALUE};
 
@@ -9,7 +11,7 @@ use crate::identify::{Identity, KEY_LABEL, MAX_LABEL_VALUE};
 const MAX_LABELS: usize = 32;
 
 /// Labels that say what is called, not who calls: the server sets them.
-const CALL_LABELS: [&str; 3] = ["model", "upstream", "endpoint"];
+const CALL_LABELS: [&str; 4] = ["model", "upstream", "endpoint", DOWNGRADED];
 
 /// Labels and their values.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -97,6 +97,22 @@ pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+/// The model that serves a call, where it is not simply the one asked for.
+const MODEL: HeaderName = HeaderName::from_static("x-tallygate-model");
+
+/// The model asked for then.
+const ASKED: HeaderName = HeaderName::from_static("x-tallygate-asked");
+
+/// Tells that `served` answers who asked for `asked`.
+pub(super) fn tell_model(headers: &mut HeaderMap, served: &str, asked: &str) {
+    for (name, model) in [(MODEL, served), (ASKED, asked)] {
+        // Names of models have no control characters, and all else may stand in a header.
+        if let Ok(value) = HeaderValue::from_bytes(model.as_bytes()) {
+            headers.insert(name, value);
+        }
+    }
+}
+
 /// Takes from a provider's headers what speaks of its connection alone.
 pub(super) fn to_caller(headers: &mut HeaderMap) {
     drop_hop_by_hop(headers);

@@ -15,7 +15,7 @@ use super::headers::Reading;
 use super::passing::Passing;
 use super::payload::Payload;
 use super::{AnswerBody, TTL_SLACK, address, finish_headers, forward};
-use crate::config::NoRoute;
+use crate::config::{NoRoute, Went};
 use crate::identify::Role;
 use crate::observe::Door;
 use crate::pipeline::{Ending, Pipeline, Refusal, Terms, labels};
@@ -50,13 +50,12 @@ pub(crate) async fn pass(
         .setup()
         .passing(dialect)
         .ok_or(ApiError::NoRoute(NoRoute::Dialect(dialect)))?;
-    let subject = labels(
-        caller.identity(),
-        &[
-            ("upstream", provider.upstream().name()),
-            ("endpoint", ENDPOINT),
-        ],
-    );
+    let mut known = vec![
+        ("upstream", provider.upstream().name()),
+        ("endpoint", ENDPOINT),
+    ];
+    known.extend(caller.config().downgraded(Went::AsAsked));
+    let subject = labels(caller.identity(), &known);
     let bounds = caller.config().bounds();
     let terms = Terms {
         demand: Amounts::ZERO.with(Metric::REQUESTS, 1),

@@ -1,6 +1,7 @@
 //! Where a path leads.
 
-use http::{HeaderMap, Method, Request};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Uri};
 use tallygate_tokens::{Dialect, Endpoint};
 
 use super::spelling;
@@ -78,6 +79,24 @@ fn sized(path: &str) -> Option<(Endpoint, Option<&str>)> {
     Some((endpoint, None))
 }
 
+/// The address of a Gemini call with its model replaced. Any other address, and one that would be none, stays.
+pub(super) fn with_model(uri: &Uri, model: &str) -> Uri {
+    let asked = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let (path, query) = match asked.split_once('?') {
+        Some((path, _)) => asked.split_at(path.len()),
+        None => (asked, ""),
+    };
+    let replaced = gemini(path).filter(|(_, named)| *named != Some(model));
+    let replaced = replaced.and_then(|(_, named)| {
+        let (before, verb) = path.rsplit_once(':')?;
+        let before = before.strip_suffix(named?)?;
+        let path = format!("{before}{model}:{verb}{query}");
+        gemini(path.split('?').next()?)?;
+        Uri::try_from(path).ok()
+    });
+    replaced.unwrap_or_else(|| uri.clone())
+}
+
 fn gemini(path: &str) -> Option<(Endpoint, Option<&str>)> {
     let rest = path
         .strip_prefix("/v1beta/models/")
@@ -139,6 +158,28 @@ mod tests {
                 path_model,
             };
             assert_eq!(destination(&post(uri)), Destination::Sized(asked), "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_model_of_a_path_is_replaced_and_nothing_else() {
+        for (uri, expected) in [
+            (
+                "/v1beta/models/pro:generateContent?key=a:b",
+                "/v1beta/models/flash-2:generateContent?key=a:b",
+            ),
+            (
+                "/v1/models/models:streamGenerateContent?alt=sse",
+                "/v1/models/flash-2:streamGenerateContent?alt=sse",
+            ),
+            ("/v1beta/models", "/v1beta/models"),
+        ] {
+            let uri: Uri = uri.parse().unwrap();
+            assert_eq!(with_model(&uri, "flash-2"), expected);
+        }
+        let uri: Uri = "/v1beta/models/pro:generateContent".parse().unwrap();
+        for other in ["pro", "a/b", "a?b", "a b"] {
+            assert_eq!(with_model(&uri, other), uri, "{other}");
         }
     }
 

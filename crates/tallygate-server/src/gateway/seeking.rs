@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tallygate_tokens::{Call, Endpoint};
+use tallygate_tokens::{Call, Dialect, Endpoint};
 
 use super::TTL_SLACK;
 use crate::observe::{Door, Stage};
 use crate::pipeline::{
-    Admitted, Asking, Attempt, Caller, Descent, Laps, Pipeline, Refusal, Size, Terms, labels,
+    Admitted, Asked, Asking, Attempt, Caller, Descent, Laps, Pipeline, Refusal, Size, Terms,
+    Through, labels,
 };
+use crate::wire::ApiError;
 
 /// Whose call it is, and how long it waits.
 pub(super) struct Seeking<'a> {
@@ -27,28 +29,30 @@ pub(super) struct Worded {
 }
 
 /// A call that may go, and as what.
-pub(super) struct Granted<'a> {
-    pub(super) attempt: Attempt<'a>,
+pub(super) struct Granted<'b, 'a> {
+    pub(super) attempt: &'b Attempt<'a>,
     pub(super) worded: Worded,
     pub(super) size: Size,
     pub(super) admitted: Admitted,
 }
 
 impl<'a> Seeking<'a> {
-    /// Sizes one attempt after the other and asks for it, until one is let through.
+    /// Words and sizes one attempt after the other and asks for it, until one is let through.
     ///
     /// # Errors
     /// Of all refusals the one that ends first; what else goes wrong on the way.
-    pub(super) async fn seek(
+    pub(super) async fn seek<'b>(
         &self,
-        attempts: Vec<Attempt<'a>>,
+        attempts: &'b [Attempt<'a>],
         asked: Worded,
         laps: &mut Laps,
-    ) -> Result<Granted<'a>, Refusal> {
+    ) -> Result<Granted<'b, 'a>, Refusal> {
         let mut descent = Descent::new(attempts.len(), self.max_wait);
         let mut worded = asked;
         for attempt in attempts {
-            let subject = labels(self.caller.identity(), &attempt.labels(self.endpoint));
+            worded = self.reworded(worded, attempt.name).await?;
+            let known = attempt.labels(self.caller, self.endpoint);
+            let subject = labels(self.caller.identity(), &known);
             let estimating = attempt.estimating(self.caller, self.endpoint);
             let (call, size) = self
                 .pipeline
@@ -59,11 +63,14 @@ impl<'a> Seeking<'a> {
             let asking = Asking {
                 model: worded.call.model(),
                 subject: &subject,
-                terms: self.terms(&attempt, &size),
+                terms: self.terms(attempt, &size),
             };
-            if let Some(admission) = descent.ask(self.pipeline, asking).await? {
+            // Without an idempotency key what is let through is what was asked for.
+            if let Some(Through { admission, .. }) = descent.ask(self.pipeline, asking).await? {
                 laps.end_after(Stage::Admit, admission.waited);
                 let admitted = self.pipeline.guard(admission);
+                let told = (Door::Gateway, &admitted.admission);
+                descent.tell(self.pipeline, told, attempt.served_by());
                 return Ok(Granted {
                     attempt,
                     worded,
@@ -73,7 +80,24 @@ impl<'a> Seeking<'a> {
             }
             laps.skip();
         }
-        Err(descent.refusal(self.pipeline.store().now()))
+        Err(descent.refusal(self.pipeline))
+    }
+
+    /// The same call for another model.
+    async fn reworded(&self, worded: Worded, name: &str) -> Result<Worded, ApiError> {
+        if worded.call.model() == name {
+            return Ok(worded);
+        }
+        let (path_model, body) = match self.endpoint.dialect() {
+            Dialect::Gemini => (Some(Box::from(name)), worded.body),
+            _ => (None, Bytes::from(worded.call.with_model(name))),
+        };
+        let asked = Asked {
+            endpoint: self.endpoint,
+            path_model,
+        };
+        let call = self.pipeline.read(&asked, &body).await?;
+        Ok(Worded { call, body })
     }
 
     fn terms(&self, attempt: &Attempt<'_>, size: &Size) -> Terms<'static> {

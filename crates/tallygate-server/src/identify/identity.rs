@@ -65,6 +65,21 @@ impl Default for Roles {
     }
 }
 
+/// Whether a caller takes a cheaper model for the one it asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Downgrade {
+    /// Where its tier has a ladder.
+    #[default]
+    Allow,
+    /// It would rather be refused.
+    Never,
+}
+
+impl Downgrade {
+    /// Both with their words in a configuration and in a header.
+    pub const WORDS: [(&'static str, Self); 2] = [("allow", Self::Allow), ("never", Self::Never)];
+}
+
 /// A caller that was let in: its labels, its key's id and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -72,6 +87,7 @@ pub struct Identity {
     key_id: Option<String>,
     hash: Option<KeyHash>,
     roles: Roles,
+    downgrade: Downgrade,
 }
 
 impl Identity {
@@ -85,7 +101,14 @@ impl Identity {
             key_id: Some(key_id.to_owned()),
             hash: None,
             roles,
+            downgrade: Downgrade::default(),
         }
+    }
+
+    /// The same, with what its key says of cheaper models.
+    #[must_use]
+    pub fn with_downgrade(self, downgrade: Downgrade) -> Self {
+        Self { downgrade, ..self }
     }
 
     /// Somebody without a key.
@@ -96,6 +119,7 @@ impl Identity {
             key_id: None,
             hash: None,
             roles: Roles::default(),
+            downgrade: Downgrade::default(),
         }
     }
 
@@ -108,6 +132,7 @@ impl Identity {
             key_id: self.key_id.clone(),
             hash: self.hash,
             roles: self.roles,
+            downgrade: self.downgrade,
         }
     }
 
@@ -141,6 +166,12 @@ impl Identity {
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
         self.key_id.as_deref()
+    }
+
+    /// Whether it takes a cheaper model for the one it asked for.
+    #[must_use]
+    pub fn downgrade(&self) -> Downgrade {
+        self.downgrade
     }
 
     /// Whether it has `role`.

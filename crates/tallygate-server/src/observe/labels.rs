@@ -95,6 +95,13 @@ pub(super) struct RefusalLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DowngradeLabels {
+    pub(super) from: Arc<str>,
+    pub(super) to: Arc<str>,
+    pub(super) reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct LimitLabels {
     pub(super) limit: Arc<str>,
     pub(super) metric: Arc<str>,

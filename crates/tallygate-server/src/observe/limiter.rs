@@ -12,7 +12,9 @@ use tallygate_core::{Amounts, LimitInfo, Metrics, Outcome, Receipt};
 use tallygate_store::{StoreHealth, StoreStats};
 
 use super::amounts::AmountCounters;
-use super::labels::{DecisionLabels, Door, LimitLabels, OutcomeLabels, RefusalLabels};
+use super::labels::{
+    DecisionLabels, Door, DowngradeLabels, LimitLabels, OutcomeLabels, RefusalLabels,
+};
 use super::outage::News;
 use super::telling::{Histograms, Telling};
 
@@ -25,6 +27,7 @@ pub(super) struct LimiterMetrics {
     decisions: Family<DecisionLabels, Counter>,
     limit_decisions: Family<LimitLabels, Counter>,
     refusals: Family<RefusalLabels, Counter>,
+    downgrades: Family<DowngradeLabels, Counter>,
     reserved: AmountCounters,
     settled: AmountCounters,
     returned: AmountCounters,
@@ -56,6 +59,10 @@ impl LimiterMetrics {
             refusals: tell.counters(
                 "tallygate_refusals",
                 "Requests refused for other reasons than a limit",
+            ),
+            downgrades: tell.counters(
+                "tallygate_downgrades",
+                "Calls served by a cheaper model, by the model asked for, the one that served, and why",
             ),
             reserved: AmountCounters::register(tell, "tallygate_reserved", held),
             settled: AmountCounters::register(
@@ -126,6 +133,12 @@ impl LimiterMetrics {
                 door: door.name(),
                 reason,
             })
+            .inc();
+    }
+
+    pub(super) fn downgraded(&self, from: Arc<str>, to: Arc<str>, reason: &'static str) {
+        self.downgrades
+            .get_or_create(&DowngradeLabels { from, to, reason })
             .inc();
     }
 

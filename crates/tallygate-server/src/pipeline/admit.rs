@@ -76,7 +76,7 @@ pub(crate) fn labels<'a>(
 }
 
 impl Pipeline {
-    /// Asks every limit that applies to `subject`.
+    /// Asks every limit that applies to `subject`. Whoever asks tells the observer what comes of it.
     ///
     /// # Errors
     /// When the store cannot answer; a denial is an answer.
@@ -111,9 +111,8 @@ impl Pipeline {
             }
             decided => decided?,
         };
-        if let Decision::Admit(admission) = &decision {
+        if let Decision::Admit(_) = &decision {
             line.leave();
-            self.observer.admitted(terms.door, admission);
         }
         Ok(decision)
     }
@@ -128,7 +127,10 @@ impl Pipeline {
         terms: &Terms<'_>,
     ) -> Result<Admitted, ApiError> {
         match self.decide(subject, terms).await? {
-            Decision::Admit(admission) => Ok(self.guard(admission)),
+            Decision::Admit(admission) => {
+                self.observer.admitted(terms.door, &admission);
+                Ok(self.guard(admission))
+            }
             Decision::Deny(denial) => Err(denial.into()),
             Decision::Never(never) => Err(never.into()),
         }

@@ -7,11 +7,17 @@ use tallygate_tokens::{Call, Endpoint, OutputClass, OutputEstimate, OutputPolicy
 
 use super::account::{AccountOf, Learning, Unattended, Uncounted};
 use super::caller::Caller;
+use super::descent::ServedBy;
 use super::size::{Certainty, Estimating, Size};
+use crate::config::Went;
 use crate::gateway::Provider;
 
 /// One way to serve a call.
 pub(crate) struct Attempt<'a> {
+    /// Where it stands.
+    pub(crate) step: Step,
+    /// The name its model is sent with.
+    pub(crate) name: &'a str,
     /// What the model asked for counts as.
     pub(crate) asked: &'a str,
     /// What the model of this attempt counts as: the value of the label `model`.
@@ -22,6 +28,27 @@ pub(crate) struct Attempt<'a> {
     pub(crate) output: OutputPolicy,
 }
 
+/// Where an attempt stands below what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// It is what was asked for.
+    Asked,
+    /// The caller's tier does not have what was asked for; this is the best it has instead.
+    Instead,
+    /// It is on the ladder below a quota of the tier.
+    Below,
+}
+
+impl Step {
+    /// Whether the tier's quotas count it like a call for what was asked.
+    pub(crate) const fn went(self) -> Went {
+        match self {
+            Self::Asked | Self::Instead => Went::AsAsked,
+            Self::Below => Went::Down,
+        }
+    }
+}
+
 /// A call of known size, as it is asked for.
 pub(crate) struct Sized {
     pub(crate) call: Call,
@@ -29,13 +56,28 @@ pub(crate) struct Sized {
 }
 
 impl<'a> Attempt<'a> {
-    /// The labels that the server knows of it.
-    pub(crate) fn labels(&self, endpoint: Endpoint) -> Vec<(&'static str, &'a str)> {
-        vec![
+    /// By which model it serves.
+    pub(crate) fn served_by(&self) -> ServedBy<'a> {
+        ServedBy {
+            step: self.step,
+            from: self.asked,
+            to: self.model,
+        }
+    }
+
+    /// The labels that the server knows of `caller`'s call.
+    pub(crate) fn labels(
+        &self,
+        caller: &Caller,
+        endpoint: Endpoint,
+    ) -> Vec<(&'static str, &'a str)> {
+        let mut labels = vec![
             ("model", self.model),
             ("upstream", self.provider.upstream().name()),
             ("endpoint", endpoint.name()),
-        ]
+        ];
+        labels.extend(caller.config().downgraded(self.step.went()));
+        labels
     }
 
     /// How the output of `caller`'s call is estimated.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::{HeaderMap, Uri};
 use tallygate_tokens::Endpoint;
 
-use super::{Attempt, Pipeline, Setup};
-use crate::config::{Config, Route};
-use crate::identify::{Identity, MAX_LABEL_VALUE, Role};
+use super::{Attempt, Pipeline, Setup, Step};
+use crate::config::{Config, Forbidden, Route, Rung};
+use crate::identify::{Downgrade, Identity, MAX_LABEL_VALUE, Role};
 use crate::wire::ApiError;
 
 /// Who sent a request, and the configuration it is served by to its end, whatever is reloaded meanwhile.
@@ -68,28 +68,83 @@ impl Caller {
         &self.identity
     }
 
+    /// Whether cheaper models are taken for the one asked for, by whoever wants less.
+    pub(crate) fn takes(&self, willing: Downgrade) -> Downgrade {
+        match willing {
+            Downgrade::Never => Downgrade::Never,
+            Downgrade::Allow => self.identity.downgrade(),
+        }
+    }
+
     /// The ways in which a call for the model `asked` may be served, the best first. There is at least one.
     ///
     /// # Errors
-    /// When nobody serves it, or the caller's tier does not have it.
+    /// When nobody serves it, or the caller's tier does not have it and nothing in its place.
     pub(crate) fn attempts<'a>(
         &'a self,
         endpoint: Endpoint,
         asked: &'a str,
+        willing: Downgrade,
     ) -> Result<Vec<Attempt<'a>>, ApiError> {
         check_name(asked)?;
-        let route = self.config().route(endpoint, asked)?;
-        self.config().permits(&self.identity, route.model)?;
-        Ok(vec![self.attempt(route.model, route)?])
+        let config = self.config();
+        let route = config.route(endpoint, asked)?;
+        let model = route.model;
+        let mut rungs = match self.takes(willing) {
+            Downgrade::Allow => config.ladder(self.identity.label("tier"), model),
+            Downgrade::Never => Vec::new(),
+        };
+        rungs.retain(|rung| rung.serves(endpoint));
+        let spelt = |rung: &Rung<'a>| match rung.route.model == model {
+            true => asked,
+            false => rung.name,
+        };
+        let first = match (config.permits(&self.identity, model), rungs.first()) {
+            (Ok(()), _) => self.attempt(Step::Asked, (asked, model), route)?,
+            (Err(Forbidden::Model { .. }), Some(best)) => {
+                self.attempt(Step::Instead, (best.name, model), best.route.clone())?
+            }
+            (Err(forbidden), _) => return Err(forbidden.into()),
+        };
+        let below = rungs.into_iter().map(|rung| {
+            let name = spelt(&rung);
+            self.attempt(Step::Below, (name, model), rung.route)
+        });
+        std::iter::once(Ok(first)).chain(below).collect()
     }
 
-    fn attempt<'a>(&'a self, asked: &'a str, route: Route<'a>) -> Result<Attempt<'a>, ApiError> {
+    fn attempt<'a>(
+        &'a self,
+        step: Step,
+        (name, asked): (&'a str, &'a str),
+        route: Route<'a>,
+    ) -> Result<Attempt<'a>, ApiError> {
         let provider = self.setup.provider(route.upstream);
         Ok(Attempt {
+            step,
+            name,
             asked,
             model: route.model,
             provider: provider.ok_or(ApiError::Internal)?,
             output: route.output,
         })
     }
+}
+
+/// A caller's say in whether it takes a cheaper model: `never`, or `allow` if it says nothing.
+const DOWNGRADE: &str = "x-tallygate-downgrade";
+
+/// What the headers of a request say of cheaper models.
+///
+/// # Errors
+/// When they say something else than they may.
+pub(crate) fn willing(headers: &HeaderMap) -> Result<Downgrade, ApiError> {
+    let Some(value) = headers.get(DOWNGRADE) else {
+        return Ok(Downgrade::Allow);
+    };
+    let said = Downgrade::WORDS
+        .into_iter()
+        .find(|(word, _)| value.as_bytes().eq_ignore_ascii_case(word.as_bytes()));
+    let wrong = || ApiError::invalid(format!("the header {DOWNGRADE} takes never or allow"), None);
+    said.map(|(_, downgrade)| downgrade).ok_or_else(wrong)
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use tallygate_core::{Admission, Decision, Denial, Mode, Time};
 use tokio::time::Instant;
 
-use super::{Pipeline, Refusal, Terms};
+use super::marks::{Marks, is_mark};
+use super::{Pipeline, Refusal, Step, Terms};
+use crate::observe::{Door, Downgraded};
 use crate::quota::is_quota;
 use crate::wire::ApiError;
 
@@ -16,8 +18,8 @@ pub(crate) struct Descent {
     left: usize,
     since: Instant,
     max_wait: Duration,
-    refused: Option<Refusal>,
-    refusals: usize,
+    refused: Vec<Refusal>,
+    marks: Marks,
 }
 
 /// One attempt, as it is put to the limits.
@@ -31,6 +33,25 @@ pub(crate) struct Asking<'a> {
     pub(crate) terms: Terms<'a>,
 }
 
+/// What was let through.
+pub(crate) struct Through {
+    /// Which of the attempts: the one asked for, unless a namesake was let through on an earlier one.
+    pub(crate) at: usize,
+    /// How it was decided.
+    pub(crate) admission: Admission,
+}
+
+/// By which model a call is served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServedBy<'a> {
+    /// Where it stands.
+    pub(crate) step: Step,
+    /// What the model asked for counts as.
+    pub(crate) from: &'a str,
+    /// What the model that serves counts as.
+    pub(crate) to: &'a str,
+}
+
 impl Descent {
     /// For so many `attempts` of a caller that waits so long for all of them together.
     pub(crate) fn new(attempts: usize, max_wait: Duration) -> Self {
@@ -38,12 +59,12 @@ impl Descent {
             left: attempts,
             since: Instant::now(),
             max_wait,
-            refused: None,
-            refusals: 0,
+            refused: Vec::new(),
+            marks: Marks::default(),
         }
     }
 
-    /// Asks for the next attempt. `None`: a quota refuses it, and the one after it is to be asked for.
+    /// Asks for the next attempt. `None`: it is not for this call, and the one after it is to be asked for.
     ///
     /// # Errors
     /// When no other attempt would help: of all refusals the one that ends first. When the store does not answer.
@@ -54,77 +75,114 @@ impl Descent {
         &mut self,
         pipeline: &Pipeline,
         asking: Asking<'_>,
-    ) -> Result<Option<Admission>, Refusal> {
+    ) -> Result<Option<Through>, Refusal> {
         self.left = self.left.saturating_sub(1);
         let refusal = |error| Refusal::of(error, asking.model, asking.terms.demand);
         let decision = self.decide(pipeline, &asking).await.map_err(refusal)?;
-        let goes_on = self.left > 0 && is_for_a_quota(&decision);
+        let is_over = self.left == 0;
+        let ends_here = is_over || !is_for_a_quota(&decision);
         let error = match decision {
-            Decision::Admit(admission) => return Ok(Some(admission)),
+            Decision::Admit(admission) if is_mark(&admission, &asking.terms) => {
+                self.marks.pass();
+                return if is_over {
+                    Err(self.refusal(pipeline))
+                } else {
+                    Ok(None)
+                };
+            }
+            Decision::Admit(admission) => {
+                let made = self.marks.make(pipeline, admission, &asking.terms).await;
+                return made.map(Some).map_err(refusal);
+            }
             Decision::Deny(denial) => denial.into(),
             Decision::Never(never) => never.into(),
         };
-        self.note(refusal(error));
-        match goes_on {
-            true => Ok(None),
-            false => Err(self.refusal(pipeline.store().now())),
+        self.refused.push(refusal(error));
+        self.marks.owe(&asking);
+        match ends_here {
+            true => Err(self.refusal(pipeline)),
+            false => Ok(None),
         }
     }
 
-    /// The answer to a call none of whose attempts has room.
-    pub(crate) fn refusal(&mut self, now: Time) -> Refusal {
-        let mut refusal = self.refused.take().unwrap_or(ApiError::Internal.into());
-        match &mut refusal.error {
+    /// The answer to a call none of whose attempts is let through.
+    pub(crate) fn refusal(&mut self, pipeline: &Pipeline) -> Refusal {
+        let ends = |refusal: &Refusal| match &refusal.error {
+            ApiError::Denied(denial) => denial.retry_at,
+            _ => Time::MAX,
+        };
+        let all = std::mem::take(&mut self.refused);
+        let is_alone = all.len() == 1;
+        let first = (0..all.len()).min_by_key(|at| ends(&all[*at]));
+        let mut told = None;
+        for (at, refusal) in all.into_iter().enumerate() {
+            match Some(at) == first {
+                true => told = Some(refusal),
+                false => pipeline.observer.passed_over(&refusal.error),
+            }
+        }
+        let mut told = told.unwrap_or_else(|| ApiError::OtherLadder.into());
+        match &mut told.error {
             // It may be that of an earlier attempt, and time has passed since.
-            ApiError::Denied(denial) if self.refusals > 1 => {
-                denial.retry_after = denial.retry_at.since(now).into();
+            ApiError::Denied(denial) if !is_alone => {
+                denial.retry_after = denial.retry_at.since(pipeline.store.now()).into();
             }
             _ => {}
         }
-        refusal
+        told
+    }
+
+    /// Tells of what was let through, and of the attempts before it.
+    pub(crate) fn tell(
+        &mut self,
+        pipeline: &Pipeline,
+        (door, admission): (Door, &Admission),
+        served: ServedBy<'_>,
+    ) {
+        let ServedBy { step, from, to } = served;
+        let is_too_large = |refusal: &Refusal| matches!(refusal.error, ApiError::Never(_));
+        let reason = match step {
+            Step::Asked => None,
+            Step::Instead => Some("tier"),
+            Step::Below if self.refused.iter().any(is_too_large) => Some("never"),
+            Step::Below => Some("quota"),
+        };
+        for refusal in self.refused.drain(..) {
+            pipeline.observer.passed_over(&refusal.error);
+        }
+        match reason {
+            None => pipeline.observer.admitted(door, admission),
+            Some(reason) => {
+                let downgraded = Downgraded { from, to, reason };
+                pipeline.observer.downgraded(door, admission, &downgraded);
+            }
+        }
     }
 
     /// Asks the limits. An attempt that is not the last does not wait for a quota.
     async fn decide(&self, pipeline: &Pipeline, asking: &Asking<'_>) -> Result<Decision, ApiError> {
         if self.left > 0 {
-            let decision = self.decide_within(pipeline, asking, Duration::ZERO).await?;
-            let refused_for_now = matches!(decision, Decision::Deny(_));
-            if !refused_for_now || is_for_a_quota(&decision) || self.max_wait.is_zero() {
+            let decision = decide_within(Duration::ZERO, pipeline, asking).await?;
+            let is_denied = matches!(decision, Decision::Deny(_));
+            if !is_denied || is_for_a_quota(&decision) || self.max_wait.is_zero() {
                 return Ok(decision);
             }
         }
         let left = self.max_wait.saturating_sub(self.since.elapsed());
-        self.decide_within(pipeline, asking, left).await
+        decide_within(left, pipeline, asking).await
     }
+}
 
-    async fn decide_within(
-        &self,
-        pipeline: &Pipeline,
-        asking: &Asking<'_>,
-        max_wait: Duration,
-    ) -> Result<Decision, ApiError> {
-        let terms = Terms {
-            max_wait,
-            ..asking.terms
-        };
-        pipeline.decide(asking.subject, &terms).await
-    }
-
-    /// Keeps the refusal that ends first.
-    fn note(&mut self, refusal: Refusal) {
-        self.refusals += 1;
-        let ends = |refusal: &Refusal| match &refusal.error {
-            ApiError::Denied(denial) => denial.retry_at,
-            _ => Time::MAX,
-        };
-        if self
-            .refused
-            .as_ref()
-            .is_none_or(|earlier| ends(&refusal) < ends(earlier))
-        {
-            self.refused = Some(refusal);
-        }
-    }
+async fn decide_within(
+    max_wait: Duration,
+    pipeline: &Pipeline,
+    asking: &Asking<'_>,
+) -> Result<Decision, ApiError> {
+    let terms = Terms {
+        max_wait,
+        ..asking.terms
+    };
+    pipeline.decide(asking.subject, &terms).await
 }
 
 /// Whether another model may help where this was said: a quota is used up, or the demand can never fit.

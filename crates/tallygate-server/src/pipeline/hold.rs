@@ -75,6 +75,11 @@ impl Hold {
         self.otherwise = ending;
     }
 
+    /// Leaves the reservation to whoever is told its name.
+    pub(crate) fn release(mut self) {
+        self.open = false;
+    }
+
     /// Ends the reservation now. When the store does not answer it is tried again in the background, and there is no
     /// receipt yet.
     ///

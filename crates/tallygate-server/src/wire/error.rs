@@ -83,6 +83,11 @@ pub enum ApiError {
     /// The server is stopping.
     #[error("the server is stopping")]
     Draining,
+    /// An earlier call with the same idempotency key went down a ladder that this one does not have.
+    #[error(
+        "an earlier call with this idempotency key was served by a cheaper model that this one may not have"
+    )]
+    OtherLadder,
     /// No reservation of this name is known.
     #[error("the reservation is unknown: never made, or ended too long ago")]
     UnknownReservation,
@@ -121,7 +126,7 @@ impl ApiError {
             Self::NoPath(_) | Self::NoRoute(_) | Self::UnknownReservation => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::Ended { .. } => StatusCode::CONFLICT,
+            Self::Ended { .. } | Self::OtherLadder => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Denied(_) | Self::Never(_) | Self::CutOff => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -153,6 +158,7 @@ impl ApiError {
             Self::BrokenOff(_) => "broken_off",
             Self::CutOff => "cut_off",
             Self::Draining => "draining",
+            Self::OtherLadder => "other_ladder",
             Self::UnknownReservation => "unknown_reservation",
             Self::Ended { .. } => "ended",
             Self::Internal => "internal",

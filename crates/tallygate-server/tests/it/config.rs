@@ -390,3 +390,98 @@ fn the_examples_are_good() {
     }
     assert!(read > 0, "there are examples");
 }
+
+const LADDERS: &str = "
+upstreams:
+  openai: { dialect: openai, base_url: \"http://127.0.0.1:1/v1\" }
+  anthropic: { dialect: anthropic, base_url: \"http://127.0.0.1:1\" }
+models:
+  gpt-4o: { upstream: openai, match: [\"gpt-4o-2*\", gpt-4o] }
+  mini: { upstream: openai, match: [\"gpt-4o-mini-2*\", gpt-4o-mini, other], output_estimate: max_tokens }
+  haiku: { upstream: anthropic, match: [claude-haiku-4-5] }
+  small: { upstream: openai, match: [text-embedding-3-small] }
+tiers:
+  pro:
+    downgrade: [mini, haiku, small]
+    limits:
+      - { name: day, tokens: 5, every: day }
+      - { name: spend, cost: 5, every: 60s }
+      - { name: minute, tokens: 5, every: 60s }
+      - { name: mini-day, when: { model: mini }, tokens: 5, every: day }
+      - { name: hard-day, tokens: 5, every: day, downgraded: count }
+      - { name: below, tokens: 5, every: 60s, downgraded: only }
+  free: { models: [mini], downgrade: [mini], limits: [{ name: free-day, tokens: 5, every: day }] }
+  plain: { limits: [{ name: plain-day, tokens: 5, every: day }] }
+";
+
+#[test]
+fn a_ladder_begins_at_the_models_own_rung() {
+    let config = good(LADDERS);
+    let ladder = |tier, model| -> Vec<String> {
+        let rungs = config.ladder(tier, model).into_iter();
+        rungs.map(|rung| rung.route.model.to_owned()).collect()
+    };
+    assert_eq!(ladder(Some("pro"), "gpt-4o"), ["mini", "haiku", "small"]);
+    assert_eq!(ladder(Some("pro"), "mini"), ["mini", "haiku", "small"]);
+    assert_eq!(ladder(Some("pro"), "small"), ["small"]);
+    assert_eq!(ladder(Some("plain"), "gpt-4o"), [""; 0]);
+    assert_eq!(ladder(None, "gpt-4o"), [""; 0]);
+    assert!(config.has_ladders() && !good(FULL).has_ladders());
+}
+
+#[test]
+fn a_rung_has_a_name_and_serves_what_it_can() {
+    let config = good(LADDERS);
+    let rungs = config.ladder(Some("pro"), "gpt-4o");
+    let names: Vec<&str> = rungs.iter().map(|rung| rung.name).collect();
+    let expected = ["gpt-4o-mini", "claude-haiku-4-5", "text-embedding-3-small"];
+    assert_eq!(names, expected, "the first exact name of each");
+    let output = rungs[0].route.output.estimate;
+    assert_eq!(output, OutputEstimate::MaxTokens, "the rung's own");
+    let serving = |endpoint| -> Vec<&str> {
+        let serves = rungs.iter().filter(|rung| rung.serves(endpoint));
+        serves.map(|rung| rung.name).collect()
+    };
+    assert_eq!(serving(Endpoint::Responses), ["gpt-4o-mini"]);
+    assert_eq!(serving(Endpoint::Messages), ["claude-haiku-4-5"]);
+    assert_eq!(serving(Endpoint::Embeddings), ["text-embedding-3-small"]);
+    assert_eq!(serving(Endpoint::GenerateContent), [""; 0]);
+    let standing = |asked, dialect| -> Vec<&str> {
+        let stands = rungs.iter().filter(|rung| rung.stands_for(asked, dialect));
+        stands.map(|rung| rung.name).collect()
+    };
+    assert_eq!(
+        standing("gpt-4o", None),
+        ["gpt-4o-mini", "claude-haiku-4-5"]
+    );
+    assert_eq!(standing("gpt-4o", Some(Dialect::OpenAi)), ["gpt-4o-mini"]);
+    assert_eq!(
+        standing("text-embedding-3-large", None),
+        ["text-embedding-3-small"]
+    );
+}
+
+/// A quota of all models says when calls go down, so it does not count them there, unless it would then stop nothing.
+#[test]
+fn what_a_tiers_limits_count_below_their_quota() {
+    let config = good(LADDERS);
+    let of = |tier: &str, downgraded: &str| -> Vec<String> {
+        let subject = [
+            ("tier", tier),
+            ("model", "mini"),
+            ("downgraded", downgraded),
+        ];
+        let limits = config.policy().limits_of(&subject);
+        limits.map(|limit| limit.name.to_string()).collect()
+    };
+    let asked = ["day", "spend", "minute", "mini-day", "hard-day"];
+    assert_eq!(of("pro", "no"), asked);
+    assert_eq!(
+        of("pro", "yes"),
+        ["minute", "mini-day", "hard-day", "below"]
+    );
+    for downgraded in ["no", "yes"] {
+        assert_eq!(of("free", downgraded), ["free-day"]);
+        assert_eq!(of("plain", downgraded), ["plain-day"]);
+    }
+}

@@ -12,6 +12,7 @@ mod evasion;
 mod failures;
 mod golden;
 mod http;
+mod ladder;
 mod observe;
 mod overshoot;
 mod quiet;

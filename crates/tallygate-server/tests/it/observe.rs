@@ -9,7 +9,9 @@ use tallygate_core::{
 };
 use tallygate_server::Config;
 use tallygate_server::config::{Forbidden, Secret};
-use tallygate_server::observe::{Answered, Door, End, MAX_MODELS, Observer, Sizing, Stage};
+use tallygate_server::observe::{
+    Answered, Door, Downgraded, End, MAX_MODELS, Observer, Sizing, Stage,
+};
 use tallygate_server::wire::ApiError;
 use tallygate_store::{SettleError, StoreHealth, StoreStats};
 use tallygate_tokens::{Endpoint, EstimateMethod, Method, Usage};
@@ -65,6 +67,12 @@ fn all_told() -> Observer {
     let config = config();
     let observer = Observer::new(&config);
     observer.admitted(Door::Gateway, &admission(&config));
+    let downgraded = Downgraded {
+        from: "gpt-4o",
+        to: "unserved",
+        reason: "quota",
+    };
+    observer.downgraded(Door::Decision, &admission(&config), &downgraded);
     let blocked_by = standings(&config).into_iter().take(1).collect::<Vec<_>>();
     let denial = Denial {
         blocked_by: blocked_by.clone(),
@@ -212,7 +220,7 @@ fn own_metrics_keep_their_names_over_a_reload() {
         "{text}"
     );
     assert!(
-        text.contains(r#"tallygate_reserved_total{metric="images"} 2"#),
+        text.contains(r#"tallygate_reserved_total{metric="images"} 4"#),
         "{text}"
     );
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tallygate_core::Standing;
 use tallygate_server::Config;
+use tallygate_server::config::Went;
 use tallygate_sim::Client;
 use tallygate_store::{Regime, Store};
 use tallygate_tokens::Endpoint;
@@ -71,9 +72,13 @@ pub(super) async fn configuration(
 ) -> Result<Answer, Failure> {
     let mut labels = question.subject.clone();
     labels.extend(labels_of_model(config, question.model.as_deref())?);
+    let says = |name: &str| labels.iter().any(|Label(label, _)| label == name);
+    let as_asked = config.downgraded(Went::AsAsked);
+    let as_asked = as_asked.filter(|(name, _)| !says(name));
     let subject: Vec<(&str, &str)> = labels
         .iter()
         .map(|Label(name, value)| (name.as_str(), value.as_str()))
+        .chain(as_asked)
         .collect();
     let standings = store.peek(&subject).await;
     let standings = standings.map_err(|error| {

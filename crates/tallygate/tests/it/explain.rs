@@ -45,6 +45,23 @@ fn the_limits_that_apply_are_named_with_their_promises() {
     }
 }
 
+/// A call is explained as it is asked for; with the label, as it is below its quota.
+#[test]
+fn a_tier_with_a_ladder_is_explained_above_and_below_its_quota() {
+    let folder = Folder::new("ladder");
+    let file = folder.path().join("tallygate.yaml");
+    let ladder = "tiers: { pro: { downgrade: [gpt-4o], limits: [{ name: pro-day, tokens: 5, every: day }, \
+                  { name: below, requests: 5, every: day, downgraded: only }] } }";
+    fs::write(&file, format!("{CONFIG}{ladder}\n")).expect("a file");
+    let path = file.display().to_string();
+    for (label, limit) in [("user=ann", "pro-day"), ("downgraded=yes", "below")] {
+        let answer = run(&["explain", "--config", &path, "tier=pro", label, "--json"]).json();
+        let limits = answer["limits"].as_array().expect("limits");
+        assert_eq!(limits.len(), 1, "{answer}");
+        assert_eq!(limits[0]["name"], limit);
+    }
+}
+
 #[test]
 fn a_limit_of_others_does_not_appear() {
     let answer = explain(

@@ -1,0 +1,204 @@
+//! What a reserve asks for, and the ways in which it may be served.
+
+use std::sync::Arc;
+
+use tallygate_core::Amounts;
+use tallygate_tokens::{Dialect, Endpoint};
+
+use super::Question;
+use super::fields::Fields;
+use super::reserve::call_amounts;
+use super::sizing::{Form, Measured};
+use super::subject::Subject;
+use crate::config::{Forbidden, Rung, Upstream};
+use crate::identify::Downgrade;
+use crate::pipeline::{ServedBy, Step, check_name};
+use crate::wire::ApiError;
+
+/// What a body asks for.
+pub(super) enum Wish {
+    /// Amounts, of a model if one is named.
+    Stated {
+        model: Option<String>,
+        dialect: Option<Dialect>,
+        demand: Amounts,
+    },
+    /// A call given whole.
+    Call(Measured),
+}
+
+impl Wish {
+    /// The model's name as the caller spelt it.
+    pub(super) fn model(&self) -> Option<&str> {
+        match self {
+            Self::Stated { model, .. } => model.as_deref(),
+            Self::Call(measured) => Some(measured.call.model()),
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            Self::Stated { .. } => None,
+            Self::Call(measured) => Some(measured.endpoint),
+        }
+    }
+
+    /// The dialect that the caller says it speaks.
+    fn dialect(&self) -> Option<Dialect> {
+        match self {
+            Self::Stated { dialect, .. } => *dialect,
+            Self::Call(measured) => Some(measured.endpoint.dialect()),
+        }
+    }
+}
+
+/// One way to serve a wish.
+#[derive(Clone, Copy)]
+pub(super) struct Choice<'a> {
+    /// Where it stands.
+    pub(super) step: Step,
+    /// The name to call the model by, where one was named.
+    pub(super) name: Option<&'a str>,
+    /// What the model asked for counts as.
+    asked: &'a str,
+    /// What the model counts as.
+    model: &'a str,
+    upstream: Option<&'a Arc<Upstream>>,
+}
+
+impl<'a> Choice<'a> {
+    /// What no model is named for.
+    const UNNAMED: Self = Self {
+        step: Step::Asked,
+        name: None,
+        asked: "",
+        model: "",
+        upstream: None,
+    };
+
+    /// By which model it serves.
+    pub(super) fn served_by(&self) -> ServedBy<'a> {
+        ServedBy {
+            step: self.step,
+            from: self.asked,
+            to: self.model,
+        }
+    }
+}
+
+impl Question<'_> {
+    /// What is asked for: `demand` of a model that is `named`, or `request`.
+    pub(super) async fn wish(
+        &self,
+        fields: &mut Fields<'_>,
+        named: Option<String>,
+        subject: &Subject<'_>,
+    ) -> Result<Wish, ApiError> {
+        let dialect = Form::dialect(fields)?;
+        let demand = fields.object("demand")?;
+        match (demand, fields.raw("request")) {
+            (Some(_), Some(_)) => Err(fields.wrong("request", "left out beside `demand`").into()),
+            (Some(demand), None) => {
+                let demand = call_amounts(demand, self.caller.config().metrics())?;
+                Ok(Wish::Stated {
+                    model: named,
+                    dialect,
+                    demand,
+                })
+            }
+            (None, Some(request)) => {
+                let model = named.as_deref();
+                let form = Form { model, dialect };
+                Ok(Wish::Call(self.measure(request, form, subject).await?))
+            }
+            (None, None) => Err(fields.missing("demand").into()),
+        }
+    }
+
+    /// The ways in which the wish may be served, the best first. There is at least one.
+    pub(super) fn choices<'a>(
+        &'a self,
+        wish: &'a Wish,
+        subject: &Subject<'_>,
+    ) -> Result<Vec<Choice<'a>>, ApiError> {
+        let asked = wish.model();
+        check_name(asked.unwrap_or_default())?;
+        let config = self.caller.config();
+        let Some(asked) = asked else {
+            return Ok(vec![Choice::UNNAMED]);
+        };
+        let tier = subject.get("tier");
+        let (model, upstream) = config.model_label(asked);
+        let mut rungs = match self.caller.takes(self.willing) {
+            Downgrade::Allow => config.ladder(tier, model),
+            Downgrade::Never => Vec::new(),
+        };
+        let dialect = wish
+            .dialect()
+            .or(upstream.map(|upstream| upstream.dialect()));
+        rungs.retain(|rung| match wish.endpoint() {
+            Some(endpoint) => rung.serves(endpoint),
+            None => rung.stands_for(asked, dialect),
+        });
+        let down = |step, rung: &Rung<'a>| Choice {
+            step,
+            name: Some(rung.name),
+            asked: model,
+            model: rung.route.model,
+            upstream: Some(rung.route.upstream),
+        };
+        let as_asked = Choice {
+            step: Step::Asked,
+            name: Some(asked),
+            asked: model,
+            model,
+            upstream,
+        };
+        let first = match (config.permits_tier(tier, model), rungs.first()) {
+            (Ok(()), _) => as_asked,
+            (Err(Forbidden::Model { .. }), Some(best)) => down(Step::Instead, best),
+            (Err(forbidden), _) => return Err(forbidden.into()),
+        };
+        let below = rungs.iter().map(|rung| match rung.route.model == model {
+            true => Choice {
+                step: Step::Below,
+                ..as_asked
+            },
+            false => down(Step::Below, rung),
+        });
+        Ok(std::iter::once(first).chain(below).collect())
+    }
+
+    /// The labels that the server knows of a choice.
+    pub(super) fn known<'a>(
+        &self,
+        choice: &Choice<'a>,
+        endpoint: Option<Endpoint>,
+    ) -> Vec<(&'static str, &'a str)> {
+        let known = [
+            choice.name.map(|_| ("model", choice.model)),
+            choice
+                .upstream
+                .map(|upstream| ("upstream", upstream.name())),
+            endpoint.map(|endpoint| ("endpoint", endpoint.name())),
+            self.caller.config().downgraded(choice.step.went()),
+        ];
+        known.into_iter().flatten().collect()
+    }
+
+    /// What a choice asks of the limits.
+    pub(super) async fn demand(
+        &self,
+        wish: &Wish,
+        choice: &Choice<'_>,
+        subject: &Subject<'_>,
+    ) -> Result<Amounts, ApiError> {
+        match (wish, choice.name) {
+            (Wish::Stated { demand, .. }, _) => Ok(*demand),
+            (Wish::Call(measured), Some(name)) if name != measured.call.model() => {
+                Ok(self.remeasure(measured, name, subject).await?.demand())
+            }
+            (Wish::Call(measured), _) => Ok(measured.demand()),
+        }
+    }
+}

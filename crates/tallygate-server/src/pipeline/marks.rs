@@ -1,0 +1,93 @@
+//! One decision for all calls with one idempotency key, whichever attempt it falls on.
+//!
+//! A store knows a key together with its subject, which names the model: each attempt has a name of its own there. So whoever
+//! is let through on a lower attempt first leaves a mark under the name of each attempt above: a reservation of nothing, which no
+//! limit refuses. The first reservation under a name stands. Whoever meets a mark goes on to the next attempt; whoever meets
+//! somebody's real reservation while it leaves its marks gives its own back and answers that one. So all agree, whatever
+//! limits have room when each of them asks.
+
+use tallygate_core::{Admission, Amounts, Decision, Replay};
+
+use super::descent::{Asking, Through};
+use super::{Pipeline, Terms};
+use crate::wire::ApiError;
+
+/// The attempts above the one that is asked for.
+#[derive(Default)]
+pub(super) struct Marks {
+    /// How many there are.
+    above: usize,
+    /// Those that have no mark yet, and whom they were asked for. None without an idempotency key.
+    owed: Vec<(usize, Vec<(String, String)>)>,
+}
+
+/// Whether this is the mark of another call that went on from here.
+pub(super) fn is_mark(admission: &Admission, terms: &Terms<'_>) -> bool {
+    let is_nothing = admission.reserved == Amounts::ZERO && terms.demand != Amounts::ZERO;
+    terms.idempotency_key.is_some() && admission.replay != Replay::Fresh && is_nothing
+}
+
+impl Marks {
+    /// The attempt that was asked for last is marked already.
+    pub(super) fn pass(&mut self) {
+        self.above += 1;
+    }
+
+    /// The attempt that was asked for last is to be marked if a lower one is let through.
+    pub(super) fn owe(&mut self, asking: &Asking<'_>) {
+        if asking.terms.idempotency_key.is_some() {
+            let own = |(label, value): &(&str, &str)| ((*label).to_owned(), (*value).to_owned());
+            let subject = asking.subject.iter().map(own).collect();
+            self.owed.push((self.above, subject));
+        }
+        self.above += 1;
+    }
+
+    /// Leaves the marks above an attempt that was let through. What is let through in the end may be a namesake's.
+    ///
+    /// # Errors
+    /// When the store does not answer; then nothing is held.
+    ///
+    /// # Cancel safety
+    /// A dropped future holds nothing but marks.
+    pub(super) async fn make(
+        &mut self,
+        pipeline: &Pipeline,
+        admission: Admission,
+        terms: &Terms<'_>,
+    ) -> Result<Through, ApiError> {
+        let at = self.above;
+        if self.owed.is_empty() {
+            return Ok(Through { at, admission });
+        }
+        // What a namesake was told of is not given back.
+        let is_ours = admission.replay == Replay::Fresh;
+        let guarded = is_ours.then(|| pipeline.guard(admission.clone()));
+        for (above, subject) in self.owed.drain(..) {
+            let subject: Vec<_> = subject
+                .iter()
+                .map(|(label, value)| (label.as_str(), value.as_str()))
+                .collect();
+            let nothing = Terms {
+                demand: Amounts::ZERO,
+                ..*terms
+            };
+            if let Decision::Admit(found) = pipeline.decide(&subject, &nothing).await?
+                && !is_mark_or_new(&found)
+            {
+                return Ok(Through {
+                    at: above,
+                    admission: found,
+                });
+            }
+        }
+        if let Some(guarded) = guarded {
+            guarded.hold.release();
+        }
+        Ok(Through { at, admission })
+    }
+}
+
+fn is_mark_or_new(admission: &Admission) -> bool {
+    admission.replay == Replay::Fresh || admission.reserved == Amounts::ZERO
+}

@@ -1,0 +1,254 @@
+//! The same through the decision API, whose callers are told which model to call.
+
+use std::collections::HashSet;
+
+use http::Method;
+use serde_json::{Value, json};
+use tallygate_core::Metric;
+use tallygate_store::StoreStats;
+
+use crate::world::{World, within};
+
+const TIERS: &str = "\
+waiting: { max_wait: 20s }
+models:
+  gpt-4: { upstream: openai, output_estimate: max_tokens }
+  mini: { upstream: openai, match: [gpt-4o-mini, \"gpt-4o-mini-2*\"], output_estimate: 2 }
+  haiku: { upstream: anthropic, match: [claude-haiku-4-5] }
+  small: { upstream: openai, match: [text-embedding-3-small] }
+tiers:
+  pro:
+    downgrade: [mini, haiku, small]
+    limits:
+      - { name: month, per: [user], requests: 1, every: month }
+      - { name: below, per: [user, model], requests: 2, every: month, downgraded: only }
+";
+
+async fn ask(world: &World, operation: &str, body: &Value) -> (u16, Value) {
+    let reply = world
+        .post(&format!("/tallygate/v1/{operation}"), body.to_string())
+        .await;
+    (reply.status, reply.json())
+}
+
+fn reserve(model: &str) -> Value {
+    json!({ "subject": { "tier": "pro", "user": "ann" }, "model": model, "demand": { "tokens": 5 } })
+}
+
+fn keyed(key: &str) -> Value {
+    let mut body = reserve("gpt-4");
+    body["idempotency_key"] = key.into();
+    body
+}
+
+async fn admitted(world: &World, body: &Value) -> Value {
+    let (status, told) = ask(world, "reserve", body).await;
+    assert_eq!(status, 200, "{told}");
+    told
+}
+
+async fn cancel(world: &World, told: &Value) {
+    let body = json!({ "reservation": told["reservation"] });
+    assert_eq!(ask(world, "cancel", &body).await.0, 200);
+}
+
+fn chosen(told: &Value) -> (&str, &str, Option<&str>) {
+    let text = |name: &str| told[name].as_str();
+    let (decision, model) = (text("decision"), text("model"));
+    (
+        decision.unwrap_or_default(),
+        model.unwrap_or_default(),
+        text("asked"),
+    )
+}
+
+#[tokio::test]
+async fn a_downgrade_says_what_to_call() {
+    let world = World::new(TIERS).await;
+    let first = admitted(&world, &reserve("gpt-4")).await;
+    assert_eq!(chosen(&first), ("admit", "gpt-4", None));
+    let second = admitted(&world, &reserve("gpt-4")).await;
+    assert_eq!(chosen(&second), ("downgrade", "gpt-4o-mini", Some("gpt-4")));
+    assert_eq!(second["limits"][0]["name"], "below");
+    let (status, settled) = ask(
+        &world,
+        "settle",
+        &json!({ "reservation": second["reservation"], "usage": { "input_tokens": 2, "output_tokens": 1 } }),
+    )
+    .await;
+    assert_eq!((status, &settled["charged"]["tokens"]), (200, &json!(3)));
+    let metrics = world.metrics();
+    for line in [
+        "tallygate_downgrades_total{from=\"gpt-4\",to=\"mini\",reason=\"quota\"} 1",
+        "tallygate_decisions_total{door=\"decision\",decision=\"downgrade\",reason=\"quota\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+}
+
+/// The dialect is the one said, else that of the model's upstream; models for embeddings stand for one another alone.
+#[tokio::test]
+async fn rungs_are_those_of_the_models_dialect_and_sort() {
+    let world = World::new(TIERS).await;
+    admitted(&world, &reserve("gpt-4")).await;
+    for (model, dialect, called) in [
+        ("gpt-4", None, "gpt-4o-mini"),
+        ("gpt-4o-mini-2024-07-18", None, "gpt-4o-mini-2024-07-18"),
+        (
+            "text-embedding-3-large",
+            Some("openai"),
+            "text-embedding-3-small",
+        ),
+        ("claude-opus-4-1", Some("anthropic"), "claude-haiku-4-5"),
+    ] {
+        let mut body = reserve(model);
+        body["dialect"] = dialect.map_or(Value::Null, Value::from);
+        let told = admitted(&world, &body).await;
+        assert_eq!(chosen(&told), ("downgrade", called, Some(model)));
+    }
+    let mut gemini = reserve("gemini-2.5-pro");
+    gemini["dialect"] = "gemini".into();
+    assert_eq!(ask(&world, "reserve", &gemini).await.0, 429);
+}
+
+#[tokio::test]
+async fn a_request_is_sized_anew_for_the_rung() {
+    let world = World::new(TIERS).await;
+    let request = |model: &str| {
+        json!({ "model": model, "max_tokens": 300,
+                "messages": [{ "role": "user", "content": "Donaudampfschifffahrtsgesellschaft? நன்றி!" }] })
+    };
+    let subject = json!({ "tier": "pro", "user": "ann" });
+    let body = json!({ "subject": subject, "request": request("gpt-4") });
+    let mut sizes = Vec::new();
+    for (called, decision) in [("gpt-4", "admit"), ("gpt-4o-mini", "downgrade")] {
+        let told = admitted(&world, &body).await;
+        assert_eq!(
+            (told["decision"].as_str(), told["model"].as_str()),
+            (Some(decision), Some(called))
+        );
+        let (_, estimate) = ask(&world, "estimate", &json!({ "request": request(called) })).await;
+        for kind in ["input_tokens", "output_tokens"] {
+            assert_eq!(told["reserved"][kind], estimate[kind], "{called}: {kind}");
+        }
+        sizes.push(told["reserved"]["input_tokens"].as_u64());
+    }
+    assert!(sizes[0] > sizes[1], "another tokenizer: {sizes:?}");
+}
+
+#[tokio::test]
+async fn the_header_refuses_a_downgrade_here_too() {
+    let world = World::new(TIERS).await;
+    admitted(&world, &reserve("gpt-4")).await;
+    let client = world
+        .client
+        .clone()
+        .with_header("x-tallygate-downgrade", "never");
+    let body = reserve("gpt-4").to_string();
+    let request = client.request(Method::POST, "/tallygate/v1/reserve", body.into());
+    let opened = within(client.send(request.expect("a request")))
+        .await
+        .expect("an answer");
+    assert_eq!(opened.status, 429);
+}
+
+/// A repeat gets the same decision with the same model, though the quota has room by then.
+#[tokio::test]
+async fn a_repeat_is_served_by_the_same_model() {
+    let world = World::new(TIERS).await;
+    let first = admitted(&world, &reserve("gpt-4")).await;
+    let below = admitted(&world, &keyed("a")).await;
+    assert_eq!(chosen(&below), ("downgrade", "gpt-4o-mini", Some("gpt-4")));
+    cancel(&world, &first).await;
+    let again = admitted(&world, &keyed("a")).await;
+    assert_eq!(chosen(&again), chosen(&below));
+    assert_eq!(again["reservation"], below["reservation"]);
+    assert_eq!(again["replayed"], true);
+    let other = admitted(&world, &keyed("b")).await;
+    assert_eq!(chosen(&other), ("admit", "gpt-4", None));
+    let mut never = keyed("a");
+    never["model"] = "gpt-4".into();
+    let client = world
+        .client
+        .clone()
+        .with_header("x-tallygate-downgrade", "never");
+    let request = client.request(
+        Method::POST,
+        "/tallygate/v1/reserve",
+        never.to_string().into(),
+    );
+    let opened = within(client.send(request.expect("a request")))
+        .await
+        .expect("an answer");
+    assert_eq!(
+        opened.status, 409,
+        "the decision stands, and this caller does not want it"
+    );
+    let user = [
+        ("tier", "pro"),
+        ("user", "ann"),
+        ("model", "mini"),
+        ("downgraded", "yes"),
+    ];
+    assert_eq!(world.used(Metric::REQUESTS, &user).await, 1);
+}
+
+/// A call that was refused on every rung leaves its key free.
+#[tokio::test]
+async fn a_key_that_was_refused_is_free() {
+    let world = World::new(TIERS).await;
+    let first = admitted(&world, &reserve("gpt-4")).await;
+    for _ in 0..2 {
+        admitted(&world, &reserve("gpt-4")).await;
+    }
+    let open = |stats: StoreStats| stats.reservations;
+    let before = open(world.server.store().stats());
+    let mut body = keyed("a");
+    body["max_wait_ms"] = 0.into();
+    assert_eq!(ask(&world, "reserve", &body).await.0, 429);
+    assert_eq!(
+        open(world.server.store().stats()),
+        before,
+        "nothing is left of it"
+    );
+    cancel(&world, &first).await;
+    let told = admitted(&world, &body).await;
+    assert_eq!(chosen(&told), ("admit", "gpt-4", None));
+}
+
+/// However many ask at once under one key while the quota comes and goes, all are told of one reservation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn raced_repeats_agree_on_one_reservation() {
+    let world = World::new(TIERS).await;
+    for round in 0..20 {
+        let mut held = admitted(&world, &reserve("gpt-4o-mini")).await;
+        let key = format!("round {round}");
+        let body = keyed(&key);
+        let racing = futures_util::future::join_all((0..12).map(|_| ask(&world, "reserve", &body)));
+        let flipping = async {
+            for _ in 0..4 {
+                cancel(&world, &held).await;
+                let mut again = reserve("gpt-4o-mini");
+                again["max_wait_ms"] = 20_000.into();
+                let (status, told) = ask(&world, "reserve", &again).await;
+                if status != 200 {
+                    return;
+                }
+                held = told;
+            }
+            cancel(&world, &held).await;
+        };
+        let (answers, ()) = tokio::join!(racing, flipping);
+        let told: Vec<&Value> = answers
+            .iter()
+            .filter(|(status, _)| *status == 200)
+            .map(|(_, told)| told)
+            .collect();
+        let one: HashSet<_> = told
+            .iter()
+            .map(|told| (told["reservation"].to_string(), chosen(told)))
+            .collect();
+        assert_eq!(one.len(), 1, "{answers:?}");
+        cancel(&world, told[0]).await;
+    }
+}
