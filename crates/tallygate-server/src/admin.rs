@@ -28,6 +28,7 @@ mod limits;
 mod overrides;
 mod refused;
 mod reload;
+mod usage;
 
 pub(crate) use access::Administrator;
 pub(crate) use refused::Refused;
@@ -118,6 +119,7 @@ fn routes() -> Vec<Route> {
     routes.extend(explain::routes());
     routes.extend(audit::routes());
     routes.extend(reload::routes());
+    routes.extend(usage::routes());
     routes
 }
 

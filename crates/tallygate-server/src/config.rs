@@ -29,6 +29,7 @@ mod check;
 mod fields;
 mod keys;
 mod ladder;
+mod ledger;
 mod limits;
 mod listeners;
 mod masking;
@@ -46,6 +47,7 @@ mod window;
 
 pub use bounds::{Bounds, Overrun, Waiting};
 pub(crate) use keys::SERVER_LABELS;
+pub use ledger::Ledger;
 pub(crate) use listeners::guard;
 pub use listeners::{Exposed, Unreloadable};
 pub use problem::{CheckReport, ConfigErrors, Kind, Problem, Severity};
@@ -80,6 +82,7 @@ pub struct Config {
     tiers: tiers::Tiers,
     bounds: Bounds,
     waiting: Waiting,
+    ledger: Ledger,
     warnings: ConfigErrors,
 }
 
@@ -188,6 +191,12 @@ impl Config {
     #[must_use]
     pub fn waiting(&self) -> Waiting {
         self.waiting
+    }
+
+    /// `ledger`.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        self.ledger
     }
 
     /// Where a call to `endpoint` for the model `asked` goes: the most specific match of `models` (exact, then the pattern with

@@ -94,7 +94,8 @@ pub(crate) async fn call(
     let (request, manner) = outgoing(head, &worded, &caller, attempt.provider);
     let call = worded.call;
     let account_of = attempt.account(&caller, Sized { call, size });
-    let account = Account::open(admitted.hold, account_of, Arc::clone(pipeline));
+    let account = Account::open(admitted.hold, account_of, Arc::clone(pipeline))
+        .having_waited(admitted.admission.waited);
     laps.end(Stage::Forward);
     let mut answer = forward::forward(attempt.provider, request, account, manner).await?;
     finish_headers(

@@ -5,6 +5,7 @@ pub mod config;
 mod decision;
 mod gateway;
 pub mod identify;
+mod ledger;
 pub mod observe;
 mod percent;
 mod pipeline;
@@ -12,6 +13,7 @@ mod quota;
 mod registrar;
 pub mod reload;
 mod server;
+pub mod usage;
 pub mod wire;
 
 pub use config::{Config, ConfigErrors};

@@ -20,6 +20,7 @@ use crate::wire::ApiError;
 mod amounts;
 mod labels;
 mod leases;
+mod ledger;
 mod limiter;
 mod names;
 mod outage;
@@ -29,6 +30,7 @@ mod upstream;
 
 use labels::{AnswerLabels, EstimateLabels, Named, TokenLabels};
 use leases::LeaseMetrics;
+use ledger::LedgerMetrics;
 use limiter::LimiterMetrics;
 use names::Names;
 use outage::OutageMetrics;
@@ -49,6 +51,7 @@ pub struct Observer {
     limiter: LimiterMetrics,
     outage: OutageMetrics,
     leases: LeaseMetrics,
+    ledger: LedgerMetrics,
     upstreams: UpstreamMetrics,
     own: OwnMetrics,
     models: Names,
@@ -119,6 +122,7 @@ impl Observer {
         let limiter = LimiterMetrics::register(&mut tell);
         let outage = OutageMetrics::register(&mut tell);
         let leases = LeaseMetrics::register(&mut tell);
+        let ledger = LedgerMetrics::register(&mut tell);
         let upstreams = UpstreamMetrics::register(&mut tell);
         let own = OwnMetrics::register(&mut tell);
         let observer = Self {
@@ -126,6 +130,7 @@ impl Observer {
             limiter,
             outage,
             leases,
+            ledger,
             upstreams,
             own,
             models: Names::default(),

@@ -15,6 +15,7 @@ use tallygate_store::Store;
 use tallygate_store::registry::Stamp;
 use tallygate_tokens::{Counter, Learner};
 
+use crate::ledger::Recorder;
 use crate::observe::Observer;
 use tokio::sync::Semaphore;
 
@@ -59,6 +60,7 @@ pub(crate) struct Pipeline {
     learner: Mutex<Learner>,
     settler: Arc<SettlerHandle>,
     observer: Arc<Observer>,
+    recorder: Arc<Recorder>,
     /// One turn for each core that counts large bodies.
     counting: Semaphore,
     requests: RequestIds,
@@ -72,6 +74,8 @@ pub(crate) struct Means {
     pub(crate) settler: Arc<SettlerHandle>,
     /// What is told of everything.
     pub(crate) observer: Arc<Observer>,
+    /// What records what became of calls.
+    pub(crate) recorder: Arc<Recorder>,
     /// Random bits, so that no caller can aim at a slot of a table.
     pub(crate) seed: [u64; 2],
 }
@@ -83,6 +87,7 @@ impl Pipeline {
             store,
             settler,
             observer,
+            recorder,
             seed,
         } = means;
         Arc::new(Self {
@@ -92,6 +97,7 @@ impl Pipeline {
             learner: Mutex::new(Learner::new(LEARNT_CLASSES)),
             settler,
             observer,
+            recorder,
             counting: Semaphore::new(cores()),
             requests: RequestIds::new(seed),
         })
@@ -105,6 +111,11 @@ impl Pipeline {
     /// What is told of everything.
     pub(crate) fn observer(&self) -> &Arc<Observer> {
         &self.observer
+    }
+
+    /// What records what became of calls.
+    pub(crate) fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
     }
 
     /// What counts.

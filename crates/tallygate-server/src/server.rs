@@ -9,12 +9,14 @@ use futures_util::FutureExt;
 use tallygate_core::{Receipt, ReservationId};
 use tallygate_store::folder::FolderError;
 use tallygate_store::registry::{MemoryRegistry, Records, Registry, RegistryError};
+use tallygate_store::usage::{MemoryShelf, Shelf, ShelfError};
 use tallygate_store::{OpenError, RedisOpenError, SettleError, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::admin::{self, Readiness, Ready};
-use crate::config::{self, Config, Exposed, StoreChoice, Unreloadable};
+use crate::config::{self, Config, Exposed, Ledger, StoreChoice, Unreloadable};
+use crate::ledger::{LedgerLog, Writer, recorder};
 use crate::observe::Observer;
 use crate::pipeline::{Means, Pipeline, Settler, SettlerLog, Setup, settler};
 use crate::registrar::{Registrar, keyring};
@@ -23,9 +25,11 @@ mod connections;
 mod data;
 mod opening;
 mod patience;
+mod recording;
 mod store_watch;
 
 use data::DataService;
+use recording::Recording;
 
 /// The sockets a server listens on.
 #[derive(Debug)]
@@ -40,6 +44,7 @@ pub struct Listeners {
 pub struct Server {
     handle: ServerHandle,
     settler: Settler,
+    writer: Option<Writer>,
 }
 
 /// A running server, to be looked at and reconfigured. Cheap to clone.
@@ -60,6 +65,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] RedisOpenError),
+    /// The ledger of usage cannot be read.
+    #[error("the ledger of usage cannot be opened: {0}")]
+    Ledger(#[from] ShelfError),
     /// The keys and overrides cannot be read.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -111,7 +119,9 @@ impl Server {
     /// [`StartError`].
     pub async fn open_on(choice: &StoreChoice, config: Config) -> Result<Self, StartError> {
         let opened = opening::open(choice, &config).await?;
-        Self::with_registry(config, opened.store, opened.registry).await
+        let records = opened.registry.load().await?;
+        let registered = (opened.registry, records);
+        Self::assemble(config, opened.store, registered, opened.shelf)
     }
 
     /// A server for `config`, with its counters in `store`, whose policy must be the configuration's.
@@ -119,7 +129,8 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
-        Self::assemble(config, store, (MemoryRegistry::new(), Arc::default()))
+        let registered = (MemoryRegistry::new() as Arc<dyn Registry>, Arc::default());
+        Self::assemble(config, store, registered, Arc::new(MemoryShelf::default()))
     }
 
     /// A server for `config`, with its counters in `store` and the keys and overrides of `registry`.
@@ -132,23 +143,31 @@ impl Server {
         registry: Arc<dyn Registry>,
     ) -> Result<Self, StartError> {
         let records = registry.load().await?;
-        Self::assemble(config, store, (registry, records))
+        let shelf = Arc::new(MemoryShelf::default());
+        Self::assemble(config, store, (registry, records), shelf)
     }
 
     fn assemble(
         config: Config,
         store: Arc<dyn Store>,
         (registry, records): (Arc<dyn Registry>, Arc<Records>),
+        shelf: Arc<dyn Shelf>,
     ) -> Result<Self, StartError> {
         let observer = Arc::new(Observer::new(&config));
         let (handle, settler) = settler(
             Arc::clone(&store),
             Arc::clone(&observer) as Arc<dyn SettlerLog>,
         );
+        let kept = match config.ledger() {
+            Ledger::Off => None,
+            Ledger::Kept(keep) => Some((shelf, keep)),
+        };
+        let (recorder, writer) = recorder(kept, Arc::clone(&observer) as Arc<dyn LedgerLog>);
         let means = Means {
             store,
             settler: handle,
             observer,
+            recorder,
             seed: [random()?, random()?],
         };
         let readiness = Readiness::default();
@@ -165,6 +184,7 @@ impl Server {
                 registrar: Arc::new(registrar),
             },
             settler,
+            writer,
         })
     }
 
@@ -204,6 +224,7 @@ impl Server {
         let bounds = *setup.config().bounds();
         let (stop_settling, stopped) = oneshot::channel();
         let settling = tokio::spawn(self.settler.run(stopped));
+        let recording = Recording::start(self.writer, &handle.pipeline);
         let (stop_admin, admin_stopped) = oneshot::channel::<()>();
         let told = tokio::spawn(tell(listeners.admin, handle.clone(), admin_stopped));
         let registrar = Arc::clone(&handle.registrar);
@@ -225,6 +246,7 @@ impl Server {
         connections::serve(listeners.data, service, bounds, shutdown).await;
         let _ = stop_settling.send(());
         let _ = tokio::time::timeout(bounds.drain_time, settling).await;
+        recording.stop(bounds.drain_time).await;
         watching.abort();
         following.abort();
         store.close().await;

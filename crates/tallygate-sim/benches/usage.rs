@@ -134,7 +134,7 @@ async fn write(shelf: &FolderShelf, options: &Options) -> Duration {
         left -= count;
         let begun = Instant::now();
         shelf.append(&batch).await.unwrap();
-        if left / count % 16 == 0 {
+        if (left / count).is_multiple_of(16) {
             shelf.drop_before(0).await.unwrap();
         }
         spent += begun.elapsed();
@@ -203,7 +203,8 @@ impl Traffic {
 
     fn next(&mut self) -> Record {
         self.time += self.step;
-        let labels = self.users[self.roll(USERS) as usize].clone();
+        let user = self.roll(USERS) as usize;
+        let labels = self.users[user].clone();
         let call = match self.roll(50) {
             0 => self.kinds[4].clone(),
             1 | 2 => self.kinds[5].clone(),

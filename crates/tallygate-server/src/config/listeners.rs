@@ -46,6 +46,9 @@ pub enum Unreloadable {
     /// The length of the waiting line, which the store has from its start.
     #[error("`waiting.queue` changed, which needs a restart")]
     Queue,
+    /// Whether usage is kept, or for how long.
+    #[error("`ledger` changed, which needs a restart")]
+    Ledger,
     /// A bound that the data listener has from its start.
     #[error("`bounds.{0}` changed, which needs a restart")]
     Bound(&'static str),
@@ -95,6 +98,9 @@ pub(super) fn compare(running: &Config, next: &Config) -> Result<(), Unreloadabl
     }
     if running.waiting.queue != next.waiting.queue {
         return Err(Unreloadable::Queue);
+    }
+    if running.ledger != next.ledger {
+        return Err(Unreloadable::Ledger);
     }
     match fixed_bound(&running.bounds, &next.bounds) {
         Some(name) => Err(Unreloadable::Bound(name)),

@@ -11,7 +11,7 @@ use super::problem::{Kind, Problem};
 use super::routes::Routes;
 use super::tiers::{self, TiersWritten};
 use super::tree::{Node, Value};
-use super::{Config, ConfigErrors, bounds, check, keys, models, store, upstream};
+use super::{Config, ConfigErrors, bounds, check, keys, ledger, models, store, upstream};
 
 const TOP: Known<'static> = Known {
     what: "a configuration",
@@ -31,6 +31,7 @@ const TOP: Known<'static> = Known {
         "waiting",
         "metrics",
         "bounds",
+        "ledger",
     ],
     later: &[("prices", "prices of models")],
 };
@@ -97,6 +98,7 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
         bounds::read(&top, reading),
         bounds::read_waiting(&top, reading),
     );
+    let ledger = ledger::read(&top, reading);
     check::Referred {
         routes: &routes,
         tiers: &tiers.tiers,
@@ -118,6 +120,7 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
         tiers: tiers.tiers,
         bounds,
         waiting,
+        ledger,
         warnings: ConfigErrors::new("", "", Vec::new()),
     })
 }

@@ -1,25 +1,29 @@
 //! `POST settle`, `cancel` and `extend`.
 
+use std::time::Duration;
+
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tallygate_core::{Amounts, Extended, Outcome, Receipt, ReservationId, Stated};
+use tallygate_core::{Amounts, Extended, Metric, Outcome, Receipt, ReservationId, Stated};
+use tallygate_store::usage::{self, Method};
 use tallygate_store::{SettleError, Settlement};
 use tallygate_tokens::{Dialect, Usage, usage_of_value};
 
 use super::fields::{FieldError, Fields};
 use super::reserve::stated;
 use super::sizing::Form;
+use super::subject::Subject;
 use super::{Question, Told, told};
+use crate::ledger::{self, Entry, Reserved, Use};
 use crate::pipeline::Refusal;
 use crate::wire::{ApiError, rfc3339};
 
-/// The parts of a usage that are subsets of its input or output.
-const DETAILS: [&str; 4] = [
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "audio_tokens",
-];
+/// What a body says was used.
+struct Spent {
+    stated: Stated,
+    /// The parts that are subsets of input or output.
+    details: Usage,
+}
 
 impl Question<'_> {
     /// Replaces what a reservation holds by what was used.
@@ -29,14 +33,19 @@ impl Question<'_> {
     pub(super) async fn settle(&self) -> Result<Told, Refusal> {
         let mut fields = Fields::of_body(self.body)?;
         let id = reservation(&mut fields)?;
-        let used = self.used(&mut fields)?;
+        let Spent { stated, details } = self.spent(&mut fields)?;
         let exact = fields.flag("exact")?.unwrap_or(true);
         fields.end()?;
         let usage = match exact {
-            true => Settlement::Stated(used),
-            false => Settlement::AtLeast(used.or(&Amounts::ZERO)),
+            true => Settlement::Stated(stated),
+            false => Settlement::AtLeast(stated.or(&Amounts::ZERO)),
         };
         let ended = self.pipeline.store().settle(id, usage).await;
+        self.record(id, &ended, |receipt| Use {
+            charged: charged(usage, receipt),
+            details,
+            method: if exact { Method::Exact } else { Method::Kept },
+        });
         Ok(self.ended(Outcome::Settled, ended)?)
     }
 
@@ -49,6 +58,7 @@ impl Question<'_> {
         let id = reservation(&mut fields)?;
         fields.end()?;
         let ended = self.pipeline.store().cancel(id).await;
+        self.record(id, &ended, |_| Use::default());
         Ok(self.ended(Outcome::Cancelled, ended)?)
     }
 
@@ -76,6 +86,8 @@ impl Question<'_> {
                 reserved,
             }) => {
                 self.pipeline.observer().extended(&more);
+                let recorder = self.pipeline.recorder();
+                recorder.extended(id, expires_at, &reserved);
                 Ok(json!({
                     "reservation": id.to_string(),
                     "expires_at": rfc3339(expires_at),
@@ -122,26 +134,92 @@ impl Question<'_> {
         }
     }
 
+    /// Tells the ledger of an end that takes effect, now or once the store hears of it.
+    fn record(
+        &self,
+        id: ReservationId,
+        ended: &Result<Receipt, SettleError>,
+        used: impl FnOnce(Option<&Receipt>) -> Use,
+    ) {
+        let (outcome, receipt) = match ended {
+            Ok(receipt) => (receipt.outcome, Some(receipt)),
+            Err(SettleError::Kept { outcome }) => (*outcome, None),
+            Err(_) => return,
+        };
+        let outcome = match outcome {
+            Outcome::Settled => usage::Outcome::Settled,
+            Outcome::Cancelled => usage::Outcome::Cancelled,
+            Outcome::Expired => return,
+        };
+        // Whoever ends a reservation that was made elsewhere is all that is known of it.
+        let otherwise = || {
+            let own = Subject::of(self.caller.identity());
+            let reserved = Reserved {
+                at: self.pipeline.store().now(),
+                amounts: receipt.map_or(Amounts::ZERO, held),
+                waited: Duration::ZERO,
+            };
+            Entry::new(ledger::Subject::of(&own.labels(&[]), ""), &reserved)
+        };
+        let recorder = self.pipeline.recorder();
+        recorder.ended(id, (outcome, &used(receipt)), otherwise);
+    }
+
     /// What was used: `usage`, or what the provider's `response` says.
-    fn used(&self, fields: &mut Fields<'_>) -> Result<Stated, FieldError> {
+    fn spent(&self, fields: &mut Fields<'_>) -> Result<Spent, FieldError> {
         let dialect = Form::dialect(fields)?;
         match (fields.object("usage")?, fields.raw("response")) {
             (Some(_), Some(_)) => Err(fields.wrong("response", "left out beside `usage`")),
             (Some(mut usage), None) => {
-                for detail in DETAILS {
-                    usage.amount(detail)?;
-                }
-                stated(usage, self.caller.config().metrics())
+                let details = details(&mut usage)?;
+                let stated = stated(usage, self.caller.config().metrics())?;
+                Ok(Spent { stated, details })
             }
             (None, Some(response)) => {
                 let usage = usage_of(response, dialect)?;
                 let usage = usage
                     .ok_or_else(|| fields.wrong("response", "an answer that tells its usage"))?;
-                Ok(Stated::tokens(usage.input_tokens, usage.output_tokens))
+                Ok(Spent {
+                    stated: Stated::tokens(usage.input_tokens, usage.output_tokens),
+                    details: usage,
+                })
             }
             (None, None) => Err(fields.missing("usage")),
         }
     }
+}
+
+/// The parts of a usage that are subsets of its input or output.
+fn details(usage: &mut Fields<'_>) -> Result<Usage, FieldError> {
+    let mut part = |name| Ok(usage.amount(name)?.unwrap_or(0));
+    Ok(Usage {
+        cached_input_tokens: part("cached_input_tokens")?,
+        cache_write_tokens: part("cache_write_tokens")?,
+        reasoning_tokens: part("reasoning_tokens")?,
+        audio_tokens: part("audio_tokens")?,
+        ..Usage::default()
+    })
+}
+
+/// What a settlement came to: tokens as stated, so that of a sum alone no kind is made up; what is not spoken of as charged.
+fn charged(usage: Settlement, receipt: Option<&Receipt>) -> Amounts {
+    let charged = receipt.map_or(Amounts::ZERO, |receipt| receipt.charged);
+    match usage {
+        Settlement::Stated(stated) if stated.get(Metric::TOKENS).is_some() => {
+            let cost = stated.get(Metric::COST);
+            let cost = cost.unwrap_or(charged.get(Metric::COST));
+            stated.or(&Amounts::ZERO).with(Metric::COST, cost)
+        }
+        Settlement::AtLeast(least) => charged.zip(&least, u64::max),
+        _ => charged,
+    }
+}
+
+/// What a reservation held that ended so.
+fn held(receipt: &Receipt) -> Amounts {
+    let sum = |a: u64, b: u64| a.saturating_add(b);
+    let all = receipt.charged.zip(&receipt.returned, sum);
+    all.zip(&receipt.debt, u64::saturating_sub)
 }
 
 fn reservation(fields: &mut Fields<'_>) -> Result<ReservationId, FieldError> {

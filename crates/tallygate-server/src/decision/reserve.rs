@@ -9,6 +9,7 @@ use super::fields::{FieldError, Fields};
 use super::subject::Subject;
 use super::wish::Choice;
 use super::{Question, told};
+use crate::ledger;
 use crate::observe::Door;
 use crate::pipeline::{Asking, Descent, Refusal, Step, Terms};
 use crate::wire::{millis, rfc3339};
@@ -38,6 +39,7 @@ impl Question<'_> {
             let known = self.known(choice, wish.endpoint());
             let asking = Asking {
                 model: choice.name.unwrap_or_default(),
+                asked: choice.asked,
                 subject: &subject.labels(&known),
                 terms: wanted.of(self.demand(&wish, choice, &subject).await?),
             };
@@ -46,10 +48,28 @@ impl Question<'_> {
                 let chosen = chosen.unwrap_or(choice);
                 let told = (Door::Decision, admission);
                 descent.tell(self.pipeline, told, chosen.served_by());
+                let known = self.known(chosen, wish.endpoint());
+                let who = ledger::Subject::of(&subject.labels(&known), chosen.asked);
+                self.remember(admission, who);
                 return Ok(self.admitted(admission, chosen, wish.model()));
             }
         }
         Err(descent.refusal(self.pipeline))
+    }
+
+    /// Remembers for the ledger whose reservation it is.
+    fn remember(&self, admission: &Admission, who: ledger::Subject) {
+        if matches!(admission.replay, Replay::Ended(_)) {
+            return;
+        }
+        let reserved = ledger::Reserved {
+            at: self.pipeline.store().now(),
+            amounts: admission.reserved,
+            waited: admission.waited,
+        };
+        let entry = ledger::Entry::new(who, &reserved);
+        let recorder = self.pipeline.recorder();
+        recorder.reserved(admission.id, admission.expires_at, entry);
     }
 
     fn admitted(&self, admission: &Admission, choice: &Choice<'_>, asked: Option<&str>) -> Value {

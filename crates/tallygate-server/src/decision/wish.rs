@@ -60,7 +60,7 @@ pub(super) struct Choice<'a> {
     /// The name to call the model by, where one was named.
     pub(super) name: Option<&'a str>,
     /// What the model asked for counts as.
-    asked: &'a str,
+    pub(super) asked: &'a str,
     /// What the model counts as.
     model: &'a str,
     upstream: Option<&'a Arc<Upstream>>,

@@ -7,6 +7,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tallygate_core::{Amounts, Metric};
 use tallygate_store::Settlement;
+use tallygate_store::usage::Outcome;
 use tallygate_tokens::Dialect;
 use tokio::time::Instant;
 
@@ -17,8 +18,9 @@ use super::payload::Payload;
 use super::{AnswerBody, TTL_SLACK, address, finish_headers, forward};
 use crate::config::{NoRoute, Went};
 use crate::identify::Role;
+use crate::ledger::{Entry, Recorder, Reserved, Subject, Use};
 use crate::observe::Door;
-use crate::pipeline::{Ending, Pipeline, Refusal, Terms, labels};
+use crate::pipeline::{Admitted, Ending, Pipeline, Refusal, Terms, labels};
 use crate::wire::ApiError;
 
 /// The methods that are handed on. TRACE would have a provider repeat the key that was put in, CONNECT speaks of another host.
@@ -66,10 +68,7 @@ pub(crate) async fn pass(
     };
     let (mut head, body) = request.into_parts();
     let payload = Payload::passing(body, bounds.max_body)?;
-    let admitted = pipeline
-        .admit(&subject, &terms)
-        .await
-        .map_err(|error| Refusal::of(error, "", terms.demand))?;
+    let (admitted, passage) = admit(pipeline, &subject, &terms).await?;
     let mut hold = admitted.hold;
     let served = Ending::Settle(Settlement::Exact(terms.demand));
     hold.or_else(served);
@@ -79,15 +78,68 @@ pub(crate) async fn pass(
     let answer = match forward::send(provider, Request::from_parts(head, payload), times).await {
         Ok(answer) => answer,
         Err(failure) => {
+            passage.end(Outcome::Failed);
             hold.end(Ending::Cancel).await;
             return Err(failure.told_of(provider.upstream().name()).into());
         }
     };
+    passage.end(Outcome::Settled);
     hold.end(served).await;
     let mut answer =
         answer.map(|body| AnswerBody::passing(Passing::new(body, AnswerClock::new(times, sent))));
     finish_headers(pipeline, answer.headers_mut(), dialect, &admitted.admission);
     Ok(answer)
+}
+
+/// A request that was let through, until the ledger is told of it. Dropped, its caller has left: it was sent all the same.
+struct Passage {
+    recorder: Arc<Recorder>,
+    entry: Option<Entry>,
+    begun: Instant,
+}
+
+impl Passage {
+    fn end(mut self, outcome: Outcome) {
+        self.record(outcome);
+    }
+
+    fn record(&mut self, outcome: Outcome) {
+        if let Some(entry) = self.entry.take() {
+            let record = entry.ended(outcome, &Use::default(), self.begun.elapsed());
+            self.recorder.record(record);
+        }
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        self.record(Outcome::Settled);
+    }
+}
+
+async fn admit(
+    pipeline: &Arc<Pipeline>,
+    subject: &[(&str, &str)],
+    terms: &Terms<'_>,
+) -> Result<(Admitted, Passage), Refusal> {
+    let who = Subject::of(subject, "");
+    let admitted = pipeline.admit(subject, terms).await;
+    let reserved = Reserved {
+        at: pipeline.store().now(),
+        amounts: terms.demand,
+        waited: Duration::ZERO,
+    };
+    match admitted {
+        Ok(admitted) => {
+            let passage = Passage {
+                recorder: Arc::clone(pipeline.recorder()),
+                entry: Some(Entry::new(who, &reserved)),
+                begun: Instant::now(),
+            };
+            Ok((admitted, passage))
+        }
+        Err(error) => Err(Refusal::of(error, "", terms.demand).of_subject(who, &reserved)),
+    }
 }
 
 fn check_method<B>(request: &Request<B>) -> Result<(), ApiError> {

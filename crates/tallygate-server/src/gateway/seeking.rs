@@ -62,6 +62,7 @@ impl<'a> Seeking<'a> {
             laps.end(Stage::Size);
             let asking = Asking {
                 model: worded.call.model(),
+                asked: attempt.asked,
                 subject: &subject,
                 terms: self.terms(attempt, &size),
             };

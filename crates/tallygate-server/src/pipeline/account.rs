@@ -14,8 +14,11 @@ use super::hold::{Ending, Hold};
 use super::size::{Estimating, Size};
 use crate::config::Upstream;
 use crate::identify::Identity;
+use crate::ledger::Reserved;
 use crate::observe::{Answered, End, Sizing, Stage};
 use crate::wire::ApiError;
+
+mod recording;
 
 /// What is known of a call's use when it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +98,8 @@ pub(crate) struct Account {
     of: AccountOf,
     pipeline: Arc<Pipeline>,
     course: Course,
+    /// What was held at first.
+    reserved: Reserved,
 }
 
 /// How the answer came.
@@ -108,6 +113,11 @@ struct Course {
 impl Account {
     /// Opens the account of a call that is sent on now.
     pub(crate) fn open(hold: Hold, of: AccountOf, pipeline: Arc<Pipeline>) -> Self {
+        let reserved = Reserved {
+            at: pipeline.store.now(),
+            amounts: *hold.reserved(),
+            waited: Duration::ZERO,
+        };
         let course = Course {
             sent: Instant::now(),
             status: None,
@@ -119,7 +129,14 @@ impl Account {
             of,
             pipeline,
             course,
+            reserved,
         }
+    }
+
+    /// Its caller stood in line for so long.
+    pub(crate) fn having_waited(mut self, waited: Duration) -> Self {
+        self.reserved.waited = waited;
+        self
     }
 
     /// Who called what.
@@ -232,6 +249,7 @@ impl Account {
         let began = Instant::now();
         self.tell(served, failed);
         let ending = self.ending(served);
+        self.record(served, &ending);
         let hold = self.hold.take();
         async move {
             if let Some(hold) = hold {
@@ -247,6 +265,7 @@ impl Account {
         }
         self.tell(served, None);
         let ending = self.ending(served);
+        self.record(served, &ending);
         if let Some(mut hold) = self.hold.take() {
             hold.or_else(ending);
         }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::marks::{Marks, is_mark};
 use super::{Pipeline, Refusal, Step, Terms};
+use crate::ledger::{Reserved, Subject};
 use crate::observe::{Door, Downgraded};
 use crate::quota::is_quota;
 use crate::wire::ApiError;
@@ -27,6 +28,8 @@ pub(crate) struct Descent {
 pub(crate) struct Asking<'a> {
     /// The name of its model.
     pub(crate) model: &'a str,
+    /// What the model asked for counts as.
+    pub(crate) asked: &'a str,
     /// Who asks, for what.
     pub(crate) subject: &'a [(&'a str, &'a str)],
     /// Under which terms; how long it waits is up to the [`Descent`].
@@ -77,8 +80,10 @@ impl Descent {
         asking: Asking<'_>,
     ) -> Result<Option<Through>, Refusal> {
         self.left = self.left.saturating_sub(1);
-        let refusal = |error| Refusal::of(error, asking.model, asking.terms.demand);
-        let decision = self.decide(pipeline, &asking).await.map_err(refusal)?;
+        let decision = self.decide(pipeline, &asking).await;
+        let since = self.since;
+        let refused = |error| refused(error, pipeline, (&asking, since));
+        let decision = decision.map_err(refused)?;
         let is_over = self.left == 0;
         let ends_here = is_over || !is_for_a_quota(&decision);
         let error = match decision {
@@ -92,12 +97,12 @@ impl Descent {
             }
             Decision::Admit(admission) => {
                 let made = self.marks.make(pipeline, admission, &asking.terms).await;
-                return made.map(Some).map_err(refusal);
+                return made.map(Some).map_err(refused);
             }
             Decision::Deny(denial) => denial.into(),
             Decision::Never(never) => never.into(),
         };
-        self.refused.push(refusal(error));
+        self.refused.push(refused(error));
         self.marks.owe(&asking);
         match ends_here {
             true => Err(self.refusal(pipeline)),
@@ -183,6 +188,24 @@ async fn decide_within(
         ..asking.terms
     };
     pipeline.decide(asking.subject, &terms).await
+}
+
+/// Why an attempt is refused, with what the ledger is told should that be the answer.
+fn refused(
+    error: ApiError,
+    pipeline: &Pipeline,
+    (asking, since): (&Asking<'_>, Instant),
+) -> Refusal {
+    let refusal = Refusal::of(error, asking.model, asking.terms.demand);
+    if !pipeline.recorder.is_on() {
+        return refusal;
+    }
+    let reserved = Reserved {
+        at: pipeline.store.now(),
+        amounts: asking.terms.demand,
+        waited: since.elapsed(),
+    };
+    refusal.of_subject(Subject::of(asking.subject, asking.asked), &reserved)
 }
 
 /// Whether another model may help where this was said: a quota is used up, or the demand can never fit.

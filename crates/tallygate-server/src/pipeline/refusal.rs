@@ -2,6 +2,9 @@
 
 use tallygate_core::Amounts;
 
+use tallygate_store::usage::Outcome;
+
+use crate::ledger::{Entry, Recorder, Reserved, Subject};
 use crate::wire::ApiError;
 
 /// An error with what the answer to it tells of the request.
@@ -12,6 +15,8 @@ pub(crate) struct Refusal {
     pub(crate) model: String,
     /// What was asked of the limits.
     pub(crate) demand: Amounts,
+    /// What the ledger is told, if a limit is why.
+    denied: Option<Box<Entry>>,
 }
 
 impl Refusal {
@@ -21,6 +26,28 @@ impl Refusal {
             error,
             model: model.to_owned(),
             demand,
+            denied: None,
+        }
+    }
+
+    /// The same, of a call of `subject` for which so much was asked.
+    pub(crate) fn of_subject(mut self, subject: Subject, reserved: &Reserved) -> Self {
+        self.denied = Some(Box::new(Entry::new(subject, reserved)));
+        self
+    }
+
+    /// Tells the ledger, if a limit is why. Once.
+    pub(crate) fn record(&mut self, recorder: &Recorder) {
+        let (outcome, blocked_by) = match &self.error {
+            ApiError::Denied(denial) => (Outcome::Denied, &denial.blocked_by),
+            ApiError::Never(never) => (Outcome::Never, &never.blocked_by),
+            _ => return,
+        };
+        let limit = blocked_by
+            .first()
+            .map_or("", |standing| &standing.limit.name);
+        if let Some(entry) = self.denied.take() {
+            recorder.record(entry.denied(outcome, limit));
         }
     }
 }
@@ -31,6 +58,7 @@ impl From<ApiError> for Refusal {
             error,
             model: String::new(),
             demand: Amounts::ZERO,
+            denied: None,
         }
     }
 }

@@ -23,12 +23,13 @@ impl DataService {
         Self { pipeline }
     }
 
-    fn refuse(&self, voice: Voice, refusal: &Refusal) -> Response<AnswerBody> {
+    fn refuse(&self, voice: Voice, refusal: &mut Refusal) -> Response<AnswerBody> {
         let door = match voice {
             Voice::Dialect(_) => Door::Gateway,
             Voice::Decision => Door::Decision,
         };
         self.pipeline.observer().refused(door, &refusal.error);
+        refusal.record(self.pipeline.recorder());
         let ask = Ask {
             voice,
             model: &refusal.model,
@@ -52,6 +53,6 @@ impl Service for DataService {
                 Err(ApiError::NoPath(request.uri().path().to_owned()).into())
             }
         };
-        answered.unwrap_or_else(|refusal| self.refuse(voice, &refusal))
+        answered.unwrap_or_else(|mut refusal| self.refuse(voice, &mut refusal))
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tallygate_core::Bounds;
 use tallygate_store::folder::{DataFolder, Purpose};
 use tallygate_store::registry::{FolderRegistry, MemoryRegistry, RedisRegistry, Registry};
+use tallygate_store::usage::{FolderShelf, MemoryShelf, Shelf};
 use tallygate_store::{MemoryOptions, MemoryStore, RedisOptions, RedisStore, Store};
 
 use super::StartError;
@@ -15,6 +16,7 @@ use crate::config::{Config, StoreChoice};
 pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
     pub(super) registry: Arc<dyn Registry>,
+    pub(super) shelf: Arc<dyn Shelf>,
 }
 
 /// A store of this kind with the limits of `config`, and what belongs to it.
@@ -26,6 +28,7 @@ pub(super) async fn open(choice: &StoreChoice, config: &Config) -> Result<Opened
         StoreChoice::Memory => Ok(Opened {
             store: MemoryStore::new(config.policy(), in_memory(config)),
             registry: MemoryRegistry::new(),
+            shelf: Arc::new(MemoryShelf::default()),
         }),
         StoreChoice::Folder(path) => in_folder(path.clone(), config).await,
         StoreChoice::Redis(options) => {
@@ -39,7 +42,11 @@ pub(super) async fn open(choice: &StoreChoice, config: &Config) -> Result<Opened
             for warning in &store.findings().warnings {
                 tracing::warn!(target: "tallygate::store", "{warning}");
             }
-            Ok(Opened { store, registry })
+            Ok(Opened {
+                store,
+                registry,
+                shelf: Arc::new(MemoryShelf::default()),
+            })
         }
     }
 }
@@ -51,8 +58,17 @@ async fn in_folder(path: PathBuf, config: &Config) -> Result<Opened, StartError>
     let opening = tokio::task::spawn_blocking(move || {
         let folder = DataFolder::open(&path, Purpose::Own)?;
         let registry = FolderRegistry::open(Arc::clone(&folder))?;
+        let shelf = FolderShelf::open(Arc::clone(&folder))?;
+        if shelf.damaged() > 0 {
+            let pieces = shelf.damaged();
+            tracing::error!(target: "tallygate::ledger", pieces, "pieces of the ledger of usage cannot be read; what they hold is in no sum");
+        }
         let store = MemoryStore::open(&policy, options, folder, durability)?;
-        Ok(Opened { store, registry })
+        Ok(Opened {
+            store,
+            registry,
+            shelf: Arc::new(shelf),
+        })
     });
     let opened = opening.await;
     opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))

@@ -23,6 +23,7 @@ mod stores;
 mod streams;
 mod telling;
 mod told;
+mod usage;
 mod waiting;
 mod wire;
 mod world;

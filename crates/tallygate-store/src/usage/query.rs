@@ -1,5 +1,7 @@
 //! A question about usage.
 
+use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::Dimension;
@@ -16,9 +18,35 @@ pub enum QueryError {
     /// It sums by more than it may.
     #[error("usage is told by at most {most} things at once", most = Query::MOST_BY)]
     TooMany,
+    /// A moment that is none.
+    #[error(
+        "`{name}` must be a date (2026-11-22), a time (2026-11-22T13:00:00Z) or a length back from now (24h, 30d), and `{value}` is none"
+    )]
+    Moment {
+        /// The parameter.
+        name: &'static str,
+        /// What stands there.
+        value: String,
+    },
+    /// A time zone that is not known.
+    #[error("`{0}` is no time zone: name one as Europe/Berlin")]
+    Zone(String),
     /// It filters by a length of the calendar.
     #[error("usage is not filtered by `{0}`: say `from` and `to`")]
     Filter(String),
+}
+
+impl QueryError {
+    /// The parameter it speaks of.
+    #[must_use]
+    pub fn parameter(&self) -> Option<&str> {
+        match self {
+            Self::Dimension(_) | Self::TooMany => Some("by"),
+            Self::Moment { name, .. } => Some(name),
+            Self::Zone(_) => Some("timezone"),
+            Self::Filter(name) => Some(name),
+        }
+    }
 }
 
 /// A question: which records, and what they are summed by.
@@ -39,6 +67,49 @@ pub struct Query {
 impl Query {
     /// The most dimensions of one query.
     pub const MOST_BY: usize = 8;
+
+    /// Reads a question of names and values: `by` (names with commas between), `from`, `to` and `timezone`; any other name is
+    /// a dimension, and the record must have its value, or one of its values where it is given more than once. `now` is in
+    /// milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`QueryError`].
+    pub fn read<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        now: u64,
+    ) -> Result<Self, QueryError> {
+        let mut query = Self::default();
+        let (mut from, mut to) = (None, None);
+        for (name, value) in pairs {
+            match name {
+                "by" => {
+                    let names = value.split(',').filter(|name| !name.is_empty());
+                    query.by = names.map(str::parse).collect::<Result<_, _>>()?;
+                }
+                "from" => from = Some(value),
+                "to" => to = Some(value),
+                "timezone" => query.zone = zone(value)?,
+                name => query.require(name.parse()?, value),
+            }
+        }
+        if let Some(from) = from {
+            query.from = moment("from", from, (now, &query.zone))?;
+        }
+        if let Some(to) = to {
+            query.to = moment("to", to, (now, &query.zone))?;
+        }
+        query.check()?;
+        Ok(query)
+    }
+
+    /// Leaves out what has another value.
+    fn require(&mut self, dimension: Dimension, value: &str) {
+        let mut only = self.only.iter_mut();
+        match only.find(|(known, _)| *known == dimension) {
+            Some((_, values)) => values.push(value.to_owned()),
+            None => self.only.push((dimension, vec![value.to_owned()])),
+        }
+    }
 
     /// Checks what the types leave open.
     ///
@@ -70,4 +141,42 @@ impl Default for Query {
             only: Vec::new(),
         }
     }
+}
+
+fn zone(name: &str) -> Result<TimeZone, QueryError> {
+    TimeZone::get(name).map_err(|_| QueryError::Zone(name.chars().take(64).collect()))
+}
+
+/// The first millisecond of a date in the zone, a time, or a length back from now.
+fn moment(
+    name: &'static str,
+    value: &str,
+    (now, zone): (u64, &TimeZone),
+) -> Result<u64, QueryError> {
+    let back = back(value).map(|back| now.saturating_sub(back));
+    let time = || value.parse::<Timestamp>().ok().and_then(millis);
+    let date = || {
+        let date: Date = value.parse().ok()?;
+        millis(date.to_zoned(zone.clone()).ok()?.timestamp())
+    };
+    let wrong = || QueryError::Moment {
+        name,
+        value: value.chars().take(64).collect(),
+    };
+    back.or_else(time).or_else(date).ok_or_else(wrong)
+}
+
+/// A length of hours or days (`24h`, `30d`), in milliseconds.
+fn back(value: &str) -> Option<u64> {
+    let (number, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+fn millis(at: Timestamp) -> Option<u64> {
+    u64::try_from(at.as_millisecond()).ok()
 }

@@ -1,0 +1,133 @@
+//! The task that keeps records.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tallygate_store::Store;
+use tallygate_store::usage::{Record, Shelf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::recorder::{LedgerLog, Message};
+
+/// Records that are kept at once.
+const BATCH: usize = 8_192;
+
+/// How long a record waits for others.
+const GATHER_TIME: Duration = Duration::from_secs(1);
+
+/// How often what is too old is dropped and what is small is merged.
+const TEND_EVERY: Duration = Duration::from_secs(30);
+
+/// Takes records from the queue and keeps them, many at once.
+pub(crate) struct Writer {
+    queue: mpsc::Receiver<Message>,
+    shelf: Arc<dyn Shelf>,
+    keep: Duration,
+    log: Arc<dyn LedgerLog>,
+    /// What is to be kept next.
+    gathered: Vec<Record>,
+    /// When it is to be kept; `None` while there is nothing.
+    due: Option<Instant>,
+    is_troubled: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        queue: mpsc::Receiver<Message>,
+        (shelf, keep): (Arc<dyn Shelf>, Duration),
+        log: Arc<dyn LedgerLog>,
+    ) -> Self {
+        Self {
+            queue,
+            shelf,
+            keep,
+            log,
+            gathered: Vec::new(),
+            due: None,
+            is_troubled: false,
+        }
+    }
+
+    /// Keeps what comes, until `stop`; then what came before it, and no more. `store` has the clock.
+    pub(crate) async fn run(mut self, store: Arc<dyn Store>, mut stop: oneshot::Receiver<()>) {
+        let mut tend = interval(TEND_EVERY);
+        tend.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // While the shelf takes nothing the queue fills, and then loses what is new.
+            let has_room = self.gathered.len() < BATCH;
+            tokio::select! {
+                _ = &mut stop => break,
+                _ = tend.tick() => self.tend(&*store).await,
+                () = at(self.due) => self.keep_gathered().await,
+                message = self.queue.recv(), if has_room => match message {
+                    Some(message) => self.take(message).await,
+                    None => break,
+                },
+            }
+        }
+        self.queue.close();
+        while let Some(message) = self.queue.recv().await {
+            self.take(message).await;
+            if self.gathered.len() >= BATCH && self.is_troubled {
+                break;
+            }
+        }
+        self.keep_gathered().await;
+        let lost = self.gathered.len() + self.queue.len();
+        if lost > 0 {
+            self.log.lost(lost as u64);
+        }
+    }
+
+    async fn take(&mut self, message: Message) {
+        match message {
+            Message::Record(record) => {
+                self.gathered.push(*record);
+                self.due.get_or_insert_with(|| Instant::now() + GATHER_TIME);
+                if self.gathered.len() >= BATCH && !self.is_troubled {
+                    self.keep_gathered().await;
+                }
+            }
+            Message::Flush(done) => {
+                self.keep_gathered().await;
+                let _ = done.send(()); // whoever asked may be gone
+            }
+        }
+    }
+
+    async fn keep_gathered(&mut self) {
+        self.due = None;
+        if self.gathered.is_empty() {
+            return;
+        }
+        let kept = self.shelf.append(&self.gathered).await;
+        if kept.is_err() != self.is_troubled {
+            self.is_troubled = kept.is_err();
+            self.log.shelf_turned(kept.as_ref().err());
+        }
+        match kept {
+            Ok(()) => {
+                self.log.kept(self.gathered.len() as u64);
+                self.gathered.clear();
+            }
+            Err(_) => self.due = Some(Instant::now() + GATHER_TIME),
+        }
+    }
+
+    async fn tend(&self, store: &dyn Store) {
+        let now = store.now().as_nanos() / 1_000_000;
+        let keep = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
+        if let Err(error) = self.shelf.drop_before(now.saturating_sub(keep)).await {
+            tracing::warn!(target: "tallygate::ledger", %error, "the ledger could not be tidied; it is tried again");
+        }
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
+    }
+}

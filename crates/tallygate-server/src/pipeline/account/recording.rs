@@ -1,0 +1,66 @@
+//! What the ledger is told of a call of the gateway.
+
+use tallygate_core::Amounts;
+use tallygate_store::Settlement;
+use tallygate_store::usage::{Method, Outcome};
+use tallygate_tokens::Usage;
+
+use super::{Account, Ending, Served};
+use crate::ledger::{Entry, Reserved, Subject, Use};
+
+impl Account {
+    /// Records how the call went. Its hold is to end as `ending` says.
+    pub(super) fn record(&self, served: Served, ending: &Ending) {
+        let recorder = self.pipeline.recorder();
+        if !recorder.is_on() {
+            return;
+        }
+        let of = &self.of;
+        let subject =
+            Subject::of_identity(&of.identity, (&of.model, &of.asked), of.upstream.name());
+        let reserved = Reserved {
+            amounts: self.held(),
+            ..self.reserved
+        };
+        let used = Use {
+            charged: charged(ending, &reserved.amounts),
+            details: details(served),
+            method: method(served),
+        };
+        let entry = Entry::new(subject, &reserved);
+        recorder.record(entry.ended(outcome(served), &used, self.course.sent.elapsed()));
+    }
+}
+
+/// What is charged to counters when a hold of `held` ends so.
+fn charged(ending: &Ending, held: &Amounts) -> Amounts {
+    match ending {
+        Ending::Cancel => Amounts::ZERO,
+        Ending::Settle(Settlement::Exact(used)) => *used,
+        Ending::Settle(Settlement::AtLeast(used)) => held.zip(used, u64::max),
+        Ending::Settle(Settlement::Stated(used)) => used.or(held),
+    }
+}
+
+fn outcome(served: Served) -> Outcome {
+    match served {
+        Served::Reported(_) | Served::Counted { .. } | Served::Unknown => Outcome::Settled,
+        Served::Refused => Outcome::Refused,
+        Served::Not => Outcome::Failed,
+    }
+}
+
+fn method(served: Served) -> Method {
+    match served {
+        Served::Reported(_) | Served::Refused | Served::Not => Method::Exact,
+        Served::Counted { .. } => Method::Counted,
+        Served::Unknown => Method::Kept,
+    }
+}
+
+fn details(served: Served) -> Usage {
+    match served {
+        Served::Reported(usage) => usage,
+        _ => Usage::default(),
+    }
+}

@@ -1,0 +1,161 @@
+//! Reports of usage as JSON and CSV: the same from a server and from a data folder.
+
+use serde_json::{Map, Value, json};
+use tallygate_core::Time;
+use tallygate_store::usage::{Query, Report, Row, Totals};
+
+use crate::wire::rfc3339;
+
+/// How each saving is worked out, by its name.
+pub const FORMULAS: [(&str, &str); 6] = [
+    ("refused_tokens", "sum of held over denied calls"),
+    ("refused_cost", "sum of held cost over denied calls"),
+    (
+        "downgraded_cost",
+        "sum of (cost on the model asked for - cost) over downgraded calls",
+    ),
+    (
+        "refunded_tokens",
+        "sum of max(held - used, 0) over admitted calls",
+    ),
+    (
+        "refunded_cost",
+        "sum of max(held cost - cost, 0) over admitted calls",
+    ),
+    (
+        "overrun_tokens",
+        "sum of max(used - held, 0) over admitted calls; no saving",
+    ),
+];
+
+/// A report, with what was asked. Costs are micro-dollars.
+#[must_use]
+pub fn json(report: &Report, query: &Query) -> Value {
+    let at = |millis: u64, unbounded: u64| match millis == unbounded {
+        true => Value::Null,
+        false => rfc3339(Time::from_millis(millis)).into(),
+    };
+    let by: Vec<&str> = report.by.iter().map(|by| by.name()).collect();
+    let formulas = FORMULAS
+        .iter()
+        .map(|(name, formula)| ((*name).to_owned(), (*formula).into()));
+    json!({
+        "by": by,
+        "from": at(query.from, 0),
+        "to": at(query.to, u64::MAX),
+        "timezone": query.zone.iana_name().unwrap_or("UTC"),
+        "rows": report.rows.iter().map(|one| row(one, &by)).collect::<Vec<_>>(),
+        "totals": Value::Object(sums(&report.totals)),
+        "formulas": Value::Object(formulas.collect()),
+        "calls_without_row": report.without_row,
+        "damaged": report.damaged,
+    })
+}
+
+fn row(row: &Row, by: &[&str]) -> Value {
+    let key = by.iter().zip(&row.key);
+    let key = key.map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str())));
+    let mut told = Map::new();
+    told.insert("key".to_owned(), Value::Object(key.collect()));
+    told.extend(sums(&row.totals));
+    Value::Object(told)
+}
+
+fn sums(totals: &Totals) -> Map<String, Value> {
+    let named = |(name, sum): (&str, Value)| (name.to_owned(), sum);
+    let own = own_sums(totals).map(|(name, sum)| (name, sum.into()));
+    let mut told: Map<String, Value> = own.into_iter().map(named).collect();
+    let savings = savings(totals).into_iter().map(named).collect();
+    told.insert("savings".to_owned(), Value::Object(savings));
+    told
+}
+
+/// What was called and used, by its name.
+fn own_sums(totals: &Totals) -> [(&'static str, u64); 14] {
+    let used = &totals.used;
+    [
+        ("calls", totals.calls),
+        ("admitted", totals.admitted),
+        ("denied", totals.denied),
+        ("downgraded", totals.downgraded),
+        ("input_tokens", used.input),
+        ("cached_input_tokens", used.cached_input),
+        ("cache_write_tokens", used.cache_write),
+        ("output_tokens", used.output),
+        ("reasoning_tokens", used.reasoning),
+        ("tokens", used.tokens()),
+        ("cost", totals.cost),
+        ("unpriced_calls", totals.unpriced),
+        ("waited_ms", totals.waited_ms),
+        ("latency_ms", totals.latency_ms),
+    ]
+}
+
+/// What governance saved, by the names of [`FORMULAS`].
+fn savings(totals: &Totals) -> [(&'static str, Value); 6] {
+    let saved = &totals.savings;
+    [
+        ("refused_tokens", saved.refused_tokens.into()),
+        ("refused_cost", saved.refused_cost.into()),
+        ("downgraded_cost", saved.downgraded_cost.into()),
+        ("refunded_tokens", saved.refunded_tokens.into()),
+        ("refunded_cost", saved.refunded_cost.into()),
+        ("overrun_tokens", saved.overrun_tokens.into()),
+    ]
+}
+
+/// A report as comma-separated values (RFC 4180): a line of names, then a line a row. What a report without rows of its own
+/// sums up is its one row.
+#[must_use]
+pub fn csv(report: &Report) -> String {
+    let names = report.by.iter().map(|by| by.name().to_owned());
+    let sums = own_sums(&Totals::default()).map(|(name, _)| name.to_owned());
+    let saved = savings(&Totals::default()).map(|(name, _)| name.to_owned());
+    let mut lines = line(names.chain(sums).chain(saved));
+    for row in &report.rows {
+        let sums = own_sums(&row.totals).map(|(_, sum)| sum.to_string());
+        let saved = savings(&row.totals).map(|(_, sum)| sum.to_string());
+        lines.push_str(&line(row.key.iter().cloned().chain(sums).chain(saved)));
+    }
+    lines
+}
+
+fn line(fields: impl Iterator<Item = String>) -> String {
+    let quoted = fields.map(|field| match field.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field,
+    });
+    format!("{}\r\n", quoted.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use tallygate_store::usage::{Dimension, Report, Row, Totals};
+
+    use super::csv;
+
+    #[test]
+    fn values_with_commas_and_quotes_stay_one_field() {
+        let row = Row {
+            key: vec!["a \"b\", c".to_owned(), String::new()],
+            totals: Totals {
+                calls: 2,
+                ..Totals::default()
+            },
+        };
+        let report = Report {
+            by: vec![Dimension::Label("tenant".to_owned()), Dimension::Model],
+            rows: vec![row],
+            ..Report::default()
+        };
+        let written = csv(&report);
+        let lines: Vec<&str> = written.lines().collect();
+        assert!(lines[0].starts_with("tenant,model,calls,admitted,denied,"));
+        assert!(
+            lines[1].starts_with("\"a \"\"b\"\", c\",,2,0,0,"),
+            "{}",
+            lines[1]
+        );
+        assert_eq!(lines[0].split(',').count(), 22);
+    }
+}

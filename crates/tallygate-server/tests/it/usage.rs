@@ -1,0 +1,261 @@
+//! The ledger of usage: what is recorded of each call, and what is told of it.
+mod books;
+
+use serde_json::{Value, json};
+use tallygate_sim::ApiCall;
+
+use crate::http::{Answer, ask_with};
+use crate::world::World;
+
+/// The answer to `GET /api/usage` with this query.
+pub(crate) async fn usage(world: &World, query: &str) -> Answer {
+    let line = format!("GET /api/usage?{query}");
+    ask_with(world.admin_addr(), &line, &["host: 127.0.0.1"]).await
+}
+
+/// The same, as JSON.
+pub(crate) async fn report(world: &World, query: &str) -> Value {
+    let answer = usage(world, query).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    serde_json::from_str(&answer.body).expect("JSON")
+}
+
+/// The row whose key is this.
+fn row<'r>(report: &'r Value, key: &Value) -> &'r Value {
+    let rows = report["rows"].as_array().expect("rows").iter();
+    let mut found = rows.filter(|row| row["key"] == *key);
+    found
+        .next()
+        .unwrap_or_else(|| panic!("no {key} in {report}"))
+}
+
+const LIMITS: &str = "\
+models: { gpt-4o: { upstream: openai, output_estimate: max_tokens } }
+limits: [{ name: all, requests: 100, tokens: 5_000, every: 8000h }]";
+
+fn chat() -> ApiCall {
+    ApiCall::chat("gpt-4o", "Hello world")
+        .max_tokens(100)
+        .output(50)
+}
+
+#[tokio::test]
+async fn each_end_of_a_call_is_a_record() {
+    let world = World::new(LIMITS).await;
+    assert_eq!(world.call(&chat()).await.status, 200);
+    assert_eq!(world.call(&chat().streamed()).await.status, 200);
+    assert_eq!(
+        world
+            .call(&chat().header("x-mock-status", "500"))
+            .await
+            .status,
+        500
+    );
+    assert_eq!(
+        world
+            .call(&chat().header("x-mock-status", "400"))
+            .await
+            .status,
+        400
+    );
+    assert_eq!(world.call(&chat().max_tokens(4_950)).await.status, 429);
+    assert_eq!(world.call(&chat().max_tokens(6_000)).await.status, 429);
+    let report = report(&world, "by=outcome,model,upstream,limit,method").await;
+    let key = |outcome: &str, limit: &str| json!({ "outcome": outcome, "model": "gpt-4o", "upstream": "openai", "limit": limit, "method": "exact" });
+    let settled = row(&report, &key("settled", ""));
+    assert_eq!(settled["calls"], 2);
+    assert_eq!(settled["input_tokens"], 2 * 9);
+    assert_eq!(settled["output_tokens"], 2 * 50);
+    assert_eq!(
+        settled["savings"]["refunded_tokens"],
+        2 * 50,
+        "held 109, used 59"
+    );
+    let failed = row(&report, &key("failed", ""));
+    assert_eq!(
+        (&failed["tokens"], &failed["savings"]["refunded_tokens"]),
+        (&json!(0), &json!(109))
+    );
+    assert_eq!(row(&report, &key("refused", ""))["tokens"], 0);
+    let denied = row(&report, &key("denied", "all"));
+    assert_eq!(denied["savings"]["refused_tokens"], 4_959);
+    assert_eq!(
+        row(&report, &key("never", "all"))["savings"]["refused_tokens"],
+        6_009
+    );
+    assert_eq!(report["totals"]["calls"], 6);
+    assert_eq!(report["totals"]["unpriced_calls"], 2);
+    assert_eq!(report["rows"].as_array().map(Vec::len), Some(5));
+}
+
+#[tokio::test]
+async fn callers_are_told_apart_by_their_labels() {
+    let world = World::new(&format!("{LIMITS}\nidentify: {{ trust_headers: true }}")).await;
+    for (tenant, user) in [("acme", "alice"), ("acme", "bob"), ("globex", "alice")] {
+        let call = chat()
+            .header("x-tallygate-tenant", tenant)
+            .header("x-tallygate-user", user);
+        assert_eq!(world.call(&call).await.status, 200);
+    }
+    let by_tenant = report(&world, "by=tenant").await;
+    assert_eq!(row(&by_tenant, &json!({ "tenant": "acme" }))["calls"], 2);
+    let alice = report(
+        &world,
+        "by=tenant,user&user=alice&tenant=acme&tenant=globex",
+    )
+    .await;
+    assert_eq!(alice["totals"]["calls"], 2);
+    assert_eq!(
+        row(&alice, &json!({ "tenant": "globex", "user": "alice" }))["tokens"],
+        59
+    );
+    let nobody = report(&world, "by=team&to=2020-01-01").await;
+    assert_eq!(nobody["rows"], json!([]));
+}
+
+#[tokio::test]
+async fn a_passing_request_is_a_call_without_tokens() {
+    let world = World::new(LIMITS).await;
+    let reply = world
+        .client
+        .send(
+            world
+                .client
+                .request(http::Method::GET, "/v1/models", "".into())
+                .expect("a request"),
+        )
+        .await;
+    drop(reply.expect("an answer").read().await);
+    let report = report(&world, "by=outcome,upstream").await;
+    let passed = row(
+        &report,
+        &json!({ "outcome": "settled", "upstream": "openai" }),
+    );
+    assert_eq!(
+        (&passed["calls"], &passed["tokens"]),
+        (&json!(1), &json!(0))
+    );
+}
+
+async fn post(world: &World, operation: &str, body: &Value) -> Value {
+    let reply = world
+        .post(&format!("/tallygate/v1/{operation}"), body.to_string())
+        .await;
+    reply.json()
+}
+
+#[tokio::test]
+async fn each_end_of_a_reservation_is_a_record_of_whoever_reserved() {
+    let world = World::new(LIMITS).await;
+    let ask = json!({
+        "subject": { "tenant": "acme", "user": "alice" }, "model": "gpt-4o",
+        "demand": { "input_tokens": 100, "output_tokens": 200 }, "ttl_ms": 60_000,
+    });
+    let settled = post(&world, "reserve", &ask).await["reservation"].clone();
+    let cancelled = post(&world, "reserve", &ask).await["reservation"].clone();
+    let usage = json!({ "input_tokens": 90, "output_tokens": 20, "cached_input_tokens": 64, "reasoning_tokens": 7 });
+    // A repeated end is no second record.
+    for _ in 0..2 {
+        post(
+            &world,
+            "settle",
+            &json!({ "reservation": settled, "usage": usage }),
+        )
+        .await;
+        post(&world, "cancel", &json!({ "reservation": cancelled })).await;
+    }
+    let mut large = ask.clone();
+    large["demand"] = json!({ "tokens": 4_950 });
+    assert_eq!(post(&world, "reserve", &large).await["decision"], "deny");
+    let report = report(&world, "by=tenant,user,model,upstream,outcome").await;
+    let key = |outcome| json!({ "tenant": "acme", "user": "alice", "model": "gpt-4o", "upstream": "openai", "outcome": outcome });
+    let row_of = |outcome| row(&report, &key(outcome));
+    assert_eq!(row_of("settled")["calls"], 1);
+    assert_eq!(row_of("settled")["tokens"], 110);
+    assert_eq!(row_of("settled")["cached_input_tokens"], 64);
+    assert_eq!(row_of("settled")["reasoning_tokens"], 7);
+    assert_eq!(row_of("settled")["savings"]["refunded_tokens"], 190);
+    assert_eq!(row_of("cancelled")["savings"]["refunded_tokens"], 300);
+    assert_eq!(row_of("denied")["savings"]["refused_tokens"], 4_950);
+    assert_eq!(report["totals"]["calls"], 3);
+}
+
+#[tokio::test]
+async fn what_nobody_ends_is_recorded_at_its_deadline() {
+    let world = World::new(LIMITS).await;
+    let ask =
+        json!({ "subject": { "user": "alice" }, "demand": { "input_tokens": 30 }, "ttl_ms": 1 });
+    post(&world, "reserve", &ask).await;
+    let wanted = json!({ "user": "alice", "outcome": "expired", "method": "kept" });
+    let expired = crate::world::within(async {
+        loop {
+            let report = report(&world, "by=user,outcome,method").await;
+            if report["totals"]["calls"] == 1 {
+                return report;
+            }
+        }
+    });
+    assert_eq!(row(&expired.await, &wanted)["input_tokens"], 30);
+}
+
+#[tokio::test]
+async fn an_end_of_a_reservation_made_elsewhere_is_a_record_of_whoever_ends_it() {
+    let world = World::new(LIMITS).await;
+    let id = world.hold(&[("user", "alice")]).await.to_string();
+    let body = json!({ "reservation": id, "usage": { "tokens": 40 } });
+    post(&world, "settle", &body).await;
+    post(&world, "settle", &body).await;
+    let report = report(&world, "by=user,model").await;
+    let unknown = row(&report, &json!({ "user": "", "model": "" }));
+    assert_eq!(
+        (&unknown["calls"], &unknown["input_tokens"]),
+        (&json!(1), &json!(40))
+    );
+}
+
+#[tokio::test]
+async fn a_report_is_json_or_csv() {
+    let world = World::new(LIMITS).await;
+    world.call(&chat()).await;
+    let csv = usage(&world, "by=model&format=csv").await;
+    assert!(csv.head.contains("content-type: text/csv"), "{}", csv.head);
+    let lines: Vec<&str> = csv.body.lines().collect();
+    assert!(lines[0].starts_with("model,calls,admitted,denied,downgraded,input_tokens"));
+    assert!(lines[1].starts_with("gpt-4o,1,1,0,0,9,"), "{}", lines[1]);
+    let told = report(&world, "from=1h&timezone=Europe/Berlin").await;
+    assert_eq!(told["timezone"], "Europe/Berlin");
+    assert_eq!(told["to"], Value::Null);
+    let formulas = told["formulas"].as_object().expect("formulas").keys();
+    let savings = told["totals"]["savings"]
+        .as_object()
+        .expect("savings")
+        .keys();
+    assert!(formulas.eq(savings));
+}
+
+#[tokio::test]
+async fn a_wrong_question_is_told_with_its_parameter() {
+    let world = World::new(LIMITS).await;
+    for (query, field) in [
+        ("from=yesterday", "from"),
+        ("to=2026-13-01", "to"),
+        ("timezone=Mars/Base", "timezone"),
+        ("day=2026-11-22", "day"),
+        ("by=a,b,c,d,e,f,g,h,i", "by"),
+        ("format=xml", "format"),
+    ] {
+        let answer = usage(&world, query).await;
+        assert_eq!(answer.status, 400, "{query}");
+        let told: Value = serde_json::from_str(&answer.body).expect("JSON");
+        assert_eq!(told["error"]["field"], field, "{query}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_ledger_nothing_is_recorded() {
+    let world = World::new(&format!("{LIMITS}\nledger: off")).await;
+    world.call(&chat()).await;
+    let answer = usage(&world, "").await;
+    assert_eq!(answer.status, 404);
+    assert!(answer.body.contains("ledger: off"), "{}", answer.body);
+}
