@@ -9,6 +9,8 @@ use crate::process::{self, Server};
 use crate::workspace::Workspace;
 use crate::{Outcome, provision};
 
+mod tiers;
+
 pub(crate) const PYTHON_REQUIREMENTS: &str = "tests/sdk/python/requirements.txt";
 pub(crate) const JS: &str = "tests/sdk/js";
 const PYTHON: &str = "tests/sdk/python";
@@ -66,7 +68,8 @@ struct Script {
 }
 
 pub(crate) fn run(workspace: &Workspace) -> Outcome {
-    let mut scripts = python_scripts(workspace)?;
+    let python = provision::python(workspace, "python", &[PYTHON_REQUIREMENTS])?;
+    let mut scripts = scripts(&workspace.root().join(PYTHON), "py", &python)?;
     scripts.extend(js_scripts(workspace)?);
     if scripts.is_empty() {
         return Err(format!("no script in {PYTHON} or {JS}"));
@@ -93,17 +96,17 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
             }
         }
     }
+    println!("tiers");
+    match tiers::run(workspace, &program, &python) {
+        Ok(()) => passed += 1,
+        Err(failure) => failed.push(format!("tiers: {failure}")),
+    }
     println!("{passed} passed, {} failed", failed.len());
     if failed.is_empty() {
         Ok(())
     } else {
         Err(failed.join("; "))
     }
-}
-
-fn python_scripts(workspace: &Workspace) -> Outcome<Vec<Script>> {
-    let interpreter = provision::python(workspace, "python", &[PYTHON_REQUIREMENTS])?;
-    scripts(&workspace.root().join(PYTHON), "py", &interpreter)
 }
 
 fn js_scripts(workspace: &Workspace) -> Outcome<Vec<Script>> {
@@ -133,35 +136,69 @@ fn scripts(folder: &Path, ending: &str, interpreter: &Path) -> Outcome<Vec<Scrip
     Ok(scripts)
 }
 
-/// Each run has servers of its own, so that no counter is left over from another.
 fn run_script(workspace: &Workspace, program: &Path, script: &Script, mode: &Mode) -> Outcome {
-    let mut mock = Server::start(Command::new(program).args(["mock", "--listen", "127.0.0.1:0"]))?;
-    let upstream = mock.wait_for("mock listening on ")?;
-    let config = workspace.cache("sdk").join(format!("{}.yaml", mode.name));
-    write(&config, &configuration(&upstream, mode))?;
-    let mut gateway = Command::new(program);
-    gateway
-        .arg("serve")
-        .arg("--config")
-        .arg(&config)
-        .env("TALLYGATE_LOG", "warn");
-    let mut gateway = Server::start(&mut gateway)?;
-    let address = gateway.wait_for("gateway listening on ")?;
-    let mut command = Command::new(&script.interpreter);
-    command.arg(&script.path).envs([
-        ("TALLYGATE_BASE_URL", address.as_str()),
+    let servers = Servers::start(workspace, program, mode.name, |upstream| {
+        configuration(upstream, mode)
+    })?;
+    let mut command = servers.client(&script.interpreter, &script.path);
+    command.envs([
         ("TALLYGATE_KEY", KEY),
-        ("TALLYGATE_REFERENCE_URL", &upstream),
+        ("TALLYGATE_REFERENCE_URL", &servers.upstream),
         ("TALLYGATE_REFERENCE_KEY", UPSTREAM_KEY),
         ("TALLYGATE_DENIAL", mode.denial),
         ("MODE", mode.name),
         // Two cores, an SDK, a gateway and a mock: a retry may be late, never early.
         ("TALLYGATE_SLACK_MS", "2000"),
-        // A proxy of the surroundings has no business between the SDK and loopback.
-        ("NO_PROXY", "127.0.0.1"),
-        ("no_proxy", "127.0.0.1"),
     ]);
     process::run(&mut command)
+}
+
+/// A mock and a gateway in front of it. Each run has its own, so that no counter is left over from another.
+struct Servers {
+    upstream: String,
+    address: String,
+    _mock: Server,
+    _gateway: Server,
+}
+
+impl Servers {
+    fn start(
+        workspace: &Workspace,
+        program: &Path,
+        name: &str,
+        configuration: impl FnOnce(&str) -> String,
+    ) -> Outcome<Self> {
+        let mut mock =
+            Server::start(Command::new(program).args(["mock", "--listen", "127.0.0.1:0"]))?;
+        let upstream = mock.wait_for("mock listening on ")?;
+        let config = workspace.cache("sdk").join(format!("{name}.yaml"));
+        write(&config, &configuration(&upstream))?;
+        let mut gateway = Command::new(program);
+        gateway
+            .arg("serve")
+            .arg("--config")
+            .arg(&config)
+            .env("TALLYGATE_LOG", "warn");
+        let mut gateway = Server::start(&mut gateway)?;
+        Ok(Self {
+            upstream,
+            address: gateway.wait_for("gateway listening on ")?,
+            _mock: mock,
+            _gateway: gateway,
+        })
+    }
+
+    /// A script that talks to the gateway.
+    fn client(&self, interpreter: &Path, script: &Path) -> Command {
+        let mut command = Command::new(interpreter);
+        command.arg(script).envs([
+            ("TALLYGATE_BASE_URL", self.address.as_str()),
+            // A proxy of the surroundings has no business between the SDK and loopback.
+            ("NO_PROXY", "127.0.0.1"),
+            ("no_proxy", "127.0.0.1"),
+        ]);
+        command
+    }
 }
 
 fn configuration(upstream: &str, mode: &Mode) -> String {

@@ -9,6 +9,7 @@ use tallygate_core::Standing;
 use tallygate_store::{Regime, StoreError};
 
 use super::{Admin, Administrator, Refused, Route, limits};
+use crate::config::Went;
 use crate::decision::pairs;
 use crate::identify::MAX_LABEL_VALUE;
 use crate::wire::millis;
@@ -26,9 +27,13 @@ async fn explain(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Refused> {
     let labels = labels(&admin, query.as_deref().unwrap_or_default())?;
+    let setup = admin.server().pipeline().setup();
+    let as_asked = setup.config().downgraded(Went::AsAsked);
+    let as_asked = as_asked.filter(|(name, _)| labels.iter().all(|(label, _)| label != name));
     let subject: Vec<(&str, &str)> = labels
         .iter()
         .map(|(label, value)| (label.as_str(), value.as_str()))
+        .chain(as_asked)
         .collect();
     let store = admin.server().store();
     let standings = store.peek(&subject).await?;
@@ -49,10 +54,9 @@ async fn explain(
         .iter()
         .map(|(label, value)| (label.clone(), value.as_str().into()))
         .collect();
-    let config = admin.server().pipeline().setup();
     Ok(Json(json!({
         "subject": subject,
-        "store": config.config().store().to_string(),
+        "store": setup.config().store().to_string(),
         "limits": limits,
     })))
 }

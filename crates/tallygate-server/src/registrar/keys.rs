@@ -3,7 +3,7 @@
 use tallygate_store::registry::KeyRecord;
 
 use crate::config::Config;
-use crate::identify::{End, Identity, KeyHash, Keyring, Pass, Role, Roles};
+use crate::identify::{Downgrade, End, Identity, KeyHash, Keyring, Pass, Role, Roles};
 
 /// All keys. An id stands in one place only; where it stands in both all the same, the configuration's is good.
 pub(crate) fn keyring<'a>(config: &Config, keys: impl Iterator<Item = &'a KeyRecord>) -> Keyring {
@@ -42,5 +42,10 @@ fn identity(key: &KeyRecord) -> Identity {
         .filter(|(word, _)| key.roles.iter().any(|role| role == word))
         .map(|(_, role)| role)
         .collect();
-    Identity::of_key(&key.id, labels.collect(), Roles::of(&roles))
+    let downgrade = key.downgrade.as_deref().map_or(Downgrade::Allow, |said| {
+        let mut known = Downgrade::WORDS.into_iter();
+        let found = known.find(|(word, _)| *word == said);
+        found.map_or(Downgrade::Never, |(_, downgrade)| downgrade)
+    });
+    Identity::of_key(&key.id, labels.collect(), Roles::of(&roles)).with_downgrade(downgrade)
 }
