@@ -193,6 +193,7 @@ fn told(key: &KeyRecord, now: Stamp) -> Value {
         "state": key.state(now).word(),
         "subject": key.subject,
         "roles": key.roles,
+        "downgrade": key.downgrade.as_deref().unwrap_or("allow"),
         "created": rfc3339(key.created.into()),
         "by": key.by,
         "expires": instant(key.expires),

@@ -4,7 +4,8 @@
 //! is let through on a lower attempt first leaves a mark under the name of each attempt above: a reservation of nothing, which no
 //! limit refuses. The first reservation under a name stands. Whoever meets a mark goes on to the next attempt; whoever meets
 //! somebody's real reservation while it leaves its marks gives its own back and answers that one. So all agree, whatever
-//! limits have room when each of them asks.
+//! limits have room when each of them asks. A mark stands as long as the reservation was first to stand, and is remembered after
+//! that as receipts are.
 
 use tallygate_core::{Admission, Amounts, Decision, Replay};
 

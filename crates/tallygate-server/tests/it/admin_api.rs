@@ -94,6 +94,10 @@ async fn a_body_has_a_bound_and_known_fields() {
         post(json!({ "id": "a", "subject": { "model": "m" } })).await,
         (400, json!("subject.model"))
     );
+    assert_eq!(
+        post(json!({ "id": "a", "downgrade": "no" })).await,
+        (400, json!("downgrade"))
+    );
     assert_eq!(post(json!({ "roles": ["call"] })).await, (400, json!("id")));
     assert_eq!(
         post(json!({ "id": "a", "expires": "soon" })).await,

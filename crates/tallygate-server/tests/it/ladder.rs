@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use http::Method;
 use serde_json::{Value, json};
 use tallygate_core::Standing;
 use tallygate_sim::{ApiCall, Reply};
 use tallygate_tokens::Endpoint;
 
+use crate::admin_api::{administered, ask, made};
 use crate::world::World;
 
 mod reserving;
@@ -315,6 +317,28 @@ async fn a_key_may_say_that_it_wants_no_cheaper_model() {
             .await
             .keyed("secret");
         let call = ApiCall::chat("gpt-4o", "Hello world").header("x-tallygate-downgrade", "allow");
+        assert_eq!(world.call(&call).await.status, 200);
+        assert_eq!(world.call(&call).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn a_key_made_at_run_time_may_say_so_too() {
+    for (downgrade, status) in [("never", 429), ("allow", 200)] {
+        let (world, root) = administered(PRO).await;
+        let subject = json!({ "tier": "pro", "user": "ann" });
+        let wanted = json!({ "id": "a", "subject": subject, "downgrade": downgrade });
+        let key = made(&world, Some(&root), wanted).await;
+        let shown = ask(
+            &world,
+            Some(&root),
+            Method::GET,
+            ("/api/keys/a", Value::Null),
+        )
+        .await;
+        assert_eq!(shown.json()["downgrade"], downgrade);
+        let world = world.keyed(&key);
+        let call = ApiCall::chat("gpt-4o", "Hello world");
         assert_eq!(world.call(&call).await.status, 200);
         assert_eq!(world.call(&call).await.status, status);
     }

@@ -7,7 +7,7 @@ use tallygate_store::registry::{Grant, Stamp};
 use crate::admin::Refused;
 use crate::config::{Config, SERVER_LABELS};
 use crate::decision::Fields;
-use crate::identify::Role;
+use crate::identify::{Downgrade, Role};
 use crate::wire::read_stamp;
 
 /// Reads the body of `POST /api/keys` for a key with this hash.
@@ -26,7 +26,7 @@ pub(super) fn read(
         hash,
         subject: subject(&mut fields)?,
         roles: roles(&mut fields)?,
-        downgrade: None,
+        downgrade: downgrade(&mut fields)?,
         expires: expires(&mut fields, now)?,
     };
     fields.end()?;
@@ -68,6 +68,18 @@ fn roles(fields: &mut Fields<'_>) -> Result<Vec<String>, Refused> {
         .iter()
         .filter(|word| asked.iter().any(|role| role == *word));
     Ok(given.map(|word| (*word).to_owned()).collect())
+}
+
+fn downgrade(fields: &mut Fields<'_>) -> Result<Option<String>, Refused> {
+    let words = Downgrade::WORDS.map(|(word, _)| word);
+    match fields.text("downgrade")? {
+        Some(said) if !words.contains(&said.as_str()) => {
+            let message = format!("`downgrade` cannot be `{said}`");
+            let mend = format!("there are: {}", words.join(", "));
+            Err(Refused::invalid(message, Some("downgrade")).mend(mend))
+        }
+        said => Ok(said),
+    }
 }
 
 fn expires(fields: &mut Fields<'_>, now: Stamp) -> Result<Option<Stamp>, Refused> {
