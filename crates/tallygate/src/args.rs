@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{check, count, demo, explain, keys, mock, serve};
+use crate::{audit, check, count, demo, explain, keys, mock, overrides, serve};
 
 /// Decides before each call to a large language model whether it may go now, and settles with what it really used.
 #[derive(Debug, Parser)]
@@ -37,7 +37,14 @@ pub(crate) enum Command {
     /// Show which limits apply to a caller, where they stand and what they promise
     Explain(explain::ExplainArgs),
 
-    /// Make a key for a caller, or hash one for the configuration
+    /// Make, list, rotate and revoke callers' keys
     #[command(subcommand)]
     Keys(keys::Keys),
+
+    /// Override limits of a running server for a while
+    #[command(subcommand)]
+    Overrides(overrides::Overrides),
+
+    /// Show what administrators did at a running server
+    Audit(audit::AuditArgs),
 }

@@ -1,4 +1,8 @@
-//! `tallygate keys`: callers' keys, of which the configuration holds hashes only.
+//! `tallygate keys`: callers' keys, of which the configuration and the server hold hashes only.
+
+mod managed;
+
+pub(crate) use managed::millis;
 
 use std::io::Read;
 
@@ -15,6 +19,15 @@ pub(crate) enum Keys {
     New(NewKey),
     /// Hash a key read from standard input
     Hash,
+    /// Make a key at a running server, or in the data folder of one that is stopped; it is shown once
+    #[command(after_help = managed::EXAMPLES)]
+    Create(managed::Create),
+    /// List the keys of a running server
+    List(managed::List),
+    /// Replace a key by a new one under the same id; the new one is shown once
+    Rotate(managed::Rotate),
+    /// Let nobody in by a key any more
+    Revoke(managed::Revoke),
 }
 
 #[derive(Debug, Args)]
@@ -35,14 +48,29 @@ fn plain_id(text: &str) -> Result<String, String> {
     }
 }
 
-pub(crate) fn run(keys: &Keys, screen: &Screen) -> Result<(), Failure> {
+pub(crate) async fn run(keys: &Keys, screen: &Screen) -> Result<(), Failure> {
     match keys {
         Keys::New(args) => new(args, screen),
         Keys::Hash => hash(screen),
+        Keys::Create(args) => args.run(screen).await,
+        Keys::List(args) => args.run(screen).await,
+        Keys::Rotate(args) => args.run(screen).await,
+        Keys::Revoke(args) => args.run(screen).await,
     }
 }
 
 fn new(args: &NewKey, screen: &Screen) -> Result<(), Failure> {
+    let (key, hash) = new_key()?;
+    let id = &args.id;
+    let text = format!(
+        "key   {key}\nhash  {hash}\n\nThe key is for the caller and is shown this once. Under `keys:` of the configuration goes:\n  - {{ id: {id}, hash: \"{hash}\", subject: {{ user: {id} }} }}"
+    );
+    screen.answer(&json!({ "id": id, "key": key, "hash": hash }), &text);
+    Ok(())
+}
+
+/// A key and its hash.
+fn new_key() -> Result<(String, String), Failure> {
     let key = identify::generate().map_err(|error| {
         Failure::new(
             Exit::Failed,
@@ -50,12 +78,7 @@ fn new(args: &NewKey, screen: &Screen) -> Result<(), Failure> {
         )
     })?;
     let hash = KeyHash::of(key.as_bytes()).to_string();
-    let id = &args.id;
-    let text = format!(
-        "key   {key}\nhash  {hash}\n\nThe key is for the caller and is shown this once. Under `keys:` of the configuration goes:\n  - {{ id: {id}, hash: \"{hash}\", subject: {{ user: {id} }} }}"
-    );
-    screen.answer(&json!({ "id": id, "key": key, "hash": hash }), &text);
-    Ok(())
+    Ok((key, hash))
 }
 
 fn hash(screen: &Screen) -> Result<(), Failure> {

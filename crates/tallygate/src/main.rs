@@ -1,20 +1,25 @@
 //! `tallygate`: a token-aware rate limiter and quota governor for LLM traffic.
 
 mod args;
+mod audit;
 mod check;
 mod count;
 mod demo;
 mod exit;
 mod explain;
 mod keys;
+mod length;
 mod log;
 mod mock;
+mod overrides;
 mod progress;
+mod remote;
 mod screen;
 mod serve;
 mod settings;
 mod signals;
 mod storage;
+mod table;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -47,7 +52,9 @@ fn run(command: &Command, screen: &Screen) -> Result<(), Failure> {
         Command::Count(args) => count::run(args, screen),
         Command::Check(args) => block_on(check::run(args, screen)),
         Command::Explain(args) => block_on(explain::run(args, screen)),
-        Command::Keys(args) => keys::run(args, screen),
+        Command::Keys(args) => block_on(keys::run(args, screen)),
+        Command::Overrides(args) => block_on(overrides::run(args, screen)),
+        Command::Audit(args) => block_on(audit::run(args, screen)),
     }
 }
 

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use tallygate_server::config::StoreChoice;
+use tallygate_server::config::{Exposed, StoreChoice};
 use tallygate_server::reload::Watcher;
-use tallygate_server::{Config, Listeners, Server, ServerHandle, StartError};
+use tallygate_server::{Config, Listeners, RunError, Server, ServerHandle, StartError};
 use tokio::net::TcpListener;
 
 use crate::exit::{Exit, Failure};
@@ -50,7 +50,7 @@ pub(crate) async fn run(args: &ServeArgs, screen: &Screen) -> Result<(), Failure
         tell(&config.warnings().render());
     }
     let store = store(args, &config)?;
-    let listeners = bind(args, &config).await?;
+    let listeners = bind(args, &config, &store).await?;
     let server = Server::open_on(&store, config).await.map_err(not_started)?;
     let signals = Signals::new()?;
     greeting::greet(screen, &settings, &store, &listeners)?;
@@ -62,7 +62,15 @@ pub(crate) async fn run(args: &ServeArgs, screen: &Screen) -> Result<(), Failure
     server
         .run(listeners, shutdown)
         .await
-        .map_err(|error| Failure::new(Exit::Failed, error))
+        .map_err(|error| match error {
+            RunError::Exposed(error) => exposed(error),
+            error => Failure::new(Exit::Failed, error),
+        })
+}
+
+fn exposed(error: Exposed) -> Failure {
+    Failure::new(Exit::Config, error)
+        .mend("add `keys` to the configuration, make one with `tallygate keys create`, or listen on 127.0.0.1")
 }
 
 fn settings(args: &ServeArgs) -> Result<Settings, Failure> {
@@ -103,12 +111,16 @@ async fn watch(file: Option<PathBuf>, server: ServerHandle) {
     Watcher::new(path, env, server).await.run().await;
 }
 
-async fn bind(args: &ServeArgs, config: &Config) -> Result<Listeners, Failure> {
+async fn bind(
+    args: &ServeArgs,
+    config: &Config,
+    store: &StoreChoice,
+) -> Result<Listeners, Failure> {
     let data = args.listen.unwrap_or_else(|| config.listen());
-    config.may_listen_on(data).map_err(|error| {
-        Failure::new(Exit::Config, error)
-            .mend("add `keys` to the configuration, or listen on 127.0.0.1")
-    })?;
+    // A store that keeps keys is asked for them before anything is served.
+    if !store.keeps_keys() {
+        config.may_listen_on(data).map_err(exposed)?;
+    }
     let admin = args.admin.or_else(|| config.admin());
     Ok(Listeners {
         data: listener(data, "--listen").await?,

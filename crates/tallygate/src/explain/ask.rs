@@ -4,15 +4,15 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tallygate_core::Standing;
+use tallygate_core::{Standing, StoreDown};
 use tallygate_server::Config;
 use tallygate_server::config::Went;
 use tallygate_sim::Client;
 use tallygate_store::{Regime, Store};
-use tallygate_tokens::Endpoint;
 
 use super::answer::{Answer, Row};
 use crate::exit::{Exit, Failure};
+use crate::remote::{Whom, escaped};
 
 /// A label of the subject and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,54 +103,13 @@ fn labels_of_model(config: &Config, model: Option<&str>) -> Result<Vec<Label>, F
     let Some(model) = model else {
         return Ok(Vec::new());
     };
-    if config.upstreams().is_empty() {
-        return Ok(vec![Label(
-            "model".to_owned(),
-            config.model_label(model).0.to_owned(),
-        )]);
-    }
-    let endpoint = endpoint_of(config, model);
-    let route = config.route(endpoint, model).map_err(|error| {
+    let labels = config.labels_of_call(model).map_err(|error| {
         Failure::new(Exit::Input, error).mend("name a model that one of the `upstreams` serves")
     })?;
-    Ok(vec![
-        Label("model".to_owned(), route.model.to_owned()),
-        Label("upstream".to_owned(), route.upstream.name().to_owned()),
-        Label("endpoint".to_owned(), endpoint.name().to_owned()),
-    ])
-}
-
-/// The usual endpoint of the dialect that serves the model.
-fn endpoint_of(config: &Config, model: &str) -> Endpoint {
-    let usual = [
-        Endpoint::ChatCompletions,
-        Endpoint::Messages,
-        Endpoint::GenerateContent,
-    ];
-    let named = config
-        .model_label(model)
-        .1
-        .map(|upstream| upstream.dialect());
-    let by_name = match model {
-        name if name.contains("claude") => Endpoint::Messages,
-        name if name.contains("gemini") => Endpoint::GenerateContent,
-        _ => Endpoint::ChatCompletions,
-    };
-    let served = |endpoint: &Endpoint| match named {
-        Some(dialect) => endpoint.dialect() == dialect,
-        None => *endpoint == by_name && config.upstream_for(endpoint.dialect()).is_some(),
-    };
-    let fallback = config
-        .upstreams()
-        .first()
-        .map(|upstream| upstream.dialect());
-    let first = |endpoint: &&Endpoint| Some(endpoint.dialect()) == fallback;
-    usual
-        .iter()
-        .find(|endpoint| served(endpoint))
-        .or_else(|| usual.iter().find(first))
-        .copied()
-        .unwrap_or(by_name)
+    let labels = labels.into_iter();
+    Ok(labels
+        .map(|(label, value)| Label(label.to_owned(), value))
+        .collect())
 }
 
 fn row_of_standing(standing: &Standing) -> Row {
@@ -170,6 +129,50 @@ fn row_of_standing(standing: &Standing) -> Row {
     }
 }
 
+/// What a running server's admin listener says: where its counters stand, and what they promise.
+pub(super) async fn admin(whom: &Whom, question: &Question) -> Result<Answer, Failure> {
+    let told = whom
+        .open()?
+        .get(&format!("/api/explain?{}", query(question)))
+        .await?;
+    let subject = told["subject"].as_object().into_iter().flatten();
+    let labels =
+        subject.filter_map(|(name, value)| Some(Label(name.clone(), value.as_str()?.to_owned())));
+    let limits = told["limits"].as_array().into_iter().flatten();
+    let store = told["store"].as_str().filter(|store| store.contains("://"));
+    let rows = limits.map(|limit| Row {
+        store_down: store.and_then(|_| store_down(limit)),
+        ..row_of_json(limit)
+    });
+    Ok(Answer {
+        subject: labels.collect(),
+        store: store.map(str::to_owned),
+        rows: rows.collect(),
+        size: question.size,
+    })
+}
+
+fn store_down(limit: &Value) -> Option<StoreDown> {
+    match limit["store_down"].as_str()? {
+        "open" => Some(StoreDown::Open),
+        "share" => Some(StoreDown::Share),
+        "closed" => Some(StoreDown::Closed),
+        _ => None,
+    }
+}
+
+fn query(question: &Question) -> String {
+    let model = question.model.iter().map(|model| ("model", model.as_str()));
+    let labels = question
+        .subject
+        .iter()
+        .map(|Label(name, value)| (name.as_str(), value.as_str()));
+    let pairs = labels
+        .chain(model)
+        .map(|(name, value)| format!("{}={}", escaped(name), escaped(value)));
+    pairs.collect::<Vec<_>>().join("&")
+}
+
 /// What a running server says.
 pub(super) async fn server(
     url: &str,
@@ -183,12 +186,8 @@ pub(super) async fn server(
             .iter()
             .map(|model| Label("model".to_owned(), model.clone())),
     );
-    let query: Vec<String> = labels
-        .iter()
-        .map(|Label(name, value)| format!("{}={}", escaped(name), escaped(value)))
-        .collect();
     let client = key.map_or_else(|| Client::new(url), |key| Client::new(url).with_key(key));
-    let path = format!("/tallygate/v1/limits?{}", query.join("&"));
+    let path = format!("/tallygate/v1/limits?{}", query(question));
     let reply = client.get(&path).await.map_err(|error| {
         Failure::new(Exit::Unreachable, format!("{url}: {error}"))
             .mend("name the data listener of a running `tallygate serve`, as http://127.0.0.1:8787")
@@ -247,17 +246,4 @@ fn row_of_json(limit: &Value) -> Row {
         store_down: None,
         regime: regime(limit),
     }
-}
-
-/// A value for a query: everything but letters, digits and a few marks in percent form.
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let escape = |byte: u8| {
-        if plain(byte) {
-            char::from(byte).to_string()
-        } else {
-            format!("%{byte:02X}")
-        }
-    };
-    text.bytes().map(escape).collect()
 }
