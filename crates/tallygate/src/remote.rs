@@ -194,6 +194,10 @@ impl Remote {
         let Some(message) = error["message"].as_str() else {
             return self.strange();
         };
+        // The data listener answers too, that it has no such path.
+        if status == StatusCode::NOT_FOUND && error["type"] != "unknown" {
+            return self.strange();
+        }
         let failure = Failure::new(Exit::Unreachable, message);
         let here = match (status, &self.key) {
             (StatusCode::UNAUTHORIZED, None) => Some(format!(

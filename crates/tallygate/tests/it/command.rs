@@ -14,6 +14,7 @@ pub(crate) fn tallygate(arguments: &[&str]) -> Command {
         .env_remove("ANTHROPIC_API_KEY")
         .env_remove("GEMINI_API_KEY")
         .env_remove("TALLYGATE_KEY")
+        .env_remove("TALLYGATE_ADMIN_KEY")
         .env_remove("TALLYGATE_LOG");
     command
 }

@@ -1,5 +1,6 @@
 //! The binary as a person or a script meets it.
 
+mod admin;
 mod check;
 mod command;
 mod count;

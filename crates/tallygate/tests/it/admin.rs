@@ -1,0 +1,274 @@
+//! Administering a running server from the command line.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::command::{Ran, run, tallygate};
+use crate::folder::Folder;
+use crate::running::Running;
+
+const LIMITS: &str = "\
+listen: 127.0.0.1:0
+admin: 127.0.0.1:0
+limits: [{ name: day, per: [user], tokens: 1000, every: day }]
+";
+
+/// A server of this configuration, and the addresses of its listeners.
+struct Server {
+    running: Running,
+    data: String,
+    admin: String,
+}
+
+impl Server {
+    fn start(folder: &Folder, settings: &str) -> Self {
+        let file = file(folder, "tallygate.yaml", &format!("{LIMITS}{settings}"));
+        let mut running = Running::start(&mut tallygate(&["serve", "--config", &file]));
+        let data = running.said("gateway listening on ");
+        let admin = running.said("admin listening on ");
+        Self {
+            running,
+            data,
+            admin,
+        }
+    }
+
+    /// Runs a command that asks this server, with a key.
+    fn ask(&self, key: &str, arguments: &[&str]) -> Ran {
+        let mut command = tallygate(arguments);
+        command.args(["--admin", &self.admin]).env(KEY, key);
+        Ran::of(&mut command)
+    }
+}
+
+fn file(folder: &Folder, name: &str, text: &str) -> String {
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).expect("writable");
+    path.display().to_string()
+}
+
+const KEY: &str = "TALLYGATE_ADMIN_KEY";
+
+/// The key that a command made.
+fn key(made: &Ran) -> String {
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    made.json()["key"].as_str().expect("a key").to_owned()
+}
+
+#[test]
+fn keys_are_made_listed_rotated_and_revoked_and_all_of_it_is_noted() {
+    let folder = Folder::new("admin-keys");
+    let server = Server::start(&folder, "");
+    let root = key(&server.ask("", &["keys", "create", "root", "--role", "admin", "--json"]));
+    let create = [
+        "keys",
+        "create",
+        "alice",
+        "--user",
+        "alice",
+        "--label",
+        "team=search",
+        "--role",
+        "decide",
+        "--expires",
+        "90d",
+        "--json",
+    ];
+    let alice = key(&server.ask(&root, &create));
+    let limits = |key: &str| {
+        let mut command = tallygate(&["explain", "--url", &server.data, "--json"]);
+        Ran::of(command.env("TALLYGATE_KEY", key))
+    };
+    assert_eq!(limits(&alice).code, 0);
+
+    let listed = server.ask(&root, &["keys", "list"]).stdout;
+    assert!(
+        listed.contains("alice  live   decide  team=search user=alice"),
+        "{listed}"
+    );
+    let newer = key(&server.ask(
+        &root,
+        &["keys", "rotate", "alice", "--grace", "1h", "--json"],
+    ));
+    assert_eq!((limits(&alice).code, limits(&newer).code), (0, 0));
+    let newest = key(&server.ask(&root, &["keys", "rotate", "alice", "--json"]));
+    assert_eq!((limits(&newer).code, limits(&newest).code), (6, 0));
+    assert_eq!(server.ask(&root, &["keys", "revoke", "alice"]).code, 0);
+    assert_eq!(limits(&newest).code, 6);
+
+    let audit = server.ask(&root, &["audit"]).stdout;
+    let did: Vec<&str> = audit
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().nth(4))
+        .collect();
+    assert_eq!(
+        did,
+        [
+            "key.revoke",
+            "key.rotate",
+            "key.rotate",
+            "key.create",
+            "key.create"
+        ]
+    );
+    for secret in [&root, &alice, &newer, &newest] {
+        assert!(!audit.contains(secret.as_str()) && !listed.contains(secret.as_str()));
+    }
+    assert!(server.running.stop().0.success());
+}
+
+#[test]
+fn limits_are_overridden_explained_and_as_they_were_again() {
+    let folder = Folder::new("admin-overrides");
+    let server = Server::start(&folder, "");
+    let set = [
+        "overrides",
+        "set",
+        "day",
+        "5000",
+        "--until",
+        "12h",
+        "--reason",
+        "a launch",
+    ];
+    let told = server.ask("", &set);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    assert!(
+        told.stdout.contains("day    tokens  5000    1000"),
+        "{}",
+        told.stdout
+    );
+    let explained = server.ask("", &["explain", "user=alice", "--json"]).json();
+    assert_eq!(explained["limits"][0]["limit"], 5_000);
+    assert_eq!(
+        server.ask("", &["overrides", "list", "--json"]).json()["overrides"][0]["by"],
+        "anonymous"
+    );
+    let cleared = server.ask("", &["overrides", "clear", "day"]);
+    assert_eq!(cleared.stdout, "the limit is as configured again\n");
+    let refused = server.ask("", &["overrides", "set", "dai", "5", "--until", "12h"]);
+    assert_eq!(refused.code, 6);
+    assert!(
+        refused.stderr.contains("there is no limit `dai`"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn the_first_key_is_made_in_the_folder_of_a_stopped_server() {
+    let folder = Folder::new("admin-first");
+    let data = folder.path().join("data").display().to_string();
+    let root = key(&run(&[
+        "keys", "create", "root", "--role", "admin", "--data", &data, "--json",
+    ]));
+    let settings = format!("store: {data}\n");
+    let server = Server::start(&folder, &settings);
+    let made = server.ask(
+        &root,
+        &["keys", "create", "alice", "--role", "decide", "--json"],
+    );
+    let alice = key(&made);
+    assert_eq!(made.json()["warnings"], Value::Null, "it lasts");
+    let held = run(&["keys", "create", "bob", "--data", &data]);
+    assert_eq!(held.code, 8);
+    assert!(held.stderr.contains("another process"), "{}", held.stderr);
+    assert!(server.running.stop().0.success());
+    // All that was made is there after a restart, and nobody gets in without.
+    let server = Server::start(&folder, &settings);
+    let unkeyed = Ran::of(&mut tallygate(&["explain", "--url", &server.data]));
+    assert_eq!(unkeyed.code, 6);
+    let mut keyed = tallygate(&["explain", "--url", &server.data]);
+    assert_eq!(Ran::of(keyed.env("TALLYGATE_KEY", &alice)).code, 0);
+    let audit = server.ask(&root, &["audit", "--json"]).json();
+    assert_eq!(audit["audit"][1]["from"], "local");
+}
+
+#[test]
+fn with_a_key_in_its_folder_a_server_may_listen_to_others_and_without_it_may_not() {
+    let folder = Folder::new("admin-open");
+    let data = folder.path().join("data").display().to_string();
+    let file = file(
+        &folder,
+        "open.yaml",
+        &format!("listen: 0.0.0.0:0\nadmin: none\nstore: {data}\n"),
+    );
+    let refused = run(&["serve", "--config", &file]);
+    assert_eq!(refused.code, 3);
+    assert!(
+        refused.stderr.contains("tallygate keys create"),
+        "{}",
+        refused.stderr
+    );
+    key(&run(&[
+        "keys", "create", "root", "--role", "admin", "--data", &data, "--json",
+    ]));
+    let mut running = Running::start(&mut tallygate(&["serve", "--config", &file]));
+    running.said("gateway listening on ");
+    assert!(running.stop().0.success());
+}
+
+#[test]
+fn who_is_not_let_in_or_not_answered_is_told_what_to_do() {
+    let folder = Folder::new("admin-told");
+    let server = Server::start(&folder, "");
+    let root = key(&server.ask("", &["keys", "create", "root", "--role", "admin", "--json"]));
+    let caller = key(&server.ask(&root, &["keys", "create", "caller", "--json"]));
+    for (key, says) in [
+        ("", "export TALLYGATE_ADMIN_KEY"),
+        ("tg-nobody", "must hold a key with the role `admin`"),
+        (&caller, "must hold a key with the role `admin`"),
+    ] {
+        let refused = server.ask(key, &["keys", "list"]);
+        assert_eq!(refused.code, 6);
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    }
+    let asked = |url: &str| Ran::of(tallygate(&["keys", "list", "--admin", url]).env(KEY, &root));
+    let wrong = asked(&server.data);
+    assert!(
+        wrong.code == 6 && wrong.stderr.contains("not as an admin listener"),
+        "{}",
+        wrong.stderr
+    );
+    let nobody = asked("http://127.0.0.1:1");
+    assert!(
+        nobody.code == 6 && nobody.stderr.contains("--admin URL"),
+        "{}",
+        nobody.stderr
+    );
+    assert_eq!(asked("127.0.0.1:8788").code, 2);
+}
+
+#[test]
+fn the_admin_listener_of_a_configuration_is_asked_or_said_to_be_missing() {
+    let folder = Folder::new("admin-config");
+    let none = file(&folder, "none.yaml", "admin: none\n");
+    let refused = run(&["keys", "list", "--config", &none]);
+    assert!(
+        refused.code == 3 && refused.stderr.contains("has no admin listener"),
+        "{}",
+        refused.stderr
+    );
+    // Nobody listens at port 1, whose address is the configuration's.
+    let some = file(&folder, "some.yaml", "admin: 127.0.0.1:1\n");
+    let unanswered = run(&["keys", "list", "--config", &some]);
+    assert!(
+        unanswered.code == 6 && unanswered.stderr.contains("127.0.0.1:1"),
+        "{}",
+        unanswered.stderr
+    );
+}
+
+impl Ran {
+    /// What a command said and how it ended.
+    fn of(command: &mut Command) -> Self {
+        let output = command.output().expect("the binary starts");
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+        }
+    }
+}
