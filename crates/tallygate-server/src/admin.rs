@@ -22,6 +22,7 @@ use crate::server::ServerHandle;
 
 mod access;
 mod audit;
+mod events;
 mod explain;
 mod keys;
 mod limits;
@@ -120,6 +121,7 @@ fn routes() -> Vec<Route> {
     routes.extend(audit::routes());
     routes.extend(reload::routes());
     routes.extend(usage::routes());
+    routes.extend(events::routes());
     routes
 }
 

@@ -22,6 +22,7 @@ use tallygate_tokens::{Dialect, Endpoint};
 
 use crate::identify::{Identity, Keyring};
 
+mod alerts;
 mod amount;
 mod asked;
 mod bounds;
@@ -43,8 +44,10 @@ mod store;
 mod tiers;
 mod tree;
 mod upstream;
+mod webhooks;
 mod window;
 
+pub(crate) use alerts::{Alert, Alerts};
 pub use bounds::{Bounds, Overrun, Waiting};
 pub(crate) use keys::SERVER_LABELS;
 pub use ledger::Ledger;
@@ -56,6 +59,7 @@ pub use secret::Secret;
 pub use store::StoreChoice;
 pub use tiers::Forbidden;
 pub use upstream::Upstream;
+pub use webhooks::Webhook;
 
 /// Which models a call was served by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +87,8 @@ pub struct Config {
     bounds: Bounds,
     waiting: Waiting,
     ledger: Ledger,
+    alerts: Arc<Alerts>,
+    webhooks: Vec<Arc<Webhook>>,
     warnings: ConfigErrors,
 }
 
@@ -197,6 +203,17 @@ impl Config {
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         self.ledger
+    }
+
+    /// The limits that something is told of.
+    pub(crate) fn alerts(&self) -> &Arc<Alerts> {
+        &self.alerts
+    }
+
+    /// `webhooks`: who is told.
+    #[must_use]
+    pub fn webhooks(&self) -> &[Arc<Webhook>] {
+        &self.webhooks
     }
 
     /// Where a call to `endpoint` for the model `asked` goes: the most specific match of `models` (exact, then the pattern with

@@ -47,7 +47,7 @@ pub(crate) use answer::AnswerBody;
 pub(crate) use intake::{IntakeBounds, collect};
 pub(crate) use pass::pass;
 pub(crate) use path::{Destination, destination};
-pub(crate) use provider::Provider;
+pub(crate) use provider::{Provider, connector};
 
 /// A hold outlives the longest answer by this.
 const TTL_SLACK: Duration = Duration::from_secs(60);

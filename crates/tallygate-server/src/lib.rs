@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod config;
 mod decision;
+mod events;
 mod gateway;
 pub mod identify;
 mod ledger;
@@ -17,4 +18,5 @@ pub mod usage;
 pub mod wire;
 
 pub use config::{Config, ConfigErrors};
+pub use events::{Event, EventKind};
 pub use server::{Listeners, ReloadError, RunError, Server, ServerHandle, StartError};

@@ -15,6 +15,7 @@ use tallygate_store::{LeaseStats, OutageStats, SettleError, StoreError, StoreHea
 use tallygate_tokens::{Endpoint, EstimateMethod, Method, Usage};
 
 use crate::config::{Config, ConfigErrors, Unreloadable};
+use crate::events::HookTold;
 use crate::wire::ApiError;
 
 mod amounts;
@@ -423,6 +424,22 @@ impl Observer {
     /// The admin API is closed, because its listener is open to other machines and there is no key.
     pub fn admin_closed(&self) {
         tracing::warn!(target: "tallygate::admin", "the admin listener is open to other machines and there is no key: its API is closed until there is one with the role `admin`");
+    }
+
+    /// An event for the webhook at `host` came to this; `why` says what was seen, if it went wrong.
+    pub(crate) fn hook_told(&self, host: &str, told: HookTold, why: &str) {
+        self.own.hook_told(told.name());
+        match told {
+            HookTold::Delivered => {
+                tracing::debug!(target: "tallygate::webhook", host, "an event was delivered");
+            }
+            HookTold::Retried => {
+                tracing::warn!(target: "tallygate::webhook", host, why, "an event was not delivered; it is tried again");
+            }
+            HookTold::GivenUp | HookTold::Dropped => {
+                tracing::error!(target: "tallygate::webhook", host, why, "an event is lost");
+            }
+        }
     }
 
     /// The configuration file could not be read or taken over; the old one stays in force.

@@ -15,6 +15,7 @@ use tallygate_store::Store;
 use tallygate_store::registry::Stamp;
 use tallygate_tokens::{Counter, Learner};
 
+use crate::events::Events;
 use crate::ledger::Recorder;
 use crate::observe::Observer;
 use tokio::sync::Semaphore;
@@ -61,6 +62,7 @@ pub(crate) struct Pipeline {
     settler: Arc<SettlerHandle>,
     observer: Arc<Observer>,
     recorder: Arc<Recorder>,
+    events: Arc<Events>,
     /// One turn for each core that counts large bodies.
     counting: Semaphore,
     requests: RequestIds,
@@ -90,6 +92,7 @@ impl Pipeline {
             recorder,
             seed,
         } = means;
+        let events = Events::new(setup.config());
         Arc::new(Self {
             store,
             setup: ArcSwap::from_pointee(setup),
@@ -98,6 +101,7 @@ impl Pipeline {
             settler,
             observer,
             recorder,
+            events,
             counting: Semaphore::new(cores()),
             requests: RequestIds::new(seed),
         })
@@ -116,6 +120,11 @@ impl Pipeline {
     /// What records what became of calls.
     pub(crate) fn recorder(&self) -> &Arc<Recorder> {
         &self.recorder
+    }
+
+    /// Where what happens is told on.
+    pub(crate) fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// What counts.
@@ -140,6 +149,7 @@ impl Pipeline {
 
     /// Puts another configuration in force for the requests that come.
     pub(crate) fn replace(&self, setup: Setup) {
+        self.events.follow(setup.config());
         self.setup.store(Arc::new(setup));
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::admin::{self, Readiness, Ready};
 use crate::config::{self, Config, Exposed, Ledger, StoreChoice, Unreloadable};
+use crate::events::{HookLog, HookTold, Hooks, Pace};
 use crate::ledger::{LedgerLog, Writer, recorder};
 use crate::observe::Observer;
 use crate::pipeline::{Means, Pipeline, Settler, SettlerLog, Setup, settler};
@@ -239,6 +240,8 @@ impl Server {
             Arc::clone(pipeline.observer()),
         );
         let watching = tokio::spawn(store_watch::watch(watched.0, watched.1));
+        let hooks = tokio::spawn(tell_hooks(&pipeline));
+        let events = Arc::clone(pipeline.events());
         let store = Arc::clone(pipeline.store());
         let service = Arc::new(DataService::new(pipeline));
         readiness.set(Ready::Yes);
@@ -248,8 +251,10 @@ impl Server {
         let _ = tokio::time::timeout(bounds.drain_time, settling).await;
         recording.stop(bounds.drain_time).await;
         watching.abort();
+        hooks.abort();
         following.abort();
         store.close().await;
+        events.end();
         let _ = stop_admin.send(());
         let _ = tokio::time::timeout(ADMIN_STOP, told).await;
         Ok(())
@@ -301,6 +306,16 @@ impl ServerHandle {
     }
 }
 
+/// Sends what happens to those who asked for it, until dropped.
+fn tell_hooks(pipeline: &Pipeline) -> impl Future<Output = ()> + Send + 'static {
+    let events = pipeline.events();
+    let hooks = Hooks {
+        log: Arc::clone(pipeline.observer()) as Arc<dyn HookLog>,
+        pace: Pace::default(),
+    };
+    hooks.run(events.subscribe(), events.hooks())
+}
+
 fn random() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::Random(error.to_string()))
 }
@@ -326,5 +341,11 @@ impl SettlerLog for Observer {
 
     fn lost(&self, id: ReservationId, error: &SettleError) {
         Self::lost(self, id, error);
+    }
+}
+
+impl HookLog for Observer {
+    fn told(&self, host: &str, told: HookTold, why: &str) {
+        self.hook_told(host, told, why);
     }
 }

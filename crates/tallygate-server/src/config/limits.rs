@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use tallygate_core::{MAX_RULES, Metrics, Mode, Rule, StoreDown};
 
+use super::alerts;
 use super::fields::{Fields, Known, Reading};
 use super::ladder::{self, Reach};
 use super::problem::{Kind, Place, Problem};
@@ -11,7 +12,7 @@ use super::shape;
 use super::tree::Node;
 
 /// The keys of a limit that are not metrics.
-pub(super) const LIMIT_KEYS: [&str; 11] = [
+pub(super) const LIMIT_KEYS: [&str; 12] = [
     "name",
     "when",
     "per",
@@ -23,6 +24,7 @@ pub(super) const LIMIT_KEYS: [&str; 11] = [
     "store_down",
     "mode",
     "downgraded",
+    "alerts",
 ];
 
 /// The words of `store_down`.
@@ -44,6 +46,8 @@ pub(super) struct Written {
     pub(super) references: Vec<(String, String, Place)>,
     /// Where a `cost` amount stands.
     pub(super) cost_at: Option<Place>,
+    /// Its `alerts`, if it has any.
+    pub(super) alerts: Option<Vec<u8>>,
     /// Where its `store_down` stands.
     pub(super) store_down_at: Option<Place>,
 }
@@ -135,6 +139,7 @@ fn limit(node: &Node, inherited: &Inherited<'_>, reading: &mut Reading<'_>) -> O
         name_at,
         references: conditions.references,
         cost_at: limited.cost_at,
+        alerts: alerts::read(&fields, reading),
         store_down_at: store_down.map(|_| fields.key_at("store_down")),
     })
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tallygate_core::{METRICS, Metrics, Policy, Rule, StoreDown};
 
+use super::alerts::Alerts;
 use super::fields::{Fields, Known, Reading};
 use super::limits::{self, Inherited, LIMIT_KEYS, Written};
 use super::listeners::{self, Keyless};
@@ -11,7 +12,7 @@ use super::problem::{Kind, Problem};
 use super::routes::Routes;
 use super::tiers::{self, TiersWritten};
 use super::tree::{Node, Value};
-use super::{Config, ConfigErrors, bounds, check, keys, ledger, models, store, upstream};
+use super::{Config, ConfigErrors, bounds, check, keys, ledger, models, store, upstream, webhooks};
 
 const TOP: Known<'static> = Known {
     what: "a configuration",
@@ -32,6 +33,7 @@ const TOP: Known<'static> = Known {
         "metrics",
         "bounds",
         "ledger",
+        "webhooks",
     ],
     later: &[("prices", "prices of models")],
 };
@@ -84,7 +86,7 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
         tier: None,
         ladder: None,
     };
-    let (written, tiers) = all_limits(&top, (&inherited, &routes), reading);
+    let (mut written, tiers) = all_limits(&top, (&inherited, &routes), reading);
     stored.check(&written, reading);
     tiers.check_models(&routes, reading);
     let keys = keys::read(&top, &tiers.tiers, reading);
@@ -105,6 +107,11 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
         key_labels: &keys.labels,
     }
     .check(&written, reading);
+    let webhooks = webhooks::read(&top, reading);
+    let mut alerts = Alerts::default();
+    for limit in &mut written {
+        alerts.add(&limit.rule, limit.alerts.take());
+    }
     let rules: Vec<Rule> = written.into_iter().map(|limit| limit.rule).collect();
     Some(Config {
         listen: listeners.listen,
@@ -121,6 +128,8 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
         bounds,
         waiting,
         ledger,
+        alerts: Arc::new(alerts),
+        webhooks,
         warnings: ConfigErrors::new("", "", Vec::new()),
     })
 }

@@ -168,7 +168,8 @@ fn replaced_by(prefix: &str, dialect: Dialect) -> &'static str {
     }
 }
 
-fn connector() -> HttpsConnector<HttpConnector> {
+/// Connections over TCP, with TLS where the address asks for it.
+pub(crate) fn connector() -> HttpsConnector<HttpConnector> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);

@@ -30,6 +30,7 @@ const STAGE_SECONDS: [f64; 12] = [
 pub(super) struct OwnMetrics {
     stages: [Histogram; Stage::ALL.len()],
     reloads: Family<OutcomeLabels, Counter>,
+    hooks: Family<OutcomeLabels, Counter>,
 }
 
 impl OwnMetrics {
@@ -57,6 +58,10 @@ impl OwnMetrics {
                 "tallygate_config_reloads",
                 "Changes of the configuration file, by what became of them",
             ),
+            hooks: tell.counters(
+                "tallygate_webhook_events",
+                "Events for webhooks, by what became of them",
+            ),
         }
     }
 
@@ -69,5 +74,9 @@ impl OwnMetrics {
 
     pub(super) fn reloaded(&self, outcome: &'static str) {
         self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    pub(super) fn hook_told(&self, outcome: &'static str) {
+        self.hooks.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 }

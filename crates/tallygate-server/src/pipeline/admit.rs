@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallygate_core::{Admission, Amounts, Decision, FullError};
+use tallygate_core::{Admission, Amounts, Decision, FullError, Replay};
 use tallygate_store::{Reserve, SettledBy, StoreError};
 use tokio::time::Instant;
 
@@ -111,8 +111,12 @@ impl Pipeline {
             }
             decided => decided?,
         };
-        if let Decision::Admit(_) = &decision {
+        if let Decision::Admit(admission) = &decision {
             line.leave();
+            if admission.replay == Replay::Fresh {
+                let now = self.store.now();
+                self.events.admitted(subject, &admission.standings, now);
+            }
         }
         Ok(decision)
     }

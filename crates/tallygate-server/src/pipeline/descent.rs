@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tallygate_core::{Admission, Decision, Denial, Mode, Time};
+use tallygate_core::{Admission, Decision, Denial, Mode, Standing, Time};
 use tokio::time::Instant;
 
 use super::marks::{Marks, is_mark};
@@ -20,8 +20,13 @@ pub(crate) struct Descent {
     since: Instant,
     max_wait: Duration,
     refused: Vec<Refusal>,
+    /// Whom the first denial was told, and by what.
+    denied: Option<(Labels, Vec<Standing>)>,
     marks: Marks,
 }
+
+/// Owned labels of a subject.
+type Labels = Vec<(String, String)>;
 
 /// One attempt, as it is put to the limits.
 #[derive(Clone, Copy)]
@@ -63,6 +68,7 @@ impl Descent {
             since: Instant::now(),
             max_wait,
             refused: Vec::new(),
+            denied: None,
             marks: Marks::default(),
         }
     }
@@ -99,7 +105,10 @@ impl Descent {
                 let made = self.marks.make(pipeline, admission, &asking.terms).await;
                 return made.map(Some).map_err(refused);
             }
-            Decision::Deny(denial) => denial.into(),
+            Decision::Deny(denial) => {
+                self.note(pipeline, &asking, (&denial, ends_here));
+                denial.into()
+            }
             Decision::Never(never) => never.into(),
         };
         self.refused.push(refused(error));
@@ -108,6 +117,27 @@ impl Descent {
             true => Err(self.refusal(pipeline)),
             false => Ok(None),
         }
+    }
+
+    /// Keeps the first denial for the event of a downgrade, and tells of one that stands.
+    fn note(
+        &mut self,
+        pipeline: &Pipeline,
+        asking: &Asking<'_>,
+        (denial, stands): (&Denial, bool),
+    ) {
+        let blocked_by = &denial.blocked_by;
+        if stands {
+            let now = pipeline.store.now();
+            pipeline.events.denied(asking.subject, blocked_by, now);
+        }
+        self.denied.get_or_insert_with(|| {
+            let owned = |(label, value): &(&str, &str)| ((*label).to_owned(), (*value).to_owned());
+            (
+                asking.subject.iter().map(owned).collect(),
+                blocked_by.clone(),
+            )
+        });
     }
 
     /// The answer to a call none of whose attempts is let through.
@@ -158,6 +188,13 @@ impl Descent {
         match reason {
             None => pipeline.observer.admitted(door, admission),
             Some(reason) => {
+                if let Some((labels, blocked_by)) = &self.denied {
+                    let pairs = labels.iter().map(|(label, value)| (&**label, &**value));
+                    let subject: Vec<(&str, &str)> = pairs.collect();
+                    let now = pipeline.store.now();
+                    let events = &pipeline.events;
+                    events.downgraded(&subject, blocked_by, (from, to), now);
+                }
                 let downgraded = Downgraded { from, to, reason };
                 pipeline.observer.downgraded(door, admission, &downgraded);
             }

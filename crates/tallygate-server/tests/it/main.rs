@@ -9,6 +9,7 @@ mod config;
 mod decision;
 mod drain;
 mod evasion;
+mod events;
 mod failures;
 mod golden;
 mod http;

@@ -1,0 +1,165 @@
+//! What is told, and how often.
+
+use std::time::Duration;
+
+use tallygate_core::{Amounts, Decision};
+use tallygate_store::{Clock, MemoryOptions, MemoryStore, Reserve, SettledBy, Store};
+
+use super::*;
+
+const LIMITS: &str = "
+limits:
+  - { name: day, per: [user], tokens: 1_000, every: day }
+  - { name: minute, tokens: 1_000_000, every: 60s }
+  - { name: told, per: [user], requests: 10, every: 60s, alerts: [50] }
+
+";
+
+struct Town {
+    store: std::sync::Arc<MemoryStore>,
+    clock: Clock,
+    events: std::sync::Arc<Events>,
+    heard: broadcast::Receiver<Arc<Event>>,
+}
+
+impl Town {
+    fn new() -> Self {
+        let config = Config::parse(LIMITS, "events.yaml", &|_| None).expect("a good file");
+        // A noon, so that nothing ends while the test goes on.
+        let clock = Clock::manual(Time::from_nanos(1_800_014_400 * 1_000_000_000));
+        let options = MemoryOptions {
+            clock: clock.clone(),
+            ..MemoryOptions::default()
+        };
+        let events = Events::new(&config);
+        Self {
+            store: MemoryStore::new(config.policy(), options),
+            clock,
+            heard: events.subscribe(),
+            events,
+        }
+    }
+
+    fn call(&self, user: &str, tokens: u64) {
+        let subject = [("user", user), ("tenant", "acme")];
+        let ask = Reserve {
+            subject: &subject,
+            demand: Amounts::call(tokens, 0),
+            ttl: Duration::from_secs(60),
+            max_wait: Duration::ZERO,
+            idempotency_key: None,
+            settled_by: SettledBy::AnyNode,
+        };
+        let now = self.store.now();
+        match self.store.try_reserve(&ask).unwrap() {
+            Decision::Admit(admission) => {
+                self.events.admitted(&subject, &admission.standings, now);
+            }
+            Decision::Deny(denial) => self.events.denied(&subject, &denial.blocked_by, now),
+            Decision::Never(_) => {}
+        }
+    }
+
+    /// `kind limit user percent` of all that was told since.
+    fn told(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        while let Ok(event) = self.heard.try_recv() {
+            let data = &event.data;
+            let text = |name: &str| data[name].to_string().replace('"', "");
+            let user = data["subject"]["user"].as_str().unwrap_or("-").to_owned();
+            let percent = text("percent");
+            told.push(format!(
+                "{} {} {user} {percent}",
+                event.kind.name(),
+                text("limit")
+            ));
+        }
+        told
+    }
+}
+
+#[test]
+fn each_threshold_is_told_once_for_each_counter_and_window() {
+    let mut town = Town::new();
+    town.call("ann", 799);
+    assert_eq!(town.told(), [""; 0]);
+    town.call("ann", 1);
+    town.call("ann", 100);
+    assert_eq!(town.told(), ["limit.threshold day ann 80"]);
+    town.call("bob", 950);
+    assert_eq!(town.told(), ["limit.threshold day bob 95"]);
+    town.call("ann", 50);
+    town.call("ann", 50);
+    assert_eq!(
+        town.told(),
+        ["limit.threshold day ann 95", "limit.threshold told ann 50"]
+    );
+    town.clock.pass(Duration::from_secs(86_400));
+    town.call("ann", 800);
+    assert_eq!(town.told(), ["limit.threshold day ann 80"]);
+}
+
+#[test]
+fn a_denial_by_a_quota_is_told_once_and_one_by_a_rate_is_not() {
+    let mut town = Town::new();
+    town.call("ann", 1_000);
+    town.told();
+    town.call("ann", 1);
+    town.call("ann", 1);
+    assert_eq!(town.told(), ["limit.denied day ann null"]);
+    for user in 0..1_001 {
+        town.call(&user.to_string(), 1_000);
+    }
+    let told = town.told();
+    assert!(told.len() > 900, "{} events", told.len());
+    assert!(told.iter().all(|line| !line.contains("minute")));
+}
+
+#[test]
+fn two_nodes_give_one_event_one_id_and_other_events_others() {
+    let (mut one, mut two) = (Town::new(), Town::new());
+    let id = |town: &mut Town, user: &str| {
+        town.call(user, 900);
+        town.heard.try_recv().unwrap().id.clone()
+    };
+    let first = id(&mut one, "ann");
+    two.clock.pass(Duration::from_millis(300));
+    assert_eq!(first, id(&mut two, "ann"));
+    assert_ne!(first, id(&mut one, "bob"));
+    one.clock.pass(Duration::from_secs(86_400));
+    assert_ne!(first, id(&mut one, "ann"));
+}
+
+#[test]
+fn an_event_says_what_it_tells_of() {
+    let mut town = Town::new();
+    town.call("ann", 850);
+    let event = town.heard.try_recv().unwrap();
+    let told = serde_json::to_value(&*event).unwrap();
+    assert_eq!(told["type"], "limit.threshold");
+    assert_eq!(told["data"]["metric"], "tokens");
+    assert_eq!(told["data"]["amount"], 1_000);
+    assert_eq!(told["data"]["used"], 850);
+    assert_eq!(told["data"]["window"], "day");
+    assert_eq!(told["data"]["subject"], json!({ "user": "ann" }));
+    assert!(told["id"].as_str().unwrap().starts_with("evt_"));
+}
+
+#[test]
+fn a_downgrade_names_both_models() {
+    let mut town = Town::new();
+    town.call("ann", 1_000);
+    town.told();
+    let subject = [("user", "ann")];
+    let standings = town.store.peek_now(&[("user", "ann"), ("tenant", "acme")]);
+    let now = town.store.now();
+    for _ in 0..2 {
+        town.events
+            .downgraded(&subject, &standings[..1], ("gpt-4o", "gpt-4o-mini"), now);
+    }
+    let event = town.heard.try_recv().unwrap();
+    assert_eq!(event.kind, EventKind::Downgraded);
+    assert_eq!(event.data["asked"], "gpt-4o");
+    assert_eq!(event.data["model"], "gpt-4o-mini");
+    assert!(town.heard.try_recv().is_err(), "told twice");
+}

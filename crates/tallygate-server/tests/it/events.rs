@@ -1,0 +1,109 @@
+//! What is told of a quota: to listeners of the admin API, and to webhooks. Nobody who calls waits for either.
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Value, json};
+use tallygate_sim::client::Opened;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::world::{World, within};
+
+const DAY: &str = "limits: [{ name: day, per: [user], requests: 10, every: day }]";
+
+/// Asks for `requests` of ann's day.
+async fn spend(world: &World, requests: u64) -> u16 {
+    let body = json!({ "subject": { "user": "ann" }, "demand": { "requests": requests } });
+    let reply = world.post("/tallygate/v1/reserve", body.to_string());
+    reply.await.status
+}
+
+async fn listening(world: &World) -> Opened {
+    let request = world
+        .admin
+        .request(Method::GET, "/api/events", Bytes::new());
+    let opened = world.admin.send(request.expect("a request"));
+    let opened = within(opened).await.expect("an answer");
+    assert_eq!(opened.status, 200);
+    opened
+}
+
+/// The fields of the next message.
+async fn message(opened: &mut Opened) -> (String, Value) {
+    let mut text = String::new();
+    while !text.ends_with("\n\n") {
+        let piece = within(opened.chunk()).await.expect("a stream");
+        text.push_str(&String::from_utf8_lossy(&piece.expect("no end")));
+    }
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().trim().to_owned()
+    };
+    let data = serde_json::from_str(&field("data:")).expect("JSON");
+    (field("event:"), data)
+}
+
+#[tokio::test]
+async fn listeners_hear_what_happens() {
+    let world = World::new(DAY).await;
+    let mut listener = listening(&world).await;
+    assert_eq!(spend(&world, 8).await, 200);
+    let (kind, event) = message(&mut listener).await;
+    assert_eq!(
+        (kind.as_str(), &event["data"]["percent"]),
+        ("limit.threshold", &json!(80))
+    );
+    assert_eq!(spend(&world, 3).await, 429);
+    let (kind, event) = message(&mut listener).await;
+    assert_eq!(
+        (kind.as_str(), &event["data"]["limit"]),
+        ("limit.denied", &json!("day"))
+    );
+    assert_eq!(event["data"]["subject"], json!({ "user": "ann" }));
+}
+
+#[tokio::test]
+async fn an_end_waits_for_no_listener() {
+    let world = World::new(DAY).await;
+    let mut listener = listening(&world).await;
+    let (_mock, running) = world.stop();
+    within(running).await.expect("a task").expect("an end");
+    while let Ok(Some(_)) = within(listener.chunk()).await {}
+}
+
+#[tokio::test]
+async fn a_webhook_is_told_and_one_that_hangs_holds_up_nobody() {
+    let hook = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = |listener: &TcpListener| listener.local_addr().expect("an address").port();
+    let world = World::new(&format!(
+        "{DAY}\nwebhooks: [{{ url: \"http://127.0.0.1:{}/hook\", secret: \"a secret for the test\" }}, {{ url: \"http://127.0.0.1:{}/\" }}]",
+        at(&hook),
+        at(&silent),
+    ))
+    .await;
+    assert_eq!(spend(&world, 10).await, 200);
+    assert_eq!(spend(&world, 1).await, 429);
+    let (mut stream, _) = within(hook.accept()).await.expect("a call");
+    let mut text = String::new();
+    while !text.contains("\"limit.threshold\"") || !text.ends_with('}') {
+        let mut piece = [0; 4096];
+        let length = within(stream.read(&mut piece)).await.expect("a request");
+        assert_ne!(length, 0, "it broke off: {text}");
+        text.push_str(&String::from_utf8_lossy(&piece[..length]));
+    }
+    assert!(text.starts_with("POST /hook HTTP/1.1\r\n"), "{text}");
+    assert!(text.contains("webhook-signature: v1,"), "{text}");
+    assert!(text.contains("\"percent\":95"), "{text}");
+    let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+    stream.write_all(answer).await.expect("a receiver");
+    within(async {
+        while !world
+            .metrics()
+            .contains("tallygate_webhook_events_total{outcome=\"delivered\"} 1")
+        {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
