@@ -94,6 +94,11 @@ impl Account {
         self.low
     }
 
+    /// What orders the accounts of a table.
+    fn name(&self) -> (u64, u32) {
+        (self.low, self.high)
+    }
+
     /// Its name in a rule.
     pub(crate) fn key(&self, slot: u32) -> Key {
         Key {
@@ -224,7 +229,7 @@ impl Motion {
 pub(crate) struct Place(usize);
 
 /// How many tables the accounts of a rule are spread over, so that growing or sweeping one is short.
-const TABLES: usize = 64;
+pub(crate) const TABLES: usize = 64;
 
 /// The accounts of one rule.
 #[derive(Debug)]
@@ -275,13 +280,24 @@ impl Accounts {
         table.insert(account).map(Place)
     }
 
-    /// The accounts by table, those of one table by name.
-    pub(crate) fn sorted(&self) -> impl Iterator<Item = &Account> {
-        self.tables.iter().flat_map(|table| {
+    /// The accounts of each table, by name.
+    pub(crate) fn sorted(&self) -> impl Iterator<Item = Vec<&Account>> {
+        self.tables.iter().map(|table| {
             let mut accounts: Vec<&Account> = table.iter().collect();
-            accounts.sort_unstable_by_key(|account| (account.low, account.high));
+            accounts.sort_unstable_by_key(|account| account.name());
             accounts
         })
+    }
+
+    /// Adds to table number `at`, which is empty, accounts in the order of their names; none if they are not, or not of this table.
+    pub(crate) fn fill(&mut self, at: usize, accounts: Vec<Account>) -> Option<()> {
+        let ordered = accounts.is_sorted_by(|a, b| a.name() < b.name());
+        let mut keys = accounts.iter().map(|account| account.key(0));
+        if !ordered || keys.any(|key| table_of(key) != at) {
+            return None;
+        }
+        self.tables.get_mut(at)?.fill(accounts);
+        Some(())
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Account> {

@@ -35,6 +35,7 @@ struct Epoch {
 impl History {
     /// Charges `cost` at `now` (both in units) to a bucket at `level`; answers the new level.
     /// `seq` begins an epoch: it is larger than any before.
+    #[inline]
     pub(crate) fn reserve(&mut self, seq: u64, cost: i128, now: i128, level: i128) -> i128 {
         if self.open == 0 {
             self.z = level.max(now);
@@ -54,6 +55,7 @@ impl History {
     }
 
     /// Ends reservation `seq`, `change` more (or less) than it held; answers the new level.
+    #[inline]
     pub(crate) fn settle(&mut self, seq: u64, change: i128, now: i128) -> Option<i128> {
         self.look(now)?;
         let at = self

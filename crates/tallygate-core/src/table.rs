@@ -80,12 +80,7 @@ impl Table {
             }
         }
         if self.len < before {
-            let wanted = self
-                .len
-                .saturating_mul(3)
-                .checked_div(2)
-                .unwrap_or(0)
-                .max(LEAST);
+            let wanted = room_for(self.len);
             let shrinks = wanted.saturating_mul(4) < places.len();
             let length = if shrinks { wanted } else { places.len() };
             self.refill(places, length);
@@ -93,6 +88,14 @@ impl Table {
             self.places = places;
         }
         before.saturating_sub(self.len)
+    }
+
+    /// Puts accounts of different keys into a table that is empty.
+    pub(crate) fn fill(&mut self, accounts: Vec<Account>) {
+        if !accounts.is_empty() {
+            self.len = accounts.len();
+            self.refill(accounts, room_for(self.len));
+        }
     }
 
     #[inline]
@@ -124,6 +127,12 @@ impl Table {
         *self.places.get_mut(place)? = account;
         Some(place)
     }
+}
+
+/// The length of a table for so many accounts and some more.
+fn room_for(accounts: usize) -> usize {
+    let more = accounts.checked_div(2).unwrap_or(0);
+    accounts.saturating_add(more).max(LEAST)
 }
 
 /// The smallest table.

@@ -122,7 +122,7 @@ impl Ledger {
         };
         self.next_seq();
         let mut standings = Vec::with_capacity(ask.keys.0.len().saturating_mul(2));
-        let id = self.charge(ask, places, &mut standings);
+        let id = self.charge(ask, places, Some(&mut standings));
         Ok(Admission {
             id,
             expires_at: self.now.plus(ask.ttl),
@@ -139,7 +139,7 @@ impl Ledger {
         &mut self,
         ask: &Ask<'_>,
         places: &Places,
-        standings: &mut Vec<Standing>,
+        mut standings: Option<&mut Vec<Standing>>,
     ) -> ReservationId {
         let moment = Moment {
             seq: self.seq,
@@ -147,7 +147,7 @@ impl Ledger {
             deadline: self.now.plus(ask.ttl),
         };
         for (key, place) in ask.keys.0.iter().zip(places) {
-            self.reserve_on(*key, *place, (ask.demand, moment), standings);
+            self.reserve_on(*key, *place, (ask.demand, moment), standings.as_deref_mut());
         }
         self.enter(ask, moment)
     }
@@ -213,13 +213,13 @@ impl Ledger {
         }
     }
 
-    /// Charges one rule's counters for a reservation; its standings are added to `standings`.
+    /// Charges one rule's counters for a reservation; their standings are added to `standings`, if anybody looks at them.
     pub(crate) fn reserve_on(
         &mut self,
         key: Key,
         place: Option<Place>,
         (demand, moment): (&Amounts, Moment),
-        standings: &mut Vec<Standing>,
+        mut standings: Option<&mut Vec<Standing>>,
     ) {
         let Some(place) = place.or_else(|| self.add_account(key)) else {
             return;
@@ -239,8 +239,10 @@ impl Ledger {
         let counters = account.states_mut().iter_mut().zip(&mut motion.tracks);
         for ((limit, gate), (state, track)) in limits.zip(counters) {
             gate.reserve(state, track, demand.get(limit.metric), moment);
-            let reset = gate.reset(state, Some(track));
-            standings.push(standing(limit, gate.used(state), reset));
+            if let Some(standings) = &mut standings {
+                let reset = gate.reset(state, Some(track));
+                standings.push(standing(limit, gate.used(state), reset));
+            }
         }
     }
 

@@ -133,7 +133,7 @@ impl Ledger {
             Ok(at) => at,
             Err(receipt) => return Ok(receipt),
         };
-        let receipt = self.end(at, End::Settled(used));
+        let receipt = self.end(at, &End::Settled(used));
         self.serve_agenda();
         Ok(receipt)
     }
@@ -147,7 +147,7 @@ impl Ledger {
             Ok(at) => at,
             Err(receipt) => return Ok(receipt),
         };
-        let receipt = self.end(at, End::Cancelled);
+        let receipt = self.end(at, &End::Cancelled);
         self.serve_agenda();
         Ok(receipt)
     }
@@ -189,7 +189,7 @@ impl Ledger {
         self.advance(now);
         let untold = |at: &usize| self.holds.get(*at).is_some_and(|hold| !hold.replayed);
         if let Some(at) = self.find(id).filter(untold) {
-            self.end(at, End::Withdrawn);
+            self.end(at, &End::Withdrawn);
             self.serve_agenda();
         }
     }
@@ -223,7 +223,7 @@ impl Ledger {
 
     /// Ends a hold whose deadline has passed.
     pub(crate) fn expire(&mut self, at: usize) {
-        self.end(at, End::Expired);
+        self.end(at, &End::Expired);
     }
 
     fn find(&self, id: ReservationId) -> Option<usize> {
@@ -258,19 +258,17 @@ impl Ledger {
     }
 
     /// Ends a hold; the lines it makes room in are on the agenda then.
-    pub(crate) fn end(&mut self, at: usize, end: End) -> Receipt {
+    pub(crate) fn end(&mut self, at: usize, end: &End) -> Receipt {
         self.record_end(at, end);
         let id = self.id_of(at).unwrap_or(ReservationId::from_bits(0));
         let Some(mut hold) = self.holds.remove(at) else {
             return NO_RECEIPT;
         };
-        if end == End::Withdrawn
-            && let Some(name) = hold.name.take()
-        {
-            self.receipts.unname(name);
+        if let End::Withdrawn = end {
+            self.unname(&mut hold);
         }
         let (outcome, used) = match end {
-            End::Settled(used) => (Outcome::Settled, used),
+            End::Settled(used) => (Outcome::Settled, *used),
             End::Cancelled | End::Withdrawn => (Outcome::Cancelled, Used::Exactly(Amounts::ZERO)),
             End::Expired => (Outcome::Expired, Used::AtLeast(hold.total())),
         };
@@ -282,6 +280,13 @@ impl Ledger {
         self.receipts.trim(&self.bounds, self.now);
         self.drop_overtaken();
         receipt
+    }
+
+    /// Makes the idempotency key of a hold as good as new.
+    fn unname(&mut self, hold: &mut Hold) {
+        if let Some(name) = hold.name.take() {
+            self.receipts.unname(name);
+        }
     }
 
     fn end_on(&mut self, key: Key, hold: &Hold, used: Used, debt: &mut Amounts) {
@@ -354,7 +359,7 @@ impl Ledger {
         let keys = hold.keys.clone();
         self.record_extension(at, more, part.seq);
         for (key, place) in keys.0.iter().zip(places) {
-            self.reserve_on(*key, *place, (more, moment), &mut Vec::new());
+            self.reserve_on(*key, *place, (more, moment), None);
             self.close_count(*key);
         }
     }

@@ -84,59 +84,41 @@ impl Ledger {
 
     /// Writes a record, if a journal is kept.
     #[inline]
-    pub(crate) fn record(&mut self, tag: u8, write: impl FnOnce(&mut Vec<u8>)) {
+    fn record(&mut self, tag: u8, write: impl FnOnce(&mut Vec<u8>)) {
         if let Some(journal) = &mut self.journal {
             journal.begin(tag, self.now, self.seq);
             write(&mut journal.bytes);
         }
     }
 
-    /// Writes the record of a charge.
+    #[inline]
     pub(crate) fn record_charge(&mut self, at: usize, ask: &Ask<'_>, moment: Moment) {
-        let Some(journal) = &mut self.journal else {
-            return;
-        };
-        let tag = ask.idempotency.map_or(CHARGE, |_| NAMED);
-        journal.begin(tag, self.now, moment.seq.saturating_sub(1));
-        put_length(&mut journal.bytes, at);
-        journal.number(moment.seq);
-        let out = &mut journal.bytes;
-        put(out, moment.deadline.since(moment.at).as_nanos());
-        write_demand((ask.keys, ask.demand), out);
-        if let Some(name) = ask.idempotency {
-            out.extend_from_slice(&name.to_le_bytes());
+        if let Some(journal) = &mut self.journal {
+            journal.charge(at, ask, moment);
         }
     }
 
-    /// Writes the record of an extension.
+    #[inline]
     pub(crate) fn record_extension(&mut self, at: usize, more: &Amounts, seq: u64) {
-        let Some(journal) = &mut self.journal else {
-            return;
-        };
-        journal.begin(EXTENSION, self.now, seq.saturating_sub(1));
-        put_length(&mut journal.bytes, at);
-        journal.number(seq);
-        more.write(&mut journal.bytes);
+        if let Some(journal) = &mut self.journal {
+            journal.extension((at, more), seq, self.now);
+        }
     }
 
+    #[inline]
     pub(crate) fn record_spend(&mut self, keys: &Keys, demand: &Amounts) {
         self.record(SPEND, |out| write_demand((keys, demand), out));
     }
 
-    /// Writes the record of an end.
-    pub(crate) fn record_end(&mut self, at: usize, end: End) {
-        let tag = match end {
-            End::Settled(_) => SETTLE,
-            End::Cancelled => CANCEL,
-            End::Expired => EXPIRY,
-            End::Withdrawn => WITHDRAWAL,
-        };
-        self.record(tag, |out| {
-            put_length(out, at);
+    #[inline]
+    pub(crate) fn record_end(&mut self, at: usize, end: &End) {
+        if let Some(journal) = &mut self.journal {
+            journal.begin(tag_of(end), self.now, self.seq);
+            put_length(&mut journal.bytes, at);
             if let End::Settled(used) = end {
-                used.write(out);
+                used.write(&mut journal.bytes);
             }
-        });
+        }
     }
 
     pub(crate) fn record_deadline(&mut self, at: usize, deadline: Time) {
@@ -186,10 +168,39 @@ impl Journal {
         self.at = now;
     }
 
+    fn charge(&mut self, at: usize, ask: &Ask<'_>, moment: Moment) {
+        let tag = ask.idempotency.map_or(CHARGE, |_| NAMED);
+        self.begin(tag, moment.at, moment.seq.saturating_sub(1));
+        put_length(&mut self.bytes, at);
+        self.number(moment.seq);
+        let out = &mut self.bytes;
+        put(out, moment.deadline.since(moment.at).as_nanos());
+        write_demand((ask.keys, ask.demand), out);
+        if let Some(name) = ask.idempotency {
+            out.extend_from_slice(&name.to_le_bytes());
+        }
+    }
+
+    fn extension(&mut self, (at, more): (usize, &Amounts), seq: u64, now: Time) {
+        self.begin(EXTENSION, now, seq.saturating_sub(1));
+        put_length(&mut self.bytes, at);
+        self.number(seq);
+        more.write(&mut self.bytes);
+    }
+
     /// Writes the number of a charge.
     fn number(&mut self, seq: u64) {
         put(&mut self.bytes, seq.saturating_sub(self.seq));
         self.seq = seq;
+    }
+}
+
+fn tag_of(end: &End) -> u8 {
+    match end {
+        End::Settled(_) => SETTLE,
+        End::Cancelled => CANCEL,
+        End::Expired => EXPIRY,
+        End::Withdrawn => WITHDRAWAL,
     }
 }
 

@@ -6,7 +6,7 @@ use super::redo::read_secret;
 use super::save::{OPEN, REPLAYED, WITH_NAME};
 use super::timers::Event;
 use super::{Bounds, Keys, Ledger};
-use crate::account::{Account, Key, Motions};
+use crate::account::{Account, Key, Motions, TABLES};
 use crate::codec::{JournalError, Reader};
 use crate::counter::{State, Track};
 use crate::history::History;
@@ -71,13 +71,14 @@ impl Ledger {
     ) -> Result<Slot, JournalError> {
         let mut slot = Slot::new(rule.clone(), self.seed);
         slot.read_windows(self.now, from)?;
-        for _ in 0..from.number()? {
-            let (key, account) = load_account(&mut self.motions, rule, (self.now, &mut *from))?;
-            if slot.accounts.find(key).is_some() {
-                return Err(from.damaged("account of another name"));
+        for table in 0..TABLES {
+            let mut accounts = Vec::new();
+            for _ in 0..from.number()? {
+                accounts.push(load_account(&mut self.motions, rule, (self.now, from))?);
             }
-            slot.accounts.insert(key, account);
-            self.counters = self.counters.saturating_add(1);
+            self.counters = self.counters.saturating_add(accounts.len());
+            let filled = slot.accounts.fill(table, accounts);
+            filled.ok_or_else(|| from.damaged("account in the order of names"))?;
         }
         Ok(slot)
     }
@@ -181,7 +182,7 @@ fn load_account(
     motions: &mut Motions,
     rule: &CompiledRule,
     (now, from): (Time, &mut Reader<'_>),
-) -> Result<(Key, Account), JournalError> {
+) -> Result<Account, JournalError> {
     let moves = match from.byte()? {
         0 => false,
         1 => true,
@@ -199,7 +200,7 @@ fn load_account(
             }
         }
     }
-    Ok((key, account))
+    Ok(account)
 }
 
 /// What stands at the next place of a reservation.

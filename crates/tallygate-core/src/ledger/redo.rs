@@ -7,7 +7,6 @@ use super::journal::{
 use super::judge::Places;
 use super::{Ask, Keys, Ledger};
 use crate::codec::{JournalError, Reader};
-use crate::decision::Standing;
 use crate::metric::Amounts;
 use crate::num;
 use crate::policy::Policy;
@@ -20,8 +19,6 @@ struct Redo<'a> {
     at: Time,
     /// The number of the last charge.
     seq: u64,
-    /// Room for what nobody looks at.
-    standings: Vec<Standing>,
 }
 
 impl Ledger {
@@ -44,7 +41,6 @@ impl Ledger {
             from: Reader::new(records),
             at: self.now,
             seq: self.seq,
-            standings: Vec::new(),
         };
         if records.first().is_some_and(|tag| *tag != OPENING) {
             return Err(redo.from.damaged("opening of records"));
@@ -118,8 +114,7 @@ impl Ledger {
         };
         self.seq = seq;
         let places = self.find_all(&keys);
-        redo.standings.clear();
-        self.charge(&ask, &places, &mut redo.standings);
+        self.charge(&ask, &places, None);
         Ok(())
     }
 
@@ -151,7 +146,7 @@ impl Ledger {
             EXPIRY => End::Expired,
             _ => End::Withdrawn,
         };
-        self.end(at, end);
+        self.end(at, &end);
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 //! policy
 //! rules ever: for each 0 if it has gone, or 1 + its place in the policy and
 //!   windows: when the first turns, then each
-//!   accounts, each: 1 if reservations are open on it, hash (12 bytes), counters;
+//!   accounts, a list for each of 64 tables in the order of their hashes, each: 1 if reservations are open on it, hash (12 bytes), counters;
 //!     of one with reservations also the history of each bucket
 //! places of reservations: for each 0 if it is free, or the reservation; the free places in the order of their being freed
 //! receipts, the oldest first
@@ -63,9 +63,11 @@ impl Ledger {
 
     fn save_rule(&self, slot: &Slot, out: &mut Vec<u8>) {
         slot.write_windows(self.now, out);
-        put_length(out, slot.accounts.len());
-        for account in slot.accounts.sorted() {
-            self.save_account(slot, account, out);
+        for accounts in slot.accounts.sorted() {
+            put_length(out, accounts.len());
+            for account in accounts {
+                self.save_account(slot, account, out);
+            }
         }
     }
 
