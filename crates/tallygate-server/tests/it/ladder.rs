@@ -11,6 +11,7 @@ use tallygate_tokens::Endpoint;
 use crate::admin_api::{administered, ask, made};
 use crate::world::World;
 
+mod elsewhere;
 mod reserving;
 
 /// A tier whose quota is one call a month, and which goes down in each dialect.

@@ -9,7 +9,7 @@ use tallygate_store::StoreStats;
 
 use crate::world::{World, within};
 
-const TIERS: &str = "\
+pub(super) const TIERS: &str = "\
 waiting: { max_wait: 20s }
 models:
   gpt-4: { upstream: openai, output_estimate: max_tokens }
@@ -24,35 +24,35 @@ tiers:
       - { name: below, per: [user, model], requests: 2, every: month, downgraded: only }
 ";
 
-async fn ask(world: &World, operation: &str, body: &Value) -> (u16, Value) {
+pub(super) async fn ask(world: &World, operation: &str, body: &Value) -> (u16, Value) {
     let reply = world
         .post(&format!("/tallygate/v1/{operation}"), body.to_string())
         .await;
     (reply.status, reply.json())
 }
 
-fn reserve(model: &str) -> Value {
+pub(super) fn reserve(model: &str) -> Value {
     json!({ "subject": { "tier": "pro", "user": "ann" }, "model": model, "demand": { "tokens": 5 } })
 }
 
-fn keyed(key: &str) -> Value {
+pub(super) fn keyed(key: &str) -> Value {
     let mut body = reserve("gpt-4");
     body["idempotency_key"] = key.into();
     body
 }
 
-async fn admitted(world: &World, body: &Value) -> Value {
+pub(super) async fn admitted(world: &World, body: &Value) -> Value {
     let (status, told) = ask(world, "reserve", body).await;
     assert_eq!(status, 200, "{told}");
     told
 }
 
-async fn cancel(world: &World, told: &Value) {
+pub(super) async fn cancel(world: &World, told: &Value) {
     let body = json!({ "reservation": told["reservation"] });
     assert_eq!(ask(world, "cancel", &body).await.0, 200);
 }
 
-fn chosen(told: &Value) -> (&str, &str, Option<&str>) {
+pub(super) fn chosen(told: &Value) -> (&str, &str, Option<&str>) {
     let text = |name: &str| told[name].as_str();
     let (decision, model) = (text("decision"), text("model"));
     (
