@@ -281,6 +281,11 @@ impl Config {
         rungs.into_iter().skip(own.unwrap_or(0)).collect()
     }
 
+    /// Whether a limit of the calls of `tier` counts those below a quota otherwise than those as asked.
+    pub(crate) fn tells_downgraded(&self, tier: Option<&str>) -> bool {
+        self.tiers.tells(tier)
+    }
+
     /// The label `downgraded` of a call, where a configuration has a ladder.
     #[must_use]
     pub fn downgraded(&self, went: Went) -> Option<(&'static str, &'static str)> {

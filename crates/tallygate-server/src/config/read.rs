@@ -144,7 +144,8 @@ fn all_limits(
         .get("limits")
         .map(|node| limits::limits(node, inherited, reading));
     let mut written = outside.unwrap_or_default();
-    let tiers = tiers::read(top, (inherited, routes), &mut written, reading);
+    let mut tiers = tiers::read(top, (inherited, routes), &mut written, reading);
+    tiers.tiers.heed(&written);
     limits::check_names(&written, reading);
     (written, tiers)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tallygate_core::Pattern;
+use tallygate_core::{DOWNGRADED, Pattern, Rule};
 
 use super::fields::{Fields, Known, Reading, nearest};
 use super::ladder::{self, Ladder};
@@ -38,6 +38,8 @@ struct Tier {
     /// The models; all if it names none.
     models: Option<Vec<Pattern>>,
     ladder: Option<Ladder>,
+    /// Whether a limit counts calls below a quota otherwise than those as asked.
+    tells: bool,
 }
 
 impl Tiers {
@@ -80,10 +82,34 @@ impl Tiers {
         ladder.map_or(&[], |ladder| &ladder.rungs)
     }
 
+    /// Whether a limit of a tier's calls counts those below a quota otherwise than those as asked. Where none does, asking for a
+    /// model below its own quota is asking twice.
+    pub(super) fn tells(&self, tier: Option<&str>) -> bool {
+        tier.and_then(|tier| self.0.get(tier))
+            .is_some_and(|tier| tier.tells)
+    }
+
+    /// Takes note of the limits of all tiers' calls.
+    pub(super) fn heed(&mut self, written: &[Written]) {
+        for (name, tier) in &mut self.0 {
+            let mut rules = written.iter().map(|limit| &limit.rule);
+            tier.tells = rules.any(|rule| tells(rule, name));
+        }
+    }
+
     /// Whether any tier has a ladder.
     pub(super) fn have_ladders(&self) -> bool {
         self.0.values().any(|tier| tier.ladder.is_some())
     }
+}
+
+fn tells(rule: &Rule, tier: &str) -> bool {
+    let names = |label: &str| rule.when.iter().find(|(name, _)| name == label);
+    let is_of = |(_, any): &(String, Vec<String>)| {
+        any.iter()
+            .any(|pattern| Pattern::new(pattern).matches(tier))
+    };
+    names(DOWNGRADED).is_some() && names("tier").is_none_or(is_of)
 }
 
 const TIER: Known<'static> = Known {

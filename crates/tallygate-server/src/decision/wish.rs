@@ -159,6 +159,9 @@ impl Question<'_> {
             (Err(Forbidden::Model { .. }), Some(best)) => down(Step::Instead, best),
             (Err(forbidden), _) => return Err(forbidden.into()),
         };
+        // Its own model again, where that makes a difference.
+        let again = config.tells_downgraded(tier);
+        rungs.retain(|rung| again || rung.route.model != first.model);
         let below = rungs.iter().map(|rung| match rung.route.model == model {
             true => Choice {
                 step: Step::Below,

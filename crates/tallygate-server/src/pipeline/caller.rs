@@ -90,8 +90,9 @@ impl Caller {
         let config = self.config();
         let route = config.route(endpoint, asked)?;
         let model = route.model;
+        let tier = self.identity.label("tier");
         let mut rungs = match self.takes(willing) {
-            Downgrade::Allow => config.ladder(self.identity.label("tier"), model),
+            Downgrade::Allow => config.ladder(tier, model),
             Downgrade::Never => Vec::new(),
         };
         rungs.retain(|rung| rung.serves(endpoint));
@@ -106,6 +107,9 @@ impl Caller {
             }
             (Err(forbidden), _) => return Err(forbidden.into()),
         };
+        // Its own model again, where that makes a difference.
+        let again = config.tells_downgraded(tier);
+        rungs.retain(|rung| again || rung.route.model != first.model);
         let below = rungs.into_iter().map(|rung| {
             let name = spelt(&rung);
             self.attempt(Step::Below, (name, model), rung.route)
