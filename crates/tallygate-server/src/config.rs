@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tallygate_core::{DOWNGRADED, Metrics, Policy, Rule};
+use tallygate_core::{DOWNGRADED, Metric, Metrics, Mode, Policy, Rule};
 use tallygate_store::Durability;
 use tallygate_tokens::{Dialect, Endpoint};
 
@@ -35,6 +35,7 @@ mod limits;
 mod listeners;
 mod masking;
 mod models;
+mod prices;
 mod problem;
 mod read;
 mod routes;
@@ -53,6 +54,7 @@ pub(crate) use keys::SERVER_LABELS;
 pub use ledger::Ledger;
 pub(crate) use listeners::guard;
 pub use listeners::{Exposed, Unreloadable};
+pub use prices::{Priced, Prices};
 pub use problem::{CheckReport, ConfigErrors, Kind, Problem, Severity};
 pub use routes::{NoRoute, Route, Rung};
 pub use secret::Secret;
@@ -84,6 +86,7 @@ pub struct Config {
     key_ids: BTreeSet<String>,
     routes: routes::Routes,
     tiers: tiers::Tiers,
+    prices: Prices,
     bounds: Bounds,
     waiting: Waiting,
     ledger: Ledger,
@@ -185,6 +188,20 @@ impl Config {
     #[must_use]
     pub fn may_be_tier(&self, name: &str) -> bool {
         self.tiers.is_empty() || self.tiers.has(name)
+    }
+
+    /// `prices`.
+    #[must_use]
+    pub fn prices(&self) -> &Prices {
+        &self.prices
+    }
+
+    /// Whether money is counted for a subject: a limit of the metric `cost` that denies applies to it.
+    #[must_use]
+    pub fn counts_cost(&self, subject: &[(&str, &str)]) -> bool {
+        self.policy
+            .limits_of(subject)
+            .any(|limit| limit.metric == Metric::COST && limit.mode == Mode::Enforce)
     }
 
     /// `bounds`.

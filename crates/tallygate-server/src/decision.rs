@@ -17,6 +17,7 @@ mod count;
 mod end;
 mod fields;
 mod limits;
+mod money;
 mod query;
 mod reserve;
 mod sizing;

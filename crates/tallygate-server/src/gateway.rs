@@ -89,11 +89,12 @@ pub(crate) async fn call(
         attempt,
         worded,
         size,
+        price,
         admitted,
     } = granted;
     let (request, manner) = outgoing(head, &worded, &caller, attempt.provider);
     let call = worded.call;
-    let account_of = attempt.account(&caller, Sized { call, size });
+    let account_of = attempt.account(&caller, Sized { call, size, price });
     let account = Account::open(admitted.hold, account_of, Arc::clone(pipeline))
         .having_waited(admitted.admission.waited);
     laps.end(Stage::Forward);

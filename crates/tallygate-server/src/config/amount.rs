@@ -32,6 +32,11 @@ pub(super) fn micro_dollars(text: &str) -> Result<u64, Refusal> {
     }
 }
 
+/// A number with at most six decimals, in millionths: `2.50` is 2,500,000.
+pub(super) fn millionths(text: &str) -> Result<u128, Refusal> {
+    decimal(text, 6)
+}
+
 /// A factor with at most three decimals, in thousandths: `1.2` is 1,200.
 pub(super) fn per_mille(text: &str) -> Result<u32, Refusal> {
     let number = decimal(text, 3)?;

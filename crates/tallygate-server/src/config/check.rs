@@ -1,12 +1,13 @@
 //! What limits refer to: labels, models, upstreams and tiers. Callers of the decision API may name others, so these are warnings.
 
-use tallygate_core::Pattern;
+use tallygate_core::{Mode, Pattern, Rule};
 
 use super::fields::{Reading, nearest};
 use super::keys::SERVER_LABELS;
 use super::limits::Written;
+use super::prices::{Priced, Prices};
 use super::problem::{Kind, Place, Problem};
-use super::routes::Routes;
+use super::routes::{Model, Routes};
 use super::tiers::Tiers;
 
 /// The labels that always have a meaning, beside those the server sets.
@@ -16,6 +17,7 @@ const SUBJECT_LABELS: [&str; 3] = ["tenant", "user", "tier"];
 pub(super) struct Referred<'a> {
     pub(super) routes: &'a Routes,
     pub(super) tiers: &'a Tiers,
+    pub(super) prices: &'a Prices,
     pub(super) key_labels: &'a [String],
 }
 
@@ -29,9 +31,79 @@ impl Referred<'_> {
                 self.check_reference(label, pattern, *at, reading);
             }
             if let Some(at) = limit.cost_at {
-                warn_of_cost(at, reading);
+                self.check_prices(&limit.rule, at, reading);
             }
         }
+    }
+
+    /// Money can be counted of models with a price only: a budget that one without may come under is refused.
+    fn check_prices(&self, rule: &Rule, at: Place, reading: &mut Reading<'_>) {
+        let models = self.routes.models().iter();
+        let unpriced = models.filter(|model| !self.is_priced(model) && self.may_apply(rule, model));
+        let unpriced: Vec<&Model> = unpriced.collect();
+        let Some(first) = unpriced.first() else {
+            return;
+        };
+        let names: Vec<&str> = unpriced.iter().map(|model| model.name.as_str()).collect();
+        let message = format!(
+            "the limit `{}` counts cost, and no price is known of: {}",
+            rule.name,
+            names.join(", ")
+        );
+        let how = format!(
+            "add its dollars for a million tokens, or a model of the same price: {}",
+            self.as_priced(first)
+        );
+        let problem = match rule.mode {
+            Mode::Enforce => Problem::error(Kind::Missing, at, message),
+            Mode::Shadow => Problem::warning(Kind::Missing, at, message),
+        };
+        reading.report(problem.mend(how));
+    }
+
+    /// Whether every name that the model goes by has a price.
+    fn is_priced(&self, model: &Model) -> bool {
+        let mut names = model.patterns.iter();
+        let mut all = || names.all(|name| !name.contains('*') && self.has_price(model, name));
+        self.has_price(model, &model.name) || all()
+    }
+
+    fn has_price(&self, model: &Model, name: &str) -> bool {
+        let priced = Priced {
+            name,
+            label: &model.name,
+            upstream: Some(model.upstream.name()),
+        };
+        self.prices.of(&priced).is_some()
+    }
+
+    /// A line that gives the model a price: that of a name it goes by, if one has any.
+    fn as_priced(&self, model: &Model) -> String {
+        let mut names = model.patterns.iter();
+        let price = match names.find(|name| self.has_price(model, name)) {
+            Some(name) => name,
+            None => "{ input: 2.50, output: 10.00 }",
+        };
+        format!("prices: {{ models: {{ {}: {price} }} }}", model.name)
+    }
+
+    /// Whether some call of `model` comes under the limit.
+    fn may_apply(&self, rule: &Rule, model: &Model) -> bool {
+        rule.when.iter().all(|(label, patterns)| {
+            let matches = |value: &str| {
+                patterns
+                    .iter()
+                    .any(|text| Pattern::new(text).matches(value))
+            };
+            match label.as_str() {
+                "model" => matches(&model.name),
+                "upstream" => matches(model.upstream.name()),
+                "tier" => self.tiers.names().any(|tier| {
+                    matches(tier) && self.tiers.permit(Some(tier), &model.name).is_ok()
+                }),
+                _ => true,
+            }
+        })
     }
 
     fn check_label(&self, label: &str, at: Place, reading: &mut Reading<'_>) {
@@ -138,10 +210,4 @@ fn check_name(name: &Name<'_>, names: Vec<&str>, reading: &mut Reading<'_>) {
         name.what, name.pattern, name.section
     );
     reading.report(Problem::warning(Kind::Unknown, name.at, message).mend(how));
-}
-
-fn warn_of_cost(at: Place, reading: &mut Reading<'_>) {
-    let message = "the gateway knows no prices in this version, so its calls reserve no cost";
-    let how = "only callers of the decision API that state `cost` are counted here";
-    reading.report(Problem::warning(Kind::NotBuilt, at, message).mend(how));
 }

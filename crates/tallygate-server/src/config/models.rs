@@ -12,10 +12,7 @@ use super::upstream::Upstreams;
 const MODEL: Known<'static> = Known {
     what: "a model",
     keys: &["upstream", "match", "output_estimate", "output_quantile"],
-    later: &[
-        ("price", "prices of models"),
-        ("prices", "prices of models"),
-    ],
+    later: &[],
 };
 const MULTIPLIER: Number<u32> = Number {
     what: "the output estimate",
@@ -43,13 +40,13 @@ pub(super) fn read(top: &Fields<'_>, upstreams: Upstreams, reading: &mut Reading
             continue;
         };
         let estimate = estimate(&fields, reading);
-        let patterns: Vec<&str> = match fields.get("match") {
+        let patterns: Vec<String> = match fields.get("match") {
             Some(node) => reading
                 .texts(node, "`match`")
                 .into_iter()
-                .map(|(text, _)| text)
+                .map(|(text, _)| text.to_owned())
                 .collect(),
-            None => vec![key.name.as_str()],
+            None => vec![key.name.clone()],
         };
         let named = fields
             .need("upstream", reading)
@@ -61,25 +58,23 @@ pub(super) fn read(top: &Fields<'_>, upstreams: Upstreams, reading: &mut Reading
                 .find(|upstream| upstream.name() == name)
         });
         if let Some(upstream) = found.cloned() {
-            routes.add(
-                Model {
-                    name: key.name.clone(),
-                    upstream,
-                    estimate,
-                    sent_as: sent_as(&key.name, &patterns),
-                },
-                &patterns,
-            );
+            routes.add(Model {
+                name: key.name.clone(),
+                upstream,
+                estimate,
+                sent_as: sent_as(&key.name, &patterns),
+                patterns,
+            });
         }
     }
     routes
 }
 
 /// The name that a call is sent with which comes down to the model: one that leads to it again.
-fn sent_as(name: &str, patterns: &[&str]) -> Option<String> {
+fn sent_as(name: &str, patterns: &[String]) -> Option<String> {
     let exact = patterns.iter().find(|pattern| !pattern.contains('*'));
     let own = || patterns.iter().any(|text| Pattern::new(text).matches(name));
-    let sent = exact.copied().or_else(|| own().then_some(name));
+    let sent = exact.map(String::as_str).or_else(|| own().then_some(name));
     sent.map(str::to_owned)
 }
 

@@ -12,7 +12,9 @@ use super::problem::{Kind, Problem};
 use super::routes::Routes;
 use super::tiers::{self, TiersWritten};
 use super::tree::{Node, Value};
-use super::{Config, ConfigErrors, bounds, check, keys, ledger, models, store, upstream, webhooks};
+use super::{
+    Config, ConfigErrors, bounds, check, keys, ledger, models, prices, store, upstream, webhooks,
+};
 
 const TOP: Known<'static> = Known {
     what: "a configuration",
@@ -31,11 +33,12 @@ const TOP: Known<'static> = Known {
         "identify",
         "waiting",
         "metrics",
+        "prices",
         "bounds",
         "ledger",
         "webhooks",
     ],
-    later: &[("prices", "prices of models")],
+    later: &[],
 };
 
 pub(super) fn config(
@@ -59,9 +62,10 @@ pub(super) fn config(
                 value: Value::Map(Vec::new()),
                 ..node
             },
+            name,
             &mut reading,
         ),
-        _ => sections(&node, &mut reading),
+        _ => sections(&node, name, &mut reading),
     };
     let findings = reading.findings(name, text);
     match config {
@@ -74,7 +78,7 @@ pub(super) fn config(
 }
 
 /// Every section is read whatever the others say; `None` when any of them has an error.
-fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
+fn sections(node: &Node, name: &str, reading: &mut Reading<'_>) -> Option<Config> {
     let top = reading.fields(node, &TOP)?;
     let mut stored = store::read(&top, reading);
     let metrics = metrics(&top, reading);
@@ -89,6 +93,8 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
     let (mut written, tiers) = all_limits(&top, (&inherited, &routes), reading);
     stored.check(&written, reading);
     tiers.check_models(&routes, reading);
+    let prices = prices::read(&top, name, reading);
+    prices.check_names(&routes.names(), reading);
     let keys = keys::read(&top, &tiers.tiers, reading);
     // A store that outlives the process may have keys of its own, which are known at the start only.
     let keyless = match keys.any || stored.keeps_keys() {
@@ -104,6 +110,7 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
     check::Referred {
         routes: &routes,
         tiers: &tiers.tiers,
+        prices: &prices.prices,
         key_labels: &keys.labels,
     }
     .check(&written, reading);
@@ -125,6 +132,7 @@ fn sections(node: &Node, reading: &mut Reading<'_>) -> Option<Config> {
         key_ids: keys.ids,
         routes,
         tiers: tiers.tiers,
+        prices: prices.prices,
         bounds,
         waiting,
         ledger,

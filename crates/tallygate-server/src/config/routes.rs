@@ -108,6 +108,8 @@ pub(super) struct Model {
     pub(super) estimate: Option<Chosen>,
     /// The name that a call is sent with which comes down to it; `None` where every name is a pattern.
     pub(super) sent_as: Option<String>,
+    /// The names it goes by, some with `*`.
+    pub(super) patterns: Vec<String>,
 }
 
 impl Model {
@@ -164,11 +166,10 @@ impl Routes {
         }
     }
 
-    /// Adds a model and the names it goes by.
-    pub(super) fn add(&mut self, model: Model, patterns: &[&str]) {
+    /// Adds a model.
+    pub(super) fn add(&mut self, model: Model) {
         let position = self.models.len();
-        self.models.push(model);
-        for pattern in patterns {
+        for pattern in &model.patterns {
             if pattern.contains('*') {
                 let literals = pattern.chars().filter(|c| *c != '*').count();
                 self.globs.push(Glob {
@@ -178,11 +179,12 @@ impl Routes {
                 });
             } else {
                 self.exact
-                    .entry((*pattern).to_owned())
+                    .entry(pattern.clone())
                     .or_default()
                     .push(position);
             }
         }
+        self.models.push(model);
         // Stable: among equally long patterns the file's order stays.
         self.globs
             .sort_by_key(|glob| std::cmp::Reverse(glob.literals));
@@ -258,6 +260,17 @@ impl Routes {
             .iter()
             .map(|model| model.name.as_str())
             .collect()
+    }
+
+    /// The names of `models` and those they go by, without the ones that have a `*`.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for model in &self.models {
+            names.push(&model.name);
+            names.extend(model.patterns.iter().map(String::as_str));
+        }
+        names.retain(|name| !name.contains('*'));
+        names
     }
 
     fn matches<'a>(&'a self, asked: &'a str) -> impl Iterator<Item = &'a Model> {

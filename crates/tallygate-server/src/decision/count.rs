@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tallygate_tokens::{Call, Count, Endpoint, Estimate};
+use tallygate_tokens::{Call, Cost, Count, Endpoint, Estimate};
 use tokio::task::spawn_blocking;
 
 use super::Question;
@@ -15,13 +15,20 @@ use crate::wire::ApiError;
 /// Texts above this are counted off the async workers, which are to be held for no more than a millisecond.
 const COUNTED_IN_PLACE: usize = 64 * 1024;
 
+/// How large a text or a call is, and of which model.
+struct Sizes {
+    model: String,
+    input: Count,
+    output: Estimate,
+}
+
 impl Question<'_> {
     /// How many tokens a text or a call has.
     ///
     /// # Errors
     /// When the body has neither, or both.
     pub(super) async fn count(&self) -> Result<Value, Refusal> {
-        let (input, _) = self.sizes().await?;
+        let Sizes { input, .. } = self.sizes().await?;
         Ok(json!({ "input_tokens": input.tokens, "method": input.method }))
     }
 
@@ -30,18 +37,24 @@ impl Question<'_> {
     /// # Errors
     /// As [`Self::count`].
     pub(super) async fn estimate(&self) -> Result<Value, Refusal> {
-        let (input, output) = self.sizes().await?;
+        let Sizes {
+            model,
+            input,
+            output,
+        } = self.sizes().await?;
+        let cost = self.price(&model)?.bound(input.tokens, output.tokens);
         Ok(json!({
             "input_tokens": input.tokens,
             "method": input.method,
             "output_tokens": output.tokens,
             "output_method": output.method,
             "total": input.tokens.saturating_add(output.tokens),
-            "cost": null, // no prices are known
+            "cost": cost.map(Cost::micros),
+            "cost_method": if cost.is_some() { "bound" } else { "unpriced" },
         }))
     }
 
-    async fn sizes(&self) -> Result<(Count, Estimate), Refusal> {
+    async fn sizes(&self) -> Result<Sizes, Refusal> {
         let mut fields = Fields::of_body(self.body)?;
         let model = fields.text("model")?;
         let dialect = Form::dialect(&mut fields)?;
@@ -57,7 +70,11 @@ impl Question<'_> {
                     dialect,
                 };
                 let measured = self.measure(request, form, &subject).await?;
-                Ok((measured.input, measured.output))
+                Ok(Sizes {
+                    model: measured.call.model().to_owned(),
+                    input: measured.input,
+                    output: measured.output,
+                })
             }
             (Some(text), None) => {
                 let model = model.ok_or_else(|| fields.missing("model"))?;
@@ -67,9 +84,14 @@ impl Question<'_> {
                     json!({ "model": model, "messages": [{ "role": "user", "content": "" }] });
                 let call =
                     Call::parse(Endpoint::ChatCompletions, None, chat.to_string().as_bytes());
-                let input = self.count_text(model, text).await?;
+                let input = self.count_text(model.clone(), text).await?;
                 let call = call.map_err(ApiError::from)?;
-                Ok((input, self.estimate_of(&call, input, &subject)))
+                let output = self.estimate_of(&call, input, &subject);
+                Ok(Sizes {
+                    model,
+                    input,
+                    output,
+                })
             }
         }
     }

@@ -10,12 +10,13 @@ use tallygate_store::{SettleError, Settlement};
 use tallygate_tokens::{Dialect, Usage, usage_of_value};
 
 use super::fields::{FieldError, Fields};
+use super::money::Reservation;
 use super::reserve::stated;
 use super::sizing::Form;
 use super::subject::Subject;
 use super::{Question, Told, told};
 use crate::ledger::{self, Entry, Reserved, Use};
-use crate::pipeline::Refusal;
+use crate::pipeline::{Price, Refusal};
 use crate::wire::{ApiError, rfc3339};
 
 /// What a body says was used.
@@ -32,16 +33,21 @@ impl Question<'_> {
     /// When the reservation is unknown or ended otherwise.
     pub(super) async fn settle(&self) -> Result<Told, Refusal> {
         let mut fields = Fields::of_body(self.body)?;
-        let id = reservation(&mut fields)?;
-        let Spent { stated, details } = self.spent(&mut fields)?;
+        let reservation = Reservation::read(&mut fields)?;
+        let price = self.settling_price(&reservation, &mut fields)?;
+        let Spent {
+            mut stated,
+            details,
+        } = self.spent(&mut fields)?;
+        price.settled(&mut stated, &details);
         let exact = fields.flag("exact")?.unwrap_or(true);
         fields.end()?;
         let usage = match exact {
             true => Settlement::Stated(stated),
             false => Settlement::AtLeast(stated.or(&Amounts::ZERO)),
         };
-        let ended = self.pipeline.store().settle(id, usage).await;
-        self.record(id, &ended, |receipt| Use {
+        let ended = self.pipeline.store().settle(reservation.id, usage).await;
+        self.record(reservation.id, &ended, |receipt| Use {
             charged: charged(usage, receipt),
             details,
             method: if exact { Method::Exact } else { Method::Kept },
@@ -55,10 +61,10 @@ impl Question<'_> {
     /// When the reservation is unknown or ended otherwise.
     pub(super) async fn cancel(&self) -> Result<Told, Refusal> {
         let mut fields = Fields::of_body(self.body)?;
-        let id = reservation(&mut fields)?;
+        let reservation = Reservation::read(&mut fields)?;
         fields.end()?;
-        let ended = self.pipeline.store().cancel(id).await;
-        self.record(id, &ended, |_| Use::default());
+        let ended = self.pipeline.store().cancel(reservation.id).await;
+        self.record(reservation.id, &ended, |_| Use::default());
         Ok(self.ended(Outcome::Cancelled, ended)?)
     }
 
@@ -68,28 +74,34 @@ impl Question<'_> {
     /// Denials, and when the reservation is unknown or has ended.
     pub(super) async fn extend(&self) -> Result<Value, Refusal> {
         let mut fields = Fields::of_body(self.body)?;
-        let id = reservation(&mut fields)?;
+        let reservation = Reservation::read(&mut fields)?;
+        let price = self.reserved_price(&reservation)?;
         let ttl = fields.ttl("ttl_ms")?;
         let metrics = self.caller.config().metrics();
         let demand = fields
             .object("demand")?
-            .map(|demand| stated(demand, metrics).map(|more| more.or(&Amounts::ZERO)))
+            .map(|demand| stated(demand, metrics).map(|more| price.filled(&more, &Amounts::ZERO)))
             .transpose()?;
         if ttl.is_none() && demand.is_none() {
             return Err(fields.missing("ttl_ms").into());
         }
         fields.end()?;
         let more = demand.unwrap_or_default();
-        match self.pipeline.store().extend(id, more, ttl).await {
+        match self
+            .pipeline
+            .store()
+            .extend(reservation.id, more, ttl)
+            .await
+        {
             Ok(Extended::Granted {
                 expires_at,
                 reserved,
             }) => {
                 self.pipeline.observer().extended(&more);
                 let recorder = self.pipeline.recorder();
-                recorder.extended(id, expires_at, &reserved);
+                recorder.extended(reservation.id, expires_at, &reserved);
                 Ok(json!({
-                    "reservation": id.to_string(),
+                    "reservation": reservation.to_string(),
                     "expires_at": rfc3339(expires_at),
                     "reserved": told::amounts(&reserved, metrics),
                 }))
@@ -165,6 +177,22 @@ impl Question<'_> {
         recorder.ended(id, (outcome, &used(receipt)), otherwise);
     }
 
+    /// The price that a settled reservation is charged by: of the `model` that is named now, else of the one it was held for.
+    fn settling_price(
+        &self,
+        reservation: &Reservation,
+        fields: &mut Fields<'_>,
+    ) -> Result<Price, ApiError> {
+        match fields.text("model")? {
+            Some(model) => self.price(&model),
+            None => self.reserved_price(reservation),
+        }
+    }
+
+    fn reserved_price(&self, reservation: &Reservation) -> Result<Price, ApiError> {
+        self.price(reservation.model.as_deref().unwrap_or_default())
+    }
+
     /// What was used: `usage`, or what the provider's `response` says.
     fn spent(&self, fields: &mut Fields<'_>) -> Result<Spent, FieldError> {
         let dialect = Form::dialect(fields)?;
@@ -220,14 +248,6 @@ fn held(receipt: &Receipt) -> Amounts {
     let sum = |a: u64, b: u64| a.saturating_add(b);
     let all = receipt.charged.zip(&receipt.returned, sum);
     all.zip(&receipt.debt, u64::saturating_sub)
-}
-
-fn reservation(fields: &mut Fields<'_>) -> Result<ReservationId, FieldError> {
-    let text = fields
-        .text("reservation")?
-        .ok_or_else(|| fields.missing("reservation"))?;
-    text.parse()
-        .map_err(|_| fields.wrong("reservation", "the name of a reservation"))
 }
 
 /// The usage that a provider's answer tells, in whatever dialect it is.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tallygate_core::{Admission, Amounts, Metric, Metrics, Replay, Stated};
 
 use super::fields::{FieldError, Fields};
+use super::money::Reservation;
 use super::subject::Subject;
 use super::wish::Choice;
 use super::{Question, told};
@@ -51,7 +52,13 @@ impl Question<'_> {
                 let known = self.known(chosen, wish.endpoint());
                 let who = ledger::Subject::of(&subject.labels(&known), chosen.asked);
                 self.remember(admission, who);
-                return Ok(self.admitted(admission, chosen, wish.model()));
+                let reservation = Reservation {
+                    id: admission.id,
+                    model: self.priced_as(&wish, chosen),
+                };
+                let mut told = self.admitted(admission, chosen, wish.model());
+                told["reservation"] = reservation.to_string().into();
+                return Ok(told);
             }
         }
         Err(descent.refusal(self.pipeline))
@@ -125,14 +132,6 @@ impl Wanted {
     }
 }
 
-/// A `demand` for one call: one request and one slot unless it says otherwise.
-pub(super) fn call_amounts(demand: Fields<'_>, metrics: &Metrics) -> Result<Amounts, FieldError> {
-    let one = Amounts::ZERO
-        .with(Metric::REQUESTS, 1)
-        .with(Metric::CONCURRENCY, 1);
-    Ok(stated(demand, metrics)?.or(&one))
-}
-
 /// Amounts by the names of their metrics. `tokens` is the sum of input and output unless it is given alone; of input and
 /// output the one that is left out beside the other is zero.
 pub(super) fn stated(mut fields: Fields<'_>, metrics: &Metrics) -> Result<Stated, FieldError> {
@@ -170,7 +169,6 @@ pub(super) fn stated(mut fields: Fields<'_>, metrics: &Metrics) -> Result<Stated
 fn admitted(admission: &Admission, metrics: &Metrics) -> Value {
     let mut told = json!({
         "decision": "admit",
-        "reservation": admission.id.to_string(),
         "expires_at": rfc3339(admission.expires_at),
         "reserved": told::amounts(&admission.reserved, metrics),
         "waited_ms": millis(admission.waited),

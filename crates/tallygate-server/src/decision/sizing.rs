@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tallygate_core::Amounts;
+use tallygate_core::Stated;
 use tallygate_tokens::{Call, Count, Dialect, Endpoint, Estimate, OutputClass, OutputPolicy};
 
 use super::fields::{FieldError, Fields};
 use super::{Question, subject::Subject};
-use crate::pipeline::{Asked, Estimating};
+use crate::pipeline::{Asked, Estimating, Price};
 use crate::wire::ApiError;
 
 /// A call and its size.
@@ -19,9 +19,9 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// What it asks of the limits.
-    pub(super) fn demand(&self) -> Amounts {
-        Amounts::call(self.input.tokens, self.output.tokens)
+    /// Its tokens.
+    pub(super) fn stated(&self) -> Stated {
+        Stated::tokens(self.input.tokens, self.output.tokens)
     }
 }
 
@@ -105,9 +105,17 @@ impl Question<'_> {
             tenant: subject.get("tenant").unwrap_or_default(),
             endpoint: call.endpoint(),
         };
-        let policy = &policy;
+        let (policy, price) = (&policy, &Price::default());
         self.pipeline
-            .sized(call, input, Estimating { class, policy })
+            .sized(
+                call,
+                input,
+                Estimating {
+                    class,
+                    policy,
+                    price,
+                },
+            )
             .output
     }
 }

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use tallygate_core::Amounts;
+use tallygate_core::{Amounts, Metric, Stated};
 use tallygate_tokens::{Dialect, Endpoint};
 
 use super::Question;
 use super::fields::Fields;
-use super::reserve::call_amounts;
+use super::reserve::stated;
 use super::sizing::{Form, Measured};
 use super::subject::Subject;
-use crate::config::{Forbidden, Rung, Upstream};
+use crate::config::{Forbidden, Priced, Rung, Upstream};
 use crate::identify::Downgrade;
-use crate::pipeline::{ServedBy, Step, check_name};
+use crate::pipeline::{Price, ServedBy, Step, check_name};
 use crate::wire::ApiError;
 
 /// What a body asks for.
@@ -21,7 +21,7 @@ pub(super) enum Wish {
     Stated {
         model: Option<String>,
         dialect: Option<Dialect>,
-        demand: Amounts,
+        demand: Stated,
     },
     /// A call given whole.
     Call(Measured),
@@ -99,7 +99,7 @@ impl Question<'_> {
         match (demand, fields.raw("request")) {
             (Some(_), Some(_)) => Err(fields.wrong("request", "left out beside `demand`").into()),
             (Some(demand), None) => {
-                let demand = call_amounts(demand, self.caller.config().metrics())?;
+                let demand = stated(demand, self.caller.config().metrics())?;
                 Ok(Wish::Stated {
                     model: named,
                     dialect,
@@ -189,19 +189,46 @@ impl Question<'_> {
         known.into_iter().flatten().collect()
     }
 
-    /// What a choice asks of the limits.
+    /// What a choice asks of the limits: one request and one slot unless the wish says otherwise, and its cost.
+    ///
+    /// # Errors
+    /// When a limit counts money and nobody knows what the wish costs.
     pub(super) async fn demand(
         &self,
         wish: &Wish,
         choice: &Choice<'_>,
         subject: &Subject<'_>,
     ) -> Result<Amounts, ApiError> {
-        match (wish, choice.name) {
-            (Wish::Stated { demand, .. }, _) => Ok(*demand),
+        let amounts = match (wish, choice.name) {
+            (Wish::Stated { demand, .. }, _) => *demand,
             (Wish::Call(measured), Some(name)) if name != measured.call.model() => {
-                Ok(self.remeasure(measured, name, subject).await?.demand())
+                self.remeasure(measured, name, subject).await?.stated()
             }
-            (Wish::Call(measured), _) => Ok(measured.demand()),
-        }
+            (Wish::Call(measured), _) => measured.stated(),
+        };
+        let (price, known) = (self.price_of(choice), self.known(choice, wish.endpoint()));
+        self.check_cost(&amounts, &price, (choice.name, &subject.labels(&known)))?;
+        Ok(price.filled(&amounts, &Amounts::call(0, 0)))
+    }
+
+    /// The model by whose price a choice is held and will be settled: none where the cost is stated or unknown.
+    pub(super) fn priced_as(&self, wish: &Wish, choice: &Choice<'_>) -> Option<String> {
+        let told = match wish {
+            Wish::Stated { demand, .. } => demand.get(Metric::COST).is_some(),
+            Wish::Call(_) => false,
+        };
+        let priced = !told && self.price_of(choice).is_known();
+        choice.name.filter(|_| priced).map(str::to_owned)
+    }
+
+    fn price_of(&self, choice: &Choice<'_>) -> Price {
+        let Some(name) = choice.name else {
+            return Price::default();
+        };
+        self.caller.price(&Priced {
+            name,
+            label: choice.model,
+            upstream: choice.upstream.map(|upstream| upstream.name()),
+        })
     }
 }

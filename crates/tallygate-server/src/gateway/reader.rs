@@ -205,9 +205,7 @@ fn of_stream(seen: &Seen) -> Served {
         Some(usage) if seen.complete && says_something(&usage) => Served::Reported(usage),
         _ if seen.oversized_events > 0 => Served::Unknown,
         partial => Served::Counted {
-            input: partial
-                .map(|usage| usage.input_tokens)
-                .filter(|input| *input > 0),
+            input: partial.filter(|usage| usage.input_tokens > 0),
             output: partial
                 .map_or(0, |usage| usage.output_tokens)
                 .max(seen.output_tokens_counted),

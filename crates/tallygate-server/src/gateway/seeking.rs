@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tallygate_core::Amounts;
 use tallygate_tokens::{Call, Dialect, Endpoint};
 
 use super::TTL_SLACK;
 use crate::observe::{Door, Stage};
 use crate::pipeline::{
-    Admitted, Asked, Asking, Attempt, Caller, Descent, Laps, Pipeline, Refusal, Size, Terms,
+    Admitted, Asked, Asking, Attempt, Caller, Descent, Laps, Pipeline, Price, Refusal, Size, Terms,
     Through, labels,
 };
 use crate::wire::ApiError;
@@ -33,6 +34,7 @@ pub(super) struct Granted<'b, 'a> {
     pub(super) attempt: &'b Attempt<'a>,
     pub(super) worded: Worded,
     pub(super) size: Size,
+    pub(super) price: Price,
     pub(super) admitted: Admitted,
 }
 
@@ -53,7 +55,11 @@ impl<'a> Seeking<'a> {
             worded = self.reworded(worded, attempt.name).await?;
             let known = attempt.labels(self.caller, self.endpoint);
             let subject = labels(self.caller.identity(), &known);
-            let estimating = attempt.estimating(self.caller, self.endpoint);
+            let price = attempt.price(self.caller);
+            self.caller
+                .may_count(&price, (attempt.name, &subject))
+                .map_err(|error| Refusal::of(error, attempt.name, Amounts::ZERO))?;
+            let estimating = attempt.estimating(self.caller, (self.endpoint, &price));
             let (call, size) = self
                 .pipeline
                 .size(worded.call, &subject, estimating)
@@ -64,7 +70,7 @@ impl<'a> Seeking<'a> {
                 model: worded.call.model(),
                 asked: attempt.asked,
                 subject: &subject,
-                terms: self.terms(attempt, &size),
+                terms: self.terms(price.held(size.input.tokens, size.output.tokens)),
             };
             // Without an idempotency key what is let through is what was asked for.
             if let Some(Through { admission, .. }) = descent.ask(self.pipeline, asking).await? {
@@ -76,6 +82,7 @@ impl<'a> Seeking<'a> {
                     attempt,
                     worded,
                     size,
+                    price,
                     admitted,
                 });
             }
@@ -101,9 +108,9 @@ impl<'a> Seeking<'a> {
         Ok(Worded { call, body })
     }
 
-    fn terms(&self, attempt: &Attempt<'_>, size: &Size) -> Terms<'static> {
+    fn terms(&self, demand: Amounts) -> Terms<'static> {
         Terms {
-            demand: attempt.demand(size),
+            demand,
             ttl: self.caller.config().bounds().total_time + TTL_SLACK,
             door: Door::Gateway,
             max_wait: self.max_wait,

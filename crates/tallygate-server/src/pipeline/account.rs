@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Pipeline;
 use super::hold::{Ending, Hold};
+use super::price::Price;
 use super::size::{Estimating, Size};
 use crate::config::Upstream;
 use crate::identify::Identity;
@@ -28,8 +29,8 @@ pub(crate) enum Served {
     /// The provider did not say, or not to the end: what passed was counted here. Its word on the input, if it gave
     /// one, goes before our own.
     Counted {
-        /// Input tokens by the provider's word.
-        input: Option<u64>,
+        /// The input by the provider's word; what else that says was not its last.
+        input: Option<Usage>,
         /// Output tokens that passed.
         output: u64,
     },
@@ -56,6 +57,8 @@ pub(crate) struct AccountOf {
     pub(crate) upstream: Arc<Upstream>,
     /// How large it was taken to be before the call.
     pub(crate) size: Size,
+    /// What its tokens cost.
+    pub(crate) price: Price,
     /// Whether its output is to be learnt.
     pub(crate) learning: Learning,
     /// Whether the provider goes on with it when the caller leaves.
@@ -202,7 +205,7 @@ impl Account {
     pub(crate) fn ask_more(&self, more: u64) -> BoxFuture<'static, Result<Extended, SettleError>> {
         let store = Arc::clone(&self.pipeline.store);
         let id = self.hold.as_ref().map(Hold::id);
-        let more = Amounts::ZERO.with_tokens(0, more);
+        let more = self.of.price.grown(&self.held(), more);
         Box::pin(async move {
             let id = id.ok_or(SettleError::Unknown)?;
             store.extend(id, more, None).await
@@ -273,27 +276,37 @@ impl Account {
 
     /// How the hold is to end.
     fn ending(&self, served: Served) -> Ending {
-        let (input, output) = match served {
-            Served::Reported(usage) => (usage.input_tokens, usage.output_tokens),
+        let usage = match served {
+            Served::Reported(usage) => usage,
             Served::Counted { input, output } => self.passed(input, output),
             Served::Unknown => return self.kept(),
-            Served::Refused => (0, 0),
+            Served::Refused => Usage::default(),
             Served::Not => return Ending::Cancel,
         };
-        Ending::Settle(Settlement::Exact(Amounts::call(input, output)))
+        Ending::Settle(Settlement::Exact(self.of.price.charged(&usage)))
     }
 
     /// What is charged for an answer of which `output` passed: that, or what was held for it if more may still come.
-    fn passed(&self, input: Option<u64>, output: u64) -> (u64, u64) {
+    fn passed(&self, input: Option<Usage>, output: u64) -> Usage {
         match (input, self.of.unattended) {
-            (Some(input), Unattended::Stops) => (input, output),
-            (input, unattended) => {
+            (Some(told), Unattended::Stops) => Usage {
+                output_tokens: output,
+                ..told
+            },
+            (told, unattended) => {
                 let size = self.size();
-                let output = match unattended {
+                let output_tokens = match unattended {
                     Unattended::Stops => output,
                     Unattended::GoesOn => output.max(size.output.tokens),
                 };
-                (input.unwrap_or(size.input.tokens), output)
+                let uncached = Usage {
+                    input_tokens: size.input.tokens,
+                    ..Usage::default()
+                };
+                Usage {
+                    output_tokens,
+                    ..told.unwrap_or(uncached)
+                }
             }
         }
     }
@@ -303,8 +316,11 @@ impl Account {
     fn kept(&self) -> Ending {
         let size = self.size();
         let settlement = match &self.of.uncounted {
-            None => Settlement::AtLeast(Amounts::call(size.input.tokens, 0)),
-            Some(_) => Settlement::Exact(Amounts::call(size.input.tokens, size.output.tokens)),
+            None => Settlement::AtLeast(self.of.price.held(size.input.tokens, 0)),
+            Some(_) => {
+                let held = self.of.price.held(size.input.tokens, size.output.tokens);
+                Settlement::Exact(held)
+            }
         };
         Ending::Settle(settlement)
     }
@@ -318,6 +334,7 @@ impl Account {
                 let estimating = Estimating {
                     class: self.of.class(),
                     policy: &uncounted.policy,
+                    price: &self.of.price,
                 };
                 self.pipeline.sized(&uncounted.call, input, estimating)
             }

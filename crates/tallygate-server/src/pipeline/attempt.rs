@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tallygate_core::Amounts;
 use tallygate_tokens::{Call, Endpoint, OutputClass, OutputEstimate, OutputPolicy};
 
 use super::account::{AccountOf, Learning, Unattended, Uncounted};
 use super::caller::Caller;
 use super::descent::ServedBy;
+use super::price::Price;
 use super::size::{Certainty, Estimating, Size};
-use crate::config::Went;
+use crate::config::{Priced, Went};
 use crate::gateway::Provider;
 
 /// One way to serve a call.
@@ -53,6 +53,7 @@ impl Step {
 pub(crate) struct Sized {
     pub(crate) call: Call,
     pub(crate) size: Size,
+    pub(crate) price: Price,
 }
 
 impl<'a> Attempt<'a> {
@@ -84,7 +85,7 @@ impl<'a> Attempt<'a> {
     pub(crate) fn estimating<'b>(
         &'b self,
         caller: &'b Caller,
-        endpoint: Endpoint,
+        (endpoint, price): (Endpoint, &'b Price),
     ) -> Estimating<'b> {
         Estimating {
             class: OutputClass {
@@ -93,17 +94,22 @@ impl<'a> Attempt<'a> {
                 endpoint,
             },
             policy: &self.output,
+            price,
         }
     }
 
-    /// What a call of this size asks of the limits.
-    pub(crate) fn demand(&self, size: &Size) -> Amounts {
-        Amounts::call(size.input.tokens, size.output.tokens)
+    /// What its tokens cost.
+    pub(crate) fn price(&self, caller: &Caller) -> Price {
+        caller.price(&Priced {
+            name: self.name,
+            label: self.model,
+            upstream: Some(self.provider.upstream().name()),
+        })
     }
 
     /// The account of `caller`'s call.
     pub(crate) fn account(&self, caller: &Caller, sized: Sized) -> AccountOf {
-        let Sized { call, size } = sized;
+        let Sized { call, size, price } = sized;
         let learning = match self.output.estimate {
             OutputEstimate::Learned { .. } => Learning::On,
             _ => Learning::Off,
@@ -124,6 +130,7 @@ impl<'a> Attempt<'a> {
             endpoint: call.endpoint(),
             upstream: Arc::clone(self.provider.upstream()),
             size,
+            price,
             learning,
             unattended,
             uncounted: match size.certainty {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tallygate_core::{Metric, Standing};
 use tallygate_tokens::{
-    Call, CallError, Count, Endpoint, Estimate, Method, OutputClass, OutputEstimate, OutputPolicy,
-    output_estimate,
+    Call, CallError, Cost, Count, Endpoint, Estimate, Method, OutputClass, OutputEstimate,
+    OutputPolicy, output_estimate,
 };
 use tokio::task::spawn_blocking;
 
-use super::Pipeline;
+use super::{Pipeline, Price};
 use crate::wire::ApiError;
 
 /// What is parsed or counted above this is so off the async workers, which are to be held for no more than a
@@ -60,6 +60,8 @@ pub(crate) struct Estimating<'a> {
     pub(crate) class: OutputClass<'a>,
     /// How its model's output is estimated.
     pub(crate) policy: &'a OutputPolicy,
+    /// What its model's tokens cost.
+    pub(crate) price: &'a Price,
 }
 
 impl Pipeline {
@@ -117,7 +119,7 @@ impl Pipeline {
             return Ok(Some(bound(low)));
         }
         let most = bound(high);
-        let plenty = |standing| is_plenty(standing, &most);
+        let plenty = |standing| is_plenty(standing, &most, estimating.price);
         // Should the provider not tell the use, the text is counted in place when the call is settled.
         let decides = text <= DONE_IN_PLACE && standings.iter().all(plenty);
         Ok(decides.then_some(most))
@@ -155,7 +157,7 @@ impl Pipeline {
 
     /// The size of a call of this input.
     pub(crate) fn sized(&self, call: &Call, input: Count, estimating: Estimating<'_>) -> Size {
-        let Estimating { class, policy } = estimating;
+        let Estimating { class, policy, .. } = estimating;
         let learned = match policy.estimate {
             OutputEstimate::Learned {
                 quantile_per_mille, ..
@@ -188,12 +190,13 @@ impl Size {
     }
 
     /// How much of `metric` it is.
-    fn of(&self, metric: Metric) -> u64 {
+    fn of(&self, metric: Metric, price: &Price) -> u64 {
         let (input, output) = (self.input.tokens, self.output.tokens);
         match metric {
             Metric::INPUT_TOKENS => input,
             Metric::OUTPUT_TOKENS => output,
             Metric::TOKENS => input.saturating_add(output),
+            Metric::COST => price.bound(input, output).map_or(0, Cost::micros),
             _ => 0,
         }
     }
@@ -207,6 +210,6 @@ fn is_too_small(standing: &Standing, low: u64) -> bool {
 }
 
 /// Whether a limit has much more left than `most`.
-fn is_plenty(standing: &Standing, most: &Size) -> bool {
-    standing.remaining / PLENTY >= most.of(standing.limit.metric)
+fn is_plenty(standing: &Standing, most: &Size, price: &Price) -> bool {
+    standing.remaining / PLENTY >= most.of(standing.limit.metric, price)
 }

@@ -44,6 +44,12 @@ pub enum ApiError {
         /// The method it takes.
         allowed: &'static str,
     },
+    /// A limit counts money, and nobody knows what the model costs.
+    #[error(
+        "no price of {} is known and a limit counts money: its operator can add the price under `prices: models`",
+        named(.0)
+    )]
+    Unpriced(String),
     /// No upstream serves the model here.
     #[error(transparent)]
     NoRoute(#[from] NoRoute),
@@ -118,7 +124,7 @@ impl ApiError {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Invalid { .. } | Self::Rejected(Rejection::BadHeader(_)) => {
+            Self::Invalid { .. } | Self::Unpriced(_) | Self::Rejected(Rejection::BadHeader(_)) => {
                 StatusCode::BAD_REQUEST
             }
             Self::Rejected(_) => StatusCode::UNAUTHORIZED,
@@ -147,6 +153,7 @@ impl ApiError {
             Self::Role(_) | Self::Forbidden(_) => "forbidden",
             Self::NoPath(_) | Self::Method { .. } => "no_path",
             Self::NoRoute(_) => "no_route",
+            Self::Unpriced(_) => "unpriced",
             Self::TooLarge(_) => "too_large",
             Self::TooSlow(_) => "too_slow",
             Self::Denied(_) => "denied",
@@ -187,6 +194,14 @@ impl ApiError {
             Self::Never(never) => Some(&never.blocked_by),
             _ => None,
         }
+    }
+}
+
+/// A model as messages name it.
+fn named(model: &str) -> String {
+    match model {
+        "" => "this call, which names no model,".to_owned(),
+        model => format!("the model `{model}`"),
     }
 }
 

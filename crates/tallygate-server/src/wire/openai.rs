@@ -73,7 +73,9 @@ impl Said {
         let (kind, code) = kind_and_code(error);
         let param = match error {
             ApiError::Invalid { field, .. } => field.clone(),
-            ApiError::Forbidden(_) | ApiError::NoRoute(_) => Some("model".to_owned()),
+            ApiError::Forbidden(_) | ApiError::NoRoute(_) | ApiError::Unpriced(_) => {
+                Some("model".to_owned())
+            }
             _ => None,
         };
         Self {
@@ -101,6 +103,7 @@ fn kind_and_code(error: &ApiError) -> (&'static str, Option<&'static str>) {
         ApiError::Invalid { .. } | ApiError::Rejected(_) => (INVALID, None),
         ApiError::Role(_) => (INVALID, Some("insufficient_permissions")),
         ApiError::Forbidden(_) | ApiError::NoRoute(_) => (INVALID, Some("model_not_found")),
+        ApiError::Unpriced(_) => (INVALID, Some("model_not_priced")),
         ApiError::NoPath(_) => (INVALID, Some("unknown_url")),
         ApiError::Method { .. } => (INVALID, Some("method_not_supported")),
         ApiError::TooLarge(_) => (INVALID, Some("request_too_large")),

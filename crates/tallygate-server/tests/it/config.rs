@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use tallygate_server::config::{CheckReport, Config, ConfigErrors, Kind, Unreloadable};
+use tallygate_server::config::{CheckReport, Config, ConfigErrors, Kind, Priced, Unreloadable};
 use tallygate_tokens::{Dialect, Endpoint, OutputEstimate};
 
 use crate::golden;
@@ -105,6 +105,7 @@ tiers:
   pro: {}
 keys:
   - { id: alice, hash: "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b", subject: { tier: free } }
+prices: { models: { all-gpt: { input: 1, output: 2 }, mini: gpt-4o-mini } }
 waiting: { queue: 0, max_wait: 1500ms }
 bounds: { max_body: 1MiB, total_time: 10m }
 "#;
@@ -256,6 +257,90 @@ fn tiers_have_their_models_and_no_others() {
 }
 
 #[test]
+fn prices_are_the_files_own_before_the_built_in_ones() {
+    let config = good(
+        r#"
+upstreams: { groq: { dialect: openai, base_url: "https://groq.test" } }
+models:
+  mine: { upstream: groq, match: ["mine-*", "gpt-4o", "gpt-4o-mini"] }
+prices:
+  unknown: { input: 9, output: 9.000001 }
+  models:
+    mine: { input: 2.50, cached_input: 0, cache_write: 3.125, output: 10, reasoning: 12, above: [{ input_tokens: 200_000, input: 5, output: 15 }] }
+    gpt-4o: { input: 1, output: 1 }
+    Same: claude-haiku-4-5
+"#,
+    );
+    let price = |name, label, upstream| {
+        let rates = config.prices().of(&Priced {
+            name,
+            label,
+            upstream,
+        });
+        rates.map(ToString::to_string).expect("there is a default")
+    };
+    let own = "i2.5 c0 w3.125 o10 r12 >200000 i5 o15";
+    assert_eq!(
+        price("mine-2", "mine", Some("groq")),
+        own,
+        "by what it counts as"
+    );
+    assert_eq!(
+        price("gpt-4o-2024-08-06", "mine", Some("groq")),
+        "i1 o1",
+        "its own name goes first"
+    );
+    assert_eq!(
+        price("gpt-4o-mini", "mine", Some("groq")),
+        own,
+        "before the built-in one of its name"
+    );
+    assert_eq!(price("same", "same", None), "i1 c0.1 w1.25 o5");
+    assert_eq!(
+        price("llama-3.1-8b-instant", "llama-3.1-8b-instant", Some("groq")),
+        "i0.05 o0.08"
+    );
+    assert_eq!(
+        price("llama-3.1-8b-instant", "x", Some("elsewhere")),
+        "i9 o9.000001"
+    );
+    assert_eq!(price("o3", "o3", None), "i2 c0.5 o8");
+}
+
+#[test]
+fn a_file_of_prices_stands_between() {
+    let prices = format!("tallygate-prices-{}.json", std::process::id());
+    let path = std::env::temp_dir().join(&prices);
+    let put = |text: &str| fs::write(&path, text).expect("written");
+    let name = path.with_extension("yaml").display().to_string();
+    let text = format!(
+        "prices: {{ file: {prices}, models: {{ gpt-4o: {{ input: 1, output: 1 }}, mine: theirs }} }}"
+    );
+    let read = || Config::parse(&text, &name, &env);
+    put(
+        r#"{"models": {"gpt-4o": {"input": 7, "output": 7}, "o3": {"input": 7, "output": 8}, "theirs": {"input": 3, "output": 4}}}"#,
+    );
+    let config = read().expect("good");
+    let price = |name| {
+        let rates = config.prices().of(&Priced {
+            name,
+            label: name,
+            upstream: None,
+        });
+        rates.map(ToString::to_string)
+    };
+    assert_eq!(price("gpt-4o").as_deref(), Some("i1 o1"));
+    assert_eq!(price("o3").as_deref(), Some("i7 o8"));
+    assert_eq!(price("mine").as_deref(), Some("i3 o4"));
+    assert_eq!(price("gpt-5").as_deref(), Some("i1.25 c0.125 o10"));
+    assert_eq!(price("nobody"), None);
+    put(r#"{"models": {"m": {"input": -7, "output": 7}}}"#);
+    let said = read().unwrap_err().problems()[0].message().to_owned();
+    assert!(said.contains("`input` of `m` is `-7`"), "{said}");
+    fs::remove_file(&path).expect("removed");
+}
+
+#[test]
 fn the_rest_is_read_and_defaults_hold() {
     let config = good(FULL);
     assert_eq!(
@@ -395,6 +480,7 @@ const LADDERS: &str = "
 upstreams:
   openai: { dialect: openai, base_url: \"http://127.0.0.1:1/v1\" }
   anthropic: { dialect: anthropic, base_url: \"http://127.0.0.1:1\" }
+prices: { models: { mini: gpt-4o-mini } }
 models:
   gpt-4o: { upstream: openai, match: [\"gpt-4o-2*\", gpt-4o] }
   mini: { upstream: openai, match: [\"gpt-4o-mini-2*\", gpt-4o-mini, other], output_estimate: max_tokens }

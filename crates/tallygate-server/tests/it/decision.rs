@@ -40,7 +40,7 @@ async fn reserve_settle_and_a_repeat() {
     assert!(admitted["expires_at"].as_str().unwrap().ends_with('Z'));
     assert_eq!(
         admitted["reserved"],
-        json!({ "requests": 1, "input_tokens": 300, "output_tokens": 200, "tokens": 500, "concurrency": 1 })
+        json!({ "requests": 1, "input_tokens": 300, "output_tokens": 200, "tokens": 500, "cost": 2_750, "concurrency": 1 })
     );
     let tokens = &admitted["limits"][1];
     assert_eq!(

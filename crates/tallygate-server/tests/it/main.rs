@@ -14,6 +14,7 @@ mod failures;
 mod golden;
 mod http;
 mod ladder;
+mod money;
 mod observe;
 mod overshoot;
 mod quiet;

@@ -84,7 +84,12 @@ async fn each_end_of_a_call_is_a_record() {
         6_009
     );
     assert_eq!(report["totals"]["calls"], 6);
-    assert_eq!(report["totals"]["unpriced_calls"], 2);
+    assert_eq!(report["totals"]["unpriced_calls"], 0);
+    assert_eq!(
+        report["totals"]["cost"],
+        2 * 523,
+        "9 × 2.50 and 50 × 10.00 dollars a million, rounded up"
+    );
     assert_eq!(report["rows"].as_array().map(Vec::len), Some(5));
 }
 

@@ -60,7 +60,10 @@ fn method(served: Served) -> Method {
 
 fn details(served: Served) -> Usage {
     match served {
-        Served::Reported(usage) => usage,
+        Served::Reported(usage)
+        | Served::Counted {
+            input: Some(usage), ..
+        } => usage,
         _ => Usage::default(),
     }
 }
