@@ -1,7 +1,8 @@
-//! The distributed store on a real server: `cargo xtask bench store [PART]... [--engine redis] [--laps N] [--json]`.
+//! The distributed store on a real server, and the one in a folder: `cargo xtask bench store [PART]... [--engine redis] [--laps N] [--json]`.
 //!
-//! Parts, all of them unless some are named: `pairs`, `drain`, `flood`, `wake`, `kill`, `memory`. Each starts a Valkey
-//! (or Redis) of its own on a free loopback port, and worker processes, which are this program again. What is quoted
+//! Parts, all of them unless some are named: `pairs`, `drain`, `flood`, `wake`, `kill`, `memory`, and `durable`, which is the
+//! store in a folder and needs no server. Each other starts a Valkey (or Redis) of its own on a free loopback port, and
+//! worker processes, which are this program again. What is quoted
 //! is the median of some laps, in which contestants take turns. Wall-clock figures need a quiet machine: the share of
 //! the processors that others use is printed with them.
 #![expect(clippy::print_stdout, reason = "a benchmark speaks on standard output")]
@@ -10,6 +11,8 @@
 mod crew;
 #[path = "store/drain.rs"]
 mod drain;
+#[path = "store/durable.rs"]
+mod durable;
 #[path = "store/flood.rs"]
 mod flood;
 #[path = "store/histogram.rs"]
@@ -60,6 +63,7 @@ fn main() -> Outcome {
             Part::Wake => wake::run,
             Part::Kill => kill::run,
             Part::Memory => memory::run,
+            Part::Durable => durable::run,
         };
         run(&options, &mut report)?;
     }

@@ -81,6 +81,12 @@ impl Clock {
         }
     }
 
+    /// How far the wall clock is ahead of this one, in nanoseconds of whole milliseconds.
+    pub(crate) fn wall_lead(&self) -> i64 {
+        let lead = self.wall_offset();
+        lead - lead % MILLISECOND
+    }
+
     /// How far the wall clock is ahead of this one, in nanoseconds: not zero once it was stepped.
     pub(crate) fn wall_offset(&self) -> i64 {
         match self {
@@ -102,6 +108,8 @@ impl Clock {
         }
     }
 }
+
+const MILLISECOND: i64 = 1_000_000;
 
 fn wall() -> Time {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

@@ -342,10 +342,10 @@ impl Shared {
 
     /// Lets calendar windows follow a wall clock that was stepped, by whole milliseconds.
     fn follow_wall(&self) {
-        let lead = self.clock.wall_offset();
+        let lead = self.clock.wall_lead();
         self.operate(|books, now| {
             books.ledger.advance(now);
-            books.ledger.set_wall_offset(lead - lead % MILLISECOND);
+            books.ledger.set_wall_offset(lead);
         });
     }
 
@@ -356,8 +356,6 @@ impl Shared {
         }
     }
 }
-
-const MILLISECOND: i64 = 1_000_000;
 
 impl Books {
     /// Decides at once.

@@ -192,7 +192,7 @@ impl StoreHealth {
     pub fn trouble(&self) -> Option<&'static str> {
         match self {
             Self::Up => None,
-            Self::Down { reason } if reason.starts_with("the folder ") => {
+            Self::Down { reason } if reason.starts_with("folder ") => {
                 Some("the data folder cannot be written to")
             }
             Self::Down { reason } if is_answer(reason) => Some("the store refuses"),

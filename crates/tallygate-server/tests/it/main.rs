@@ -11,6 +11,7 @@ mod drain;
 mod evasion;
 mod events;
 mod failures;
+mod full_disk;
 mod golden;
 mod http;
 mod ladder;

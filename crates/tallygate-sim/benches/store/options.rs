@@ -20,16 +20,18 @@ pub(super) enum Part {
     Wake,
     Kill,
     Memory,
+    Durable,
 }
 
 impl Part {
-    const ALL: [(&str, Self); 6] = [
+    const ALL: [(&str, Self); 7] = [
         ("pairs", Self::Pairs),
         ("drain", Self::Drain),
         ("flood", Self::Flood),
         ("wake", Self::Wake),
         ("kill", Self::Kill),
         ("memory", Self::Memory),
+        ("durable", Self::Durable),
     ];
 }
 

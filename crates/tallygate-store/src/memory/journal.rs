@@ -364,11 +364,7 @@ impl Log {
     }
 
     fn reason(&self, said: &str) -> Arc<str> {
-        format!(
-            "the folder {} cannot be written to: {said}",
-            self.folder.display()
-        )
-        .into()
+        format!("folder {}: {said}", self.folder.display()).into()
     }
 }
 

@@ -60,8 +60,8 @@ impl MemoryStore {
         ledger.keep_journal();
         // An id that was told and lost must not be given to another caller.
         ledger.name_anew([random(), random()]);
-        // The clock's time has the steps in it that the last one had beside it.
-        ledger.set_wall_offset(0);
+        // First, so that calendar windows do not see the time of one clock with the lead of another.
+        ledger.set_wall_offset(clock.wall_lead());
         ledger.replace_policy(policy, clock.now());
         let (store, _) = Self::over(ledger, clock, Some(Log::new(site, durability)));
         store.shared.operate(|_, _| ());
@@ -96,7 +96,7 @@ impl MemoryStore {
         };
         let mut ledger = found.ledger;
         let clock = options.clock.resumed(ledger.now());
-        ledger.set_wall_offset(0);
+        ledger.set_wall_offset(clock.wall_lead());
         ledger.replace_policy(policy, clock.now());
         Ok(Self::over(ledger, clock, None).0)
     }

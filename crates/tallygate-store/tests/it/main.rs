@@ -1,6 +1,7 @@
 //! The memory store under the conformance suite, on virtual time and on real threads.
 mod batch;
 mod bounds;
+mod crashes;
 mod failover;
 mod fronts;
 mod killed;

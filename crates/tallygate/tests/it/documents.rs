@@ -76,6 +76,7 @@ fn every_configuration_shown_in_the_documents_is_accepted() {
         "docs/configuration.md",
         "docs/limits.md",
         "docs/gateway.md",
+        "docs/durability.md",
         "docs/operating.md",
         "docs/redis.md",
     ] {

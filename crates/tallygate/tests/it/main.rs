@@ -6,6 +6,7 @@ mod command;
 mod count;
 mod demo;
 mod documents;
+mod durable;
 mod examples;
 mod explain;
 mod folder;

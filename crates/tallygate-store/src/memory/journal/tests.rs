@@ -78,6 +78,11 @@ fn daily(amount: u64, store_down: StoreDown) -> Policy {
         burst: None,
         strict: false,
     };
+    with_shape(amount, shape, store_down)
+}
+
+/// A limit on the tokens of each user.
+fn with_shape(amount: u64, shape: Shape, store_down: StoreDown) -> Policy {
     let rule = Rule {
         name: "day".to_owned(),
         when: Vec::new(),

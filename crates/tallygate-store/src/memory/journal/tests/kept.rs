@@ -1,11 +1,11 @@
 //! What a restart keeps, and how the folder stays small.
 use super::super::{Durability, format};
-use super::{Ground, START, admitted, ask, block_on, daily, tokens, until, used};
+use super::{Ground, START, admitted, ask, block_on, daily, tokens, until, used, with_shape};
 use crate::clock::Clock;
 use crate::folder::Files;
 use crate::store::{Settlement, Store};
 use std::time::Duration;
-use tallygate_core::{Decision, Outcome, StoreDown};
+use tallygate_core::{Calendar, Decision, Outcome, Shape, StoreDown};
 
 fn names(ground: &Ground) -> Vec<String> {
     let mut names = ground.disk.list().unwrap();
@@ -51,6 +51,27 @@ fn time_does_not_go_back() {
         panic!("{denied:?}");
     };
     assert_eq!(denial.retry_after, Duration::from_secs(1));
+}
+
+/// Calendar windows go by the wall clock after a restart as before it, however far the two clocks are apart.
+#[test]
+fn a_month_stays_the_same_month() {
+    let shape = Shape::Fixed {
+        window: Calendar::Month,
+        timezone: jiff::tz::TimeZone::UTC,
+    };
+    let policy = with_shape(100, shape, StoreDown::Closed);
+    for days in [-40, 40] {
+        let ground = Ground::new(Durability::Sync);
+        ground.clock.step_wall(days * 86_400_000_000_000);
+        let store = ground.open(&policy);
+        admitted(block_on(store.reserve(ask(60))));
+        drop(store);
+        let store = ground.with(ground.disk.death()).open(&policy);
+        assert_eq!(used(&store), 60, "{days}");
+        store.tick();
+        assert_eq!(used(&store), 60, "{days}");
+    }
 }
 
 /// What the policy says now is in force; rules as before keep their counters.
