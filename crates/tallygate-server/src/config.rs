@@ -49,7 +49,7 @@ mod webhooks;
 mod window;
 
 pub(crate) use alerts::{Alert, Alerts};
-pub use bounds::{Bounds, Overrun, Waiting};
+pub use bounds::{Bounds, Overrun, Revoked, Waiting};
 pub(crate) use keys::SERVER_LABELS;
 pub use ledger::Ledger;
 pub(crate) use listeners::guard;

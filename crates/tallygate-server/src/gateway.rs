@@ -32,6 +32,7 @@ mod payload;
 mod pool;
 mod provider;
 mod reader;
+mod revocation;
 mod seeking;
 mod spelling;
 mod unreported;
@@ -145,6 +146,7 @@ fn outgoing(
         times: AnswerTimes::of(caller.config().bounds()),
         pass_on,
         overrun: caller.config().bounds().overrun,
+        owner: caller.owner(),
     };
     (Request::from_parts(head, Payload::Whole(body)), manner)
 }

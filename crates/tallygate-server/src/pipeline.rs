@@ -8,6 +8,7 @@
 //! The gateway goes all the way; the decision API shares the stages and leaves forwarding to its callers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -59,6 +60,8 @@ const LEARNT_CLASSES: usize = 10_000;
 pub(crate) struct Pipeline {
     store: Arc<dyn Store>,
     setup: ArcSwap<Setup>,
+    /// Counts what was put in force.
+    turns: AtomicU64,
     counter: Arc<Counter>,
     learner: Mutex<Learner>,
     settler: Arc<SettlerHandle>,
@@ -98,6 +101,7 @@ impl Pipeline {
         Arc::new(Self {
             store,
             setup: ArcSwap::from_pointee(setup),
+            turns: AtomicU64::new(1),
             counter: Arc::new(Counter::new(seed, REMEMBERED_MESSAGES)),
             learner: Mutex::new(Learner::new(LEARNT_CLASSES)),
             settler,
@@ -153,6 +157,12 @@ impl Pipeline {
     pub(crate) fn replace(&self, setup: Setup) {
         self.events.follow(setup.config());
         self.setup.store(Arc::new(setup));
+        self.turns.fetch_add(1, Ordering::Release);
+    }
+
+    /// Another number after each [`Self::replace`]; never zero.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turns.load(Ordering::Acquire)
     }
 }
 

@@ -34,7 +34,22 @@ pub struct Bounds {
     pub max_connections: usize,
     /// `overrun`: what becomes of a streamed answer that outgrows its hold when no more can be had. Default `run`.
     pub overrun: Overrun,
+    /// `revoked`: what becomes of a streamed answer whose caller's key is revoked meanwhile. Default `run`.
+    pub revoked: Revoked,
 }
+
+/// What becomes of a streamed answer whose caller's key is revoked meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Revoked {
+    /// It runs on to its end.
+    #[default]
+    Run,
+    /// It is cut at its next piece, and the caller is told by the dialect's error event.
+    Cut,
+}
+
+/// The words of `revoked`.
+const REVOKED: [(&str, Revoked); 2] = [("run", Revoked::Run), ("cut", Revoked::Cut)];
 
 /// What becomes of a streamed answer that outgrows its hold when no more can be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -63,6 +78,7 @@ impl Default for Bounds {
             drain_time: Duration::from_secs(30),
             max_connections: 10_000,
             overrun: Overrun::default(),
+            revoked: Revoked::default(),
         }
     }
 }
@@ -100,6 +116,7 @@ const BOUNDS: Known<'static> = Known {
         "drain_time",
         "max_connections",
         "overrun",
+        "revoked",
     ],
     later: &[],
 };
@@ -161,6 +178,10 @@ pub(super) fn read(top: &Fields<'_>, reading: &mut Reading<'_>) -> Bounds {
     let overrun = fields.get("overrun");
     if let Some(word) = overrun.and_then(|node| reading.word(node, "`overrun`", &OVERRUN)) {
         bounds.overrun = word;
+    }
+    let revoked = fields.get("revoked");
+    if let Some(word) = revoked.and_then(|node| reading.word(node, "`revoked`", &REVOKED)) {
+        bounds.revoked = word;
     }
     bounds
 }

@@ -172,13 +172,11 @@ pub(super) fn read(top: &Fields<'_>, keyless: Keyless, reading: &mut Reading<'_>
 
 fn warn_of_open_admin(node: &Node, addr: SocketAddr, reading: &mut Reading<'_>) {
     if !addr.ip().to_canonical().is_loopback() {
-        let message =
-            "the admin listener asks for no key in this version and is open to other machines here";
-        let problem = Problem::warning(Kind::NotBuilt, node.at, message);
-        reading.report(
-            problem
-                .mend("listen on 127.0.0.1, or see to it that only your monitoring can reach it"),
-        );
+        let message = "the admin listener tells metrics to whoever reaches it, and is open to other machines here";
+        let problem = Problem::warning(Kind::Conflict, node.at, message);
+        reading.report(problem.mend(
+            "listen on 127.0.0.1, or see to it that only your monitoring can reach it; its API asks for a key with the role `admin`",
+        ));
     }
 }
 

@@ -8,6 +8,7 @@ use tallygate_tokens::Endpoint;
 
 use super::clock::Overdue;
 use crate::config::Upstream;
+use crate::identify::Rejection;
 use crate::pipeline::{Account, Pipeline};
 use crate::wire::{self, ApiError, Ask, Voice};
 
@@ -20,6 +21,9 @@ pub(crate) enum Cut {
     /// It outgrew its hold.
     #[error("the answer outgrew what was reserved for it")]
     Overrun,
+    /// The key of the call was revoked.
+    #[error("the api key was revoked")]
+    Revoked,
 }
 
 /// The last event of an answer that is cut.
@@ -47,6 +51,7 @@ impl Farewell {
         match cut {
             Cut::Overdue(_) => ApiError::TimedOut(self.upstream.name().to_owned()),
             Cut::Overrun => ApiError::CutOff,
+            Cut::Revoked => ApiError::Rejected(Rejection::Revoked),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Sending a call on, and what its answer means for its account.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use http::{Request, Response, StatusCode};
@@ -14,7 +16,9 @@ use super::passing::{Gathered, Passing};
 use super::payload::{Payload, PayloadError};
 use super::provider::{Provider, SendError};
 use super::reader::{Finding, Form, PassOn, Reader};
+use super::revocation::Revocation;
 use crate::config::Overrun;
+use crate::identify::Identity;
 use crate::pipeline::{Account, Served};
 use crate::wire::ApiError;
 
@@ -23,11 +27,13 @@ use crate::wire::ApiError;
 const READ_WHOLE: usize = 1024 * 1024;
 
 /// How a call is sent and its answer read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Manner {
     pub(super) times: AnswerTimes,
     pub(super) pass_on: PassOn,
     pub(super) overrun: Overrun,
+    /// Whose call it is.
+    pub(super) owner: Arc<Identity>,
 }
 
 /// Sends a call and gives the answer to pass on, its account settled or about to be when the answer ends.
@@ -156,7 +162,13 @@ async fn served(
 }
 
 fn metered(passing: Passing, reader: Reader, account: Account, manner: Manner) -> AnswerBody {
-    AnswerBody::metered(Metered::new(passing, reader, account, manner.overrun))
+    let revocation = Revocation::new(manner.owner, account.pipeline());
+    AnswerBody::metered(Metered::new(
+        passing,
+        reader,
+        account,
+        (manner.overrun, revocation),
+    ))
 }
 
 fn reader(headers: &HeaderMap, account: &Account, pass_on: PassOn) -> Reader {

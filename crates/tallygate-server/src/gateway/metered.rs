@@ -12,6 +12,7 @@ use super::farewell::{Cut, Farewell};
 use super::growth::Growth;
 use super::passing::Passing;
 use super::reader::{Finished, Form, Reader};
+use super::revocation::Revocation;
 use crate::config::Overrun;
 use crate::pipeline::Account;
 use crate::wire::ApiError;
@@ -21,6 +22,7 @@ pub(crate) struct Metered {
     body: Passing,
     reader: Reader,
     growth: Growth,
+    revocation: Revocation,
     farewell: Farewell,
     state: State,
 }
@@ -41,11 +43,17 @@ struct Last {
 
 impl Metered {
     /// Reads `body` on its way, for `account`.
-    pub(super) fn new(body: Passing, reader: Reader, account: Account, overrun: Overrun) -> Self {
+    pub(super) fn new(
+        body: Passing,
+        reader: Reader,
+        account: Account,
+        (overrun, revocation): (Overrun, Revocation),
+    ) -> Self {
         Self {
             body,
             reader,
             growth: Growth::new(overrun, account.held_output()),
+            revocation,
             farewell: Farewell::of(&account),
             state: State::Passing(Box::new(account)),
         }
@@ -85,6 +93,11 @@ impl Metered {
             return Poll::Ready(Bytes::new());
         }
         match ready!(self.body.poll_frame(cx)) {
+            // What has come is the provider's work, and is paid for; what passes on is for who is let in.
+            Some(Ok(frame)) if self.revocation.cuts() => {
+                drop(self.read(frame.into_data().unwrap_or_default()));
+                self.cut(Cut::Revoked);
+            }
             Some(Ok(frame)) => {
                 let data = self.read(frame.into_data().unwrap_or_default());
                 if !self.body.is_end_stream() {

@@ -63,6 +63,11 @@ impl Caller {
         &self.setup
     }
 
+    /// Who it is, for as long as an answer passes.
+    pub(crate) fn owner(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity)
+    }
+
     /// Who it is.
     pub(crate) fn identity(&self) -> &Arc<Identity> {
         &self.identity

@@ -99,7 +99,9 @@ fn kind_of(metric: Metric) -> &'static str {
 
 fn kind_and_code(error: &ApiError) -> (&'static str, Option<&'static str>) {
     match error {
-        ApiError::Rejected(Rejection::Unknown) => (INVALID, Some("invalid_api_key")),
+        ApiError::Rejected(Rejection::Unknown | Rejection::Revoked | Rejection::Expired) => {
+            (INVALID, Some("invalid_api_key"))
+        }
         ApiError::Invalid { .. } | ApiError::Rejected(_) => (INVALID, None),
         ApiError::Role(_) => (INVALID, Some("insufficient_permissions")),
         ApiError::Forbidden(_) | ApiError::NoRoute(_) => (INVALID, Some("model_not_found")),

@@ -9,7 +9,9 @@ use crate::world::{LIMITS, World, within};
 mod access;
 mod explaining;
 mod keys;
+mod nodes;
 mod overrides;
+mod streams;
 
 /// Asks the admin API with a key, or without one.
 pub(crate) async fn ask(

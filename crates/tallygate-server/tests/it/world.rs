@@ -258,7 +258,11 @@ async fn listener() -> (TcpListener, String) {
 
 /// The configuration with `upstreams` and `settings`.
 pub(crate) fn config(upstreams: &str, settings: &str) -> Config {
-    let text = format!("admin: none\nstore: memory\n{upstreams}\n{settings}\n");
+    let store = match settings.starts_with("store:") {
+        true => "",
+        false => "store: memory\n",
+    };
+    let text = format!("admin: none\n{store}{upstreams}\n{settings}\n");
     Config::parse(&text, "test.yaml", &|_| None)
         .unwrap_or_else(|errors| panic!("{}\n{text}", errors.render()))
 }

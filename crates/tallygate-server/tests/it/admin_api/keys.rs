@@ -9,6 +9,7 @@ use tallygate_core::Time;
 use tallygate_store::{Clock, MemoryOptions, MemoryStore};
 
 use super::{administered, ask, audited, made, peek};
+use crate::quiet::Recorder;
 use crate::world::{LIMITS, World};
 
 #[tokio::test]
@@ -213,9 +214,19 @@ async fn a_rotated_key_is_good_until_its_grace_is_over() {
 }
 
 #[tokio::test]
-async fn no_answer_but_the_making_one_holds_a_key_or_a_hash() {
+async fn no_answer_but_the_making_one_and_no_line_of_the_log_holds_a_key_or_a_hash() {
+    let recorder = Recorder::default();
+    // The runtime of this test has this thread alone, so all of the server's work is recorded.
+    let _recording = tracing::subscriber::set_default(recorder.clone());
     let (world, root) = administered(LIMITS).await;
     let alice = made(&world, Some(&root), json!({ "id": "alice" })).await;
+    ask(
+        &world,
+        Some(&alice),
+        Method::GET,
+        ("/api/keys", Value::Null),
+    )
+    .await;
     let rotated = ask(
         &world,
         Some(&root),
@@ -228,6 +239,14 @@ async fn no_answer_but_the_making_one_holds_a_key_or_a_hash() {
     let secrets = [&root, &alice, &newer]
         .map(|key| [key.clone(), hash(key)])
         .concat();
+    let logged = recorder.lines("tallygate::admin");
+    assert!(
+        !logged.is_empty(),
+        "something is logged, or this shows nothing"
+    );
+    for secret in secrets.iter().map(String::as_str).chain(["alice"]) {
+        assert_eq!(recorder.lines(secret), Vec::<String>::new());
+    }
     for path in ["/api/keys", "/api/keys/alice", "/api/audit", "/metrics"] {
         let told = ask(&world, Some(&root), Method::GET, (path, Value::Null)).await;
         let text = String::from_utf8_lossy(&told.body).into_owned();
