@@ -54,7 +54,7 @@ pub(crate) use keys::SERVER_LABELS;
 pub use ledger::Ledger;
 pub(crate) use listeners::guard;
 pub use listeners::{Exposed, Unreloadable};
-pub use prices::{Priced, Prices};
+pub use prices::{PriceOrigin, Priced, Prices};
 pub use problem::{CheckReport, ConfigErrors, Kind, Problem, Severity};
 pub use routes::{NoRoute, Route, Rung};
 pub use secret::Secret;

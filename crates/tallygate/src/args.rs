@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{audit, check, count, demo, explain, keys, mock, overrides, serve};
+use crate::{audit, check, count, demo, explain, keys, mock, overrides, prices, serve};
 
 /// Decides before each call to a large language model whether it may go now, and settles with what it really used.
 #[derive(Debug, Parser)]
@@ -44,6 +44,10 @@ pub(crate) enum Command {
     /// Override limits of a running server for a while
     #[command(subcommand)]
     Overrides(overrides::Overrides),
+
+    /// List and show what models cost, and import prices
+    #[command(subcommand)]
+    Prices(prices::Prices),
 
     /// Show what administrators did at a running server
     Audit(audit::AuditArgs),

@@ -12,6 +12,7 @@ mod length;
 mod log;
 mod mock;
 mod overrides;
+mod prices;
 mod progress;
 mod remote;
 mod screen;
@@ -54,6 +55,7 @@ fn run(command: &Command, screen: &Screen) -> Result<(), Failure> {
         Command::Explain(args) => block_on(explain::run(args, screen)),
         Command::Keys(args) => block_on(keys::run(args, screen)),
         Command::Overrides(args) => block_on(overrides::run(args, screen)),
+        Command::Prices(args) => prices::run(args, screen),
         Command::Audit(args) => block_on(audit::run(args, screen)),
     }
 }

@@ -20,6 +20,20 @@ pub struct Prices {
     unknown: Option<Arc<Rates>>,
 }
 
+/// Where a price is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PriceOrigin {
+    /// Under `prices: models`.
+    Configuration,
+    /// In the file that `prices: file` names.
+    File,
+    /// In the prices that come with this version.
+    BuiltIn,
+    /// Nowhere: it is what `prices: unknown` says of such models.
+    Unknown,
+}
+
 /// A model whose price is looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Priced<'a> {
@@ -36,21 +50,19 @@ impl Prices {
     /// counts as; each table after the other. `None` where nothing is known of it and no default is set.
     #[must_use]
     pub fn of(&self, model: &Priced<'_>) -> Option<&Arc<Rates>> {
-        self.known(model).or(self.unknown.as_ref())
+        self.told(model).map(|(_, rates)| rates)
     }
 
-    /// As [`Self::of`], without the default for unknown models.
+    /// As [`Self::of`], with where the price is said.
     #[must_use]
-    pub fn known(&self, model: &Priced<'_>) -> Option<&Arc<Rates>> {
-        self.tables()
-            .find_map(|table| standing(table, model))
-            .flatten()
-    }
-
-    /// What the configuration says of models without a price: the rates of each, or `None` for an error.
-    #[must_use]
-    pub fn unknown(&self) -> Option<&Arc<Rates>> {
-        self.unknown.as_ref()
+    pub fn told(&self, model: &Priced<'_>) -> Option<(PriceOrigin, &Arc<Rates>)> {
+        let own = (PriceOrigin::Configuration, &self.own);
+        let file = self.file.iter().map(|table| (PriceOrigin::File, table));
+        let built_in = (PriceOrigin::BuiltIn, PriceTable::built_in());
+        let mut tables = std::iter::once(own).chain(file).chain([built_in]);
+        let known = tables.find_map(|(origin, table)| Some((origin, standing(table, model)?)));
+        let known = known.and_then(|(origin, rates)| Some((origin, rates?)));
+        known.or_else(|| Some((PriceOrigin::Unknown, self.unknown.as_ref()?)))
     }
 
     /// The tables, the first one that knows a model counts: the configuration's own, its file's, the built-in.

@@ -12,6 +12,13 @@ impl Folder {
         Self(path)
     }
 
+    /// Writes a file into it and gives its path.
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

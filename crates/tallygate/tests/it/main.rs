@@ -12,6 +12,7 @@ mod explain;
 mod folder;
 mod keys;
 mod outages;
+mod prices;
 mod running;
 mod serve;
 mod stores;
