@@ -18,7 +18,7 @@ pub(crate) enum Overrides {
     /// Override a limit until an instant
     #[command(after_help = "\
 Examples:
-  tallygate overrides set pro-day 1000000 --until 12h --reason 'launch day'
+  tallygate overrides set pro-day 1_000_000 --until 12h --reason 'launch day'
   tallygate overrides set minute 50 --metric requests --burst 100 --until 2027-01-31")]
     Set(Set),
     /// End the overrides of a limit now
@@ -36,7 +36,8 @@ pub(crate) struct Set {
     /// The name of the limit
     limit: String,
 
-    /// The amount in force meanwhile; of `cost` in micro-dollars
+    /// The amount in force meanwhile, as 10_000; of `cost` in micro-dollars
+    #[arg(value_parser = amount)]
     amount: u64,
 
     /// Its end: 12h from now, or 2027-01-31T18:00:00Z
@@ -48,7 +49,7 @@ pub(crate) struct Set {
     metric: Option<String>,
 
     /// The most at once, of a bucket
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = amount)]
     burst: Option<u64>,
 
     /// Why, for the audit log
@@ -70,6 +71,14 @@ pub(crate) struct Clear {
 
     #[command(flatten)]
     whom: Whom,
+}
+
+/// A whole number, in groups if one likes, as the configuration has it.
+fn amount(text: &str) -> Result<u64, String> {
+    let digits = text.replace('_', "");
+    digits
+        .parse()
+        .map_err(|_| "write a whole number, as 10_000".to_owned())
 }
 
 pub(crate) async fn run(overrides: &Overrides, screen: &Screen) -> Result<(), Failure> {

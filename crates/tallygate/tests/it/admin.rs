@@ -127,7 +127,7 @@ fn limits_are_overridden_explained_and_as_they_were_again() {
         "overrides",
         "set",
         "day",
-        "5000",
+        "5_000",
         "--until",
         "12h",
         "--reason",
