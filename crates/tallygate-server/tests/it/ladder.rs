@@ -11,6 +11,7 @@ use tallygate_tokens::Endpoint;
 use crate::admin_api::{administered, ask, made};
 use crate::world::World;
 
+mod dollars;
 mod elsewhere;
 mod reserving;
 
