@@ -70,7 +70,8 @@ struct Script {
 pub(crate) fn run(workspace: &Workspace) -> Outcome {
     let python = provision::python(workspace, "python", &[PYTHON_REQUIREMENTS])?;
     let mut scripts = scripts(&workspace.root().join(PYTHON), "py", &python)?;
-    scripts.extend(js_scripts(workspace)?);
+    let js = provision::node(workspace, JS)?;
+    scripts.extend(self::scripts(&js, "mjs", Path::new("node"))?);
     if scripts.is_empty() {
         return Err(format!("no script in {PYTHON} or {JS}"));
     }
@@ -96,10 +97,12 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
             }
         }
     }
-    println!("tiers");
-    match tiers::run(workspace, &program, &python) {
-        Ok(()) => passed += 1,
-        Err(failure) => failed.push(format!("tiers: {failure}")),
+    for script in tiers::scripts(workspace, &python, &js) {
+        println!("{}", script.name);
+        match tiers::run(workspace, &program, &script) {
+            Ok(()) => passed += 1,
+            Err(failure) => failed.push(format!("{}: {failure}", script.name)),
+        }
     }
     println!("{passed} passed, {} failed", failed.len());
     if failed.is_empty() {
@@ -107,10 +110,6 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     } else {
         Err(failed.join("; "))
     }
-}
-
-fn js_scripts(workspace: &Workspace) -> Outcome<Vec<Script>> {
-    scripts(&provision::node(workspace, JS)?, "mjs", Path::new("node"))
 }
 
 /// The scripts of a folder in the order of their names; other files are what they share.

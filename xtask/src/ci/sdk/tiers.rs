@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{PYTHON, Servers, UPSTREAM_KEY};
+use super::{PYTHON, Script, Servers, UPSTREAM_KEY};
 use crate::Outcome;
 use crate::process;
 use crate::workspace::Workspace;
@@ -32,11 +32,23 @@ const USERS: [(&str, &str, &str); 4] = [
     ),
 ];
 
-pub(super) fn run(workspace: &Workspace, program: &Path, python: &Path) -> Outcome {
+/// The script of each language.
+pub(super) fn scripts(workspace: &Workspace, python: &Path, js: &Path) -> [Script; 2] {
+    let script = |name: &str, interpreter: &Path, folder: &Path| Script {
+        name: name.to_owned(),
+        interpreter: interpreter.to_path_buf(),
+        path: folder.join(name),
+    };
+    [
+        script("tiers.py", python, &workspace.root().join(PYTHON)),
+        script("tiers.mjs", Path::new("node"), js),
+    ]
+}
+
+pub(super) fn run(workspace: &Workspace, program: &Path, script: &Script) -> Outcome {
     let servers = Servers::start(workspace, program, "tiers", configuration)?;
-    let script = workspace.root().join(PYTHON).join("tiers.py");
     let keys = USERS.map(|(user, key, _)| format!("\"{user}\": \"{key}\""));
-    let mut command = servers.client(python, &script);
+    let mut command = servers.client(&script.interpreter, &script.path);
     command.env("TALLYGATE_KEYS", format!("{{{}}}", keys.join(", ")));
     process::run(&mut command)
 }
