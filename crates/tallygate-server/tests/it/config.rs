@@ -429,6 +429,38 @@ fn a_reload_cannot_change_what_is_fixed() {
 }
 
 #[test]
+fn a_key_of_the_file_ends_at_an_instant_or_at_the_beginning_of_a_day() {
+    use http::HeaderMap;
+    use tallygate_server::identify::{KeyHash, Rejection};
+    use tallygate_store::registry::Stamp;
+
+    let hash = KeyHash::of(b"tg-alice");
+    let key = |expires: &str| format!("keys: [{{ id: a, hash: '{hash}', expires: {expires} }}]");
+    let headers = HeaderMap::from_iter([(
+        http::header::AUTHORIZATION,
+        "Bearer tg-alice".parse().expect("a value"),
+    )]);
+    for (expires, end) in [
+        ("2027-01-15", 1_799_971_200_000),
+        ("2027-01-15T08:00:00Z", 1_800_000_000_000),
+        ("2027-01-15T09:00:00+01:00", 1_800_000_000_000),
+    ] {
+        let config = good(&key(expires));
+        let at = |millis| {
+            let now = || Stamp::from_millis(millis);
+            config.keyring().identify(&headers, None, now)
+        };
+        assert!(at(end - 1).is_ok(), "{expires}");
+        assert_eq!(at(end), Err(Rejection::Expired), "{expires}");
+    }
+    for wrong in ["soon", "2027-02-30", "30d", "1969-01-01"] {
+        let refused = Config::parse(&key(wrong), "tallygate.yaml", &|_| None);
+        let refused = refused.expect_err("no instant").render();
+        assert!(refused.contains("2027-01-31"), "{refused}");
+    }
+}
+
+#[test]
 fn a_reload_cannot_let_everybody_in() {
     let hash = "0".repeat(64);
     let keyed = good(&format!("keys: [{{ id: a, hash: \"sha256:{hash}\" }}]"));

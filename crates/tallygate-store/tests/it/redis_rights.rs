@@ -8,7 +8,7 @@ use tallygate_store::{RedisOptions, RedisStore};
 const PATIENT: &str = "connect_timeout=20s&timeout=10s";
 
 /// The words of the command that makes the user, as the page has them.
-fn documented() -> Vec<String> {
+pub(crate) fn documented() -> Vec<String> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/redis.md");
     let page = std::fs::read_to_string(page).expect("the page");
     let (_, block) = page.split_once("```acl\n").expect("a block");
@@ -16,11 +16,13 @@ fn documented() -> Vec<String> {
     command.split_whitespace().map(str::to_owned).collect()
 }
 
-fn make(server: &Server, words: &[String]) {
+/// Makes it.
+pub(crate) fn make(server: &Server, words: &[String]) {
     server.command(words).expect("a user");
 }
 
-fn url(server: &Server) -> String {
+/// Where it logs in.
+pub(crate) fn url(server: &Server) -> String {
     format!("redis://tallygate:PASSWORD@{}", server.addr())
 }
 
@@ -31,7 +33,7 @@ fn cluster_url(cluster: &Cluster) -> String {
 }
 
 /// What the user was refused.
-fn refusals(server: &Server) -> Vec<Vec<String>> {
+pub(crate) fn refusals(server: &Server) -> Vec<Vec<String>> {
     let all: Vec<Vec<String>> = server.ask(&["ACL", "LOG"]).expect("an answer");
     all.into_iter()
         .filter(|entry| entry.iter().any(|word| word == "tallygate"))

@@ -48,6 +48,10 @@ pub(crate) struct Create {
     #[arg(long = "role", value_name = "ROLE", default_value = "call", value_parser = roles())]
     roles: Vec<String>,
 
+    /// Whether its calls may be served by a cheaper model of the tier's ladder
+    #[arg(long, value_name = "WORD", value_parser = PossibleValuesParser::new(["allow", "never"]))]
+    downgrade: Option<String>,
+
     /// When it ends by itself: 90d from now, or 2027-01-31
     #[arg(long, value_name = "WHEN", value_parser = until)]
     expires: Option<Until>,
@@ -119,6 +123,9 @@ impl Create {
             Some(Until::Instant(text)) => body["expires"] = text.as_str().into(),
             Some(Until::Length(length)) => body["ttl_ms"] = millis(*length).into(),
             None => {}
+        }
+        if let Some(downgrade) = &self.downgrade {
+            body["downgrade"] = downgrade.as_str().into();
         }
         body
     }

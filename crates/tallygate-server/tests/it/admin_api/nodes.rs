@@ -91,3 +91,20 @@ async fn a_store_that_was_emptied_lets_nobody_in() {
     assert_eq!(list(None).await, 401);
     assert_eq!(peek(&world, &root).await, 401);
 }
+
+#[tokio::test]
+async fn a_node_whose_store_is_away_knows_the_keys_it_knew_and_makes_none() {
+    let redis = Redis::start(Engine::Redis, &[]).expect("a server");
+    let world = node(&redis).await;
+    let root = made(&world, None, json!({ "id": "root", "roles": ["admin"] })).await;
+    redis.kill();
+    let list = async |key: &str| {
+        let path = ("/api/keys", Value::Null);
+        ask(&world, Some(key), Method::GET, path).await.status
+    };
+    assert_eq!((list(&root).await, list("tg-nobody").await), (200, 401));
+    let wanted = ("/api/keys", json!({ "id": "alice" }));
+    let refused = ask(&world, Some(&root), Method::POST, wanted).await;
+    assert_eq!(refused.status, 503, "{}", refused.json());
+    assert!(!refused.json().to_string().contains("tg-"), "no key is told");
+}

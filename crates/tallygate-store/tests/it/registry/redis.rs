@@ -1,5 +1,6 @@
 //! The registry on real servers.
 use super::{PATIENCE, Place, conforms, create, log, make, revoke};
+use crate::redis_rights;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tallygate_sim::servers::{Cluster, Engine, Server};
@@ -23,7 +24,7 @@ impl Prefixes {
 
     fn latest(&self) -> String {
         let number = self.opened.load(Ordering::SeqCst);
-        format!("{}?prefix=r{number}&timeout=5s", self.url)
+        format!("{}?prefix=tg:r{number}&timeout=5s", self.url)
     }
 }
 
@@ -62,6 +63,16 @@ async fn the_registry_on_redis_conforms() {
 async fn the_registry_on_a_cluster_conforms() {
     let cluster = Cluster::start(Engine::Redis, 3, 0, &[]).expect("a cluster");
     conforms(&Prefixes::of(cluster.url())).await;
+}
+
+#[tokio::test]
+async fn it_needs_no_right_that_the_counters_do_not() {
+    for engine in Engine::ALL {
+        let server = Server::start(engine, &[]).expect("a server");
+        redis_rights::make(&server, &redis_rights::documented());
+        conforms(&Prefixes::of(redis_rights::url(&server))).await;
+        assert_eq!(redis_rights::refusals(&server), Vec::<Vec<String>>::new());
+    }
 }
 
 #[tokio::test]

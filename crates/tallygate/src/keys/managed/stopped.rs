@@ -62,7 +62,7 @@ fn grant(args: &Create, hash: String, now: Stamp) -> Grant {
             .filter_map(|(label, value)| Some((label, value.as_str()?.to_owned())))
             .collect(),
         roles: args.roles.clone(),
-        downgrade: None,
+        downgrade: args.downgrade.clone().filter(|word| word != "allow"),
         expires: match &args.expires {
             Some(Until::Instant(text)) => read_stamp(text),
             Some(Until::Length(length)) => Some(now.plus(*length)),
