@@ -76,7 +76,7 @@ impl Prices {
 fn standing<'a>(table: &'a PriceTable, model: &Priced<'_>) -> Option<Option<&'a Arc<Rates>>> {
     let sold = model
         .upstream
-        .and_then(|upstream| table.standing(&format!("{upstream}/{}", model.name)));
+        .and_then(|upstream| table.standing_at(upstream, model.name));
     sold.or_else(|| table.standing(model.name))
         .or_else(|| table.standing(model.label))
 }

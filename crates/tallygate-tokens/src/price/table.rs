@@ -1,6 +1,6 @@
 //! Prices by model.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
 
@@ -18,6 +18,8 @@ pub struct PriceTable {
     sources: Vec<String>,
     /// Rates by lower-case name; `None` for a model that is known and not sold by tokens of text alone.
     models: HashMap<String, Option<Arc<Rates>>>,
+    /// What stands before the first `/` of a name.
+    hosts: HashSet<String>,
 }
 
 impl PriceTable {
@@ -33,7 +35,7 @@ impl PriceTable {
         Self {
             date: date.to_owned(),
             sources: sources.iter().map(|source| (*source).to_owned()).collect(),
-            models: HashMap::new(),
+            ..Self::default()
         }
     }
 
@@ -71,8 +73,18 @@ impl PriceTable {
     /// As [`Self::find`], telling a model that is known to have no price by tokens (`Some(None)`) from an unknown one.
     #[must_use]
     pub fn standing(&self, model: &str) -> Option<Option<&Arc<Rates>>> {
+        if self.models.is_empty() {
+            return None;
+        }
         let found = candidates(model).find_map(|name| self.models.get(&name));
         found.map(Option::as_ref)
+    }
+
+    /// As [`Self::standing`], of a model as `host` sells it: under its name behind the host's (`groq/…`).
+    #[must_use]
+    pub fn standing_at(&self, host: &str, model: &str) -> Option<Option<&Arc<Rates>>> {
+        let has_any = self.hosts.contains(host) || self.hosts.contains(&host.to_ascii_lowercase());
+        has_any.then(|| self.standing(&format!("{host}/{model}")))?
     }
 
     /// All names with a price, sorted.
@@ -88,7 +100,13 @@ impl PriceTable {
 
     /// Sets the price of a name; `None` says that it has none.
     pub fn insert(&mut self, name: &str, rates: Option<Arc<Rates>>) {
-        self.models.insert(name.to_ascii_lowercase(), rates);
+        let name = name.to_ascii_lowercase();
+        if let Some((host, _)) = name.split_once('/')
+            && !self.hosts.contains(host)
+        {
+            self.hosts.insert(host.to_owned());
+        }
+        self.models.insert(name, rates);
     }
 
     /// Whether exactly this name is there, priced or not.
@@ -107,7 +125,7 @@ impl PriceTable {
         let mut table = Self {
             date: file.date,
             sources: file.sources,
-            models: HashMap::new(),
+            ..Self::default()
         };
         for (name, entry) in &file.models {
             table.insert(name, Some(Arc::new(entry.rates(name)?)));
@@ -139,7 +157,9 @@ impl PriceTable {
         let missing: Vec<_> = missing
             .map(|(name, rates)| (name.clone(), rates.clone()))
             .collect();
-        self.models.extend(missing);
+        for (name, rates) in missing {
+            self.insert(&name, rates);
+        }
     }
 
     /// Keeps the names that `keep` says.

@@ -68,6 +68,9 @@ impl Answer {
         if let Some(size) = self.size {
             told["demand"] =
                 json!({ "requests": 1, "input_tokens": size.input, "output_tokens": size.output });
+            if let Some(cost) = size.cost {
+                told["demand"]["cost"] = cost.into();
+            }
             told["room"] = match self.room(size) {
                 Room::Now => json!({ "room": "now" }),
                 Room::Later(names) => json!({ "room": "later", "blocked_by": names }),
@@ -109,12 +112,19 @@ impl Answer {
             "\na call of {} input and {} output tokens",
             size.input, size.output
         );
-        match self.room(size) {
+        let verdict = match self.room(size) {
             Room::Now => format!("{call} has room now"),
             Room::Later(names) => {
                 format!("{call} has no room now: {} must refill", names.join(", "))
             }
             Room::Never(names) => format!("{call} can never fit {}", names.join(", ")),
+        };
+        let counts_cost = self.rows.iter().any(|row| row.metric == "cost");
+        match size.cost {
+            None if counts_cost => {
+                format!("{verdict}, its cost apart: no price of it is known here")
+            }
+            _ => verdict,
         }
     }
 
@@ -236,6 +246,7 @@ mod tests {
         let size = Size {
             input: 200,
             output: 100,
+            cost: None,
         };
         let day = || vec!["day (tokens)".to_owned()];
         assert_eq!(answer(500, 300).room(size), Room::Now);

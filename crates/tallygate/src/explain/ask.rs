@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tallygate_core::{Standing, StoreDown};
 use tallygate_server::Config;
-use tallygate_server::config::Went;
+use tallygate_server::config::{Priced, Went};
 use tallygate_sim::Client;
 use tallygate_store::{Regime, Store};
 
@@ -34,6 +34,8 @@ impl FromStr for Label {
 pub(super) struct Size {
     pub(super) input: u64,
     pub(super) output: u64,
+    /// The most that it can cost, in micro-dollars, where its price is known.
+    pub(super) cost: Option<u64>,
 }
 
 impl Size {
@@ -42,6 +44,7 @@ impl Size {
         given.then(|| Self {
             input: input.unwrap_or(0),
             output: output.unwrap_or(0),
+            cost: None,
         })
     }
 
@@ -52,8 +55,23 @@ impl Size {
             "input_tokens" => self.input,
             "output_tokens" => self.output,
             "tokens" => self.input.saturating_add(self.output),
+            "cost" => self.cost.unwrap_or(0),
             _ => 0,
         }
+    }
+
+    /// The same, with the cost by the configuration's price of `model`.
+    fn priced(self, config: &Config, model: Option<&str>) -> Self {
+        let rates = model.and_then(|name| {
+            let (label, upstream) = config.model_label(name);
+            config.prices().of(&Priced {
+                name,
+                label,
+                upstream: upstream.map(|upstream| upstream.name()),
+            })
+        });
+        let cost = rates.map(|rates| rates.bound(self.input, self.output).micros());
+        Self { cost, ..self }
     }
 }
 
@@ -94,7 +112,9 @@ pub(super) async fn configuration(
         subject: labels,
         store: elsewhere.then(|| store.to_string()),
         rows: rows.collect(),
-        size: question.size,
+        size: question
+            .size
+            .map(|size| size.priced(config, question.model.as_deref())),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::command::{Ran, run};
+use crate::command::{Ran, run, run_with};
 use crate::folder::Folder;
 
 const CONFIG: &str = "
@@ -138,4 +138,31 @@ fn a_server_that_is_not_there_is_unreachable() {
     let ran = run(&["explain", "--url", "http://127.0.0.1:1", "user=alice"]);
     assert_eq!(ran.code, 6);
     assert!(ran.stderr.contains("tallygate serve"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_call_that_a_budget_cannot_pay_is_told_so() {
+    let text = "\
+upstreams: { openai: { dialect: openai, base_url: \"http://127.0.0.1:1/v1\" } }
+limits: [{ name: budget, cost: 2.00, every: month }]\n";
+    let ask = |input: &str| {
+        let ran = run_with(
+            &[
+                "explain",
+                "--config",
+                "-",
+                "--model",
+                "gpt-4o",
+                "--input-tokens",
+                input,
+                "--json",
+            ],
+            text,
+        );
+        ran.json()
+    };
+    let dear = ask("1000000");
+    assert_eq!(dear["demand"]["cost"], 2_500_000, "{dear}");
+    assert_eq!(dear["room"]["blocked_by"][0], "budget (cost)", "{dear}");
+    assert_eq!(ask("800000")["room"]["room"], "now");
 }
