@@ -22,6 +22,7 @@ mod period;
 mod query;
 mod record;
 mod report;
+mod rows;
 mod shelf;
 mod tally;
 #[cfg(all(test, not(tallygate_loom)))]

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::column::{self, Column};
 use super::record::{Call, Labels, Method, NUMBERS, Outcome, Record};
+use super::rows::{Chunk, Rows};
 use super::varint::{self, Reader};
 
 /// The most records of one block.
@@ -226,10 +227,8 @@ pub struct BlockView<'a> {
     /// Where each label set ends in `pairs`.
     set_ends: Vec<usize>,
     pub(super) kinds: Vec<Kind>,
-    times: Column<'a>,
-    sets: Column<'a>,
-    kind: Column<'a>,
-    numbers: [Column<'a>; NUMBERS],
+    /// The records, none of them read yet.
+    pub(super) rows: Rows<'a>,
 }
 
 /// A [`Call`], its texts as indices.
@@ -298,56 +297,27 @@ impl<'a> BlockView<'a> {
         self.texts.get(place).copied().unwrap_or_default()
     }
 
-    /// Reads the times of all records.
-    pub(super) fn read_times(&self, out: &mut Vec<u64>) -> Result<(), BlockError> {
-        let read = self.times.read(self.records, out);
-        read.ok_or(BlockError::Damaged)?;
-        let mut time = self.first;
-        for step in out.iter_mut() {
-            time = time.saturating_add(*step);
-            *step = time;
-        }
-        Ok(())
-    }
-
-    /// Reads the label set of each record; every one is below [`Self::set_count`].
-    pub(super) fn read_sets(&self, out: &mut Vec<u64>) -> Result<(), BlockError> {
-        indices(self.sets, self, self.set_count(), out)
-    }
-
-    /// Reads the kind of each record; every one is a place in `kinds`.
-    pub(super) fn read_kinds(&self, out: &mut Vec<u64>) -> Result<(), BlockError> {
-        indices(self.kind, self, self.kinds.len(), out)
-    }
-
-    /// Reads one number of each record.
-    pub(super) fn read_number(&self, place: usize, out: &mut Vec<u64>) -> Result<(), BlockError> {
-        let column = self.numbers.get(place).ok_or(BlockError::Damaged)?;
-        column.read(self.records, out).ok_or(BlockError::Damaged)
-    }
-
     /// All records, in the order of their times.
     ///
     /// # Errors
     /// When the block is not what it should be although its checksum is right.
     pub fn to_records(&self) -> Result<Vec<Record>, BlockError> {
-        let (mut times, mut sets, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
-        self.read_times(&mut times)?;
-        self.read_sets(&mut sets)?;
-        self.read_kinds(&mut kinds)?;
-        let mut numbers: [Vec<u64>; NUMBERS] = Default::default();
-        for (place, column) in numbers.iter_mut().enumerate() {
-            self.read_number(place, column)?;
-        }
         let labels: Vec<Labels> = (0..self.set_count()).map(|set| self.labels(set)).collect();
         let calls: Vec<Call> = self.kinds.iter().map(|kind| self.call(kind)).collect();
-        let record = |row: usize| {
-            let at = |column: &[u64]| usize::try_from(column[row]).unwrap_or_default();
-            let (labels, call) = (labels[at(&sets)].clone(), calls[at(&kinds)].clone());
-            let numbers = std::array::from_fn(|place| numbers[place][row]);
-            Record::of((times[row], labels, call), numbers)
-        };
-        Ok((0..self.records).map(record).collect())
+        let (mut rows, mut chunk) = (self.rows, Chunk::new());
+        let mut records = Vec::new();
+        loop {
+            let count = rows.next(&mut chunk)?;
+            if count == 0 {
+                return Ok(records);
+            }
+            records.extend((0..count).map(|at| {
+                let place = |place: u64| usize::try_from(place).unwrap_or_default();
+                let set = labels[place(chunk.sets[at])].clone();
+                let call = calls[place(chunk.kinds[at])].clone();
+                Record::of((chunk.times[at], set, call), chunk.row(at))
+            }));
+        }
     }
 
     fn labels(&self, set: usize) -> Labels {
@@ -366,18 +336,6 @@ impl<'a> BlockView<'a> {
             method: kind.method,
         }
     }
-}
-
-fn indices(
-    column: Column<'_>,
-    block: &BlockView<'_>,
-    below: usize,
-    out: &mut Vec<u64>,
-) -> Result<(), BlockError> {
-    column
-        .read(block.records, out)
-        .filter(|()| out.iter().all(|place| *place < below as u64))
-        .ok_or(BlockError::Damaged)
 }
 
 fn parse(payload: &[u8]) -> Result<BlockView<'_>, BlockError> {
@@ -405,6 +363,15 @@ fn parse_known(payload: &[u8]) -> Option<BlockView<'_>> {
     for column in &mut numbers {
         *column = Column::find(from)?;
     }
+    let rows = Rows {
+        left: records,
+        time: first,
+        known: (set_ends.len() as u64, kinds.len() as u64),
+        times,
+        sets,
+        kinds: kind,
+        numbers,
+    };
     from.0.is_empty().then_some(BlockView {
         records,
         first,
@@ -413,10 +380,7 @@ fn parse_known(payload: &[u8]) -> Option<BlockView<'_>> {
         pairs,
         set_ends,
         kinds,
-        times,
-        sets,
-        kind,
-        numbers,
+        rows,
     })
 }
 

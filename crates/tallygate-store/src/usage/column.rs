@@ -29,11 +29,11 @@ pub(super) fn put(numbers: &[u64], out: &mut Vec<u8>) {
     }
 }
 
-/// A column that was not read yet.
+/// What is left of a column.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Column<'a> {
     Same(u64),
-    Each(&'a [u8]),
+    Each(Reader<'a>),
 }
 
 impl<'a> Column<'a> {
@@ -41,27 +41,30 @@ impl<'a> Column<'a> {
     pub(super) fn find(from: &mut Reader<'a>) -> Option<Self> {
         match from.byte()? {
             form::SAME => Some(Self::Same(from.varint()?)),
-            form::EACH => Some(Self::Each(from.counted()?)),
+            form::EACH => Some(Self::Each(Reader(from.counted()?))),
             _ => None,
         }
     }
 
-    /// Puts its `count` numbers in the place of those in `out`; `None` where it has more or fewer.
-    pub(super) fn read(self, count: usize, out: &mut Vec<u64>) -> Option<()> {
-        out.clear();
+    /// Reads the next numbers; `None` where there are fewer.
+    #[inline]
+    pub(super) fn fill(&mut self, out: &mut [u64]) -> Option<()> {
         match self {
-            Self::Same(number) => out.resize(count, number),
-            Self::Each(bytes) => {
-                let mut reader = Reader(bytes);
-                out.reserve(count);
-                for _ in 0..count {
-                    out.push(reader.varint()?);
-                }
-                if !reader.0.is_empty() {
-                    return None;
+            Self::Same(number) => out.fill(*number),
+            Self::Each(reader) => {
+                for number in out {
+                    *number = reader.varint()?;
                 }
             }
         }
         Some(())
+    }
+
+    /// Whether nothing is left that should not be.
+    pub(super) fn is_read(&self) -> bool {
+        match self {
+            Self::Same(_) => true,
+            Self::Each(reader) => reader.0.is_empty(),
+        }
     }
 }

@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use super::block::{BlockError, BlockView, Kind};
 use super::period::Period;
-use super::record::{NUMBERS, Used, asked_cost_of, cost_of, number};
-use super::{Dimension, Query, Report, Row, Savings, Totals};
+use super::record::{NUMBERS, asked_cost_of, cost_of, number};
+use super::rows::Chunk;
+use super::{Dimension, Query, Report, Row, Totals};
 
 /// The most rows of a report; what belongs to further ones is in the totals alone.
 pub const MAX_ROWS: usize = 100_000;
@@ -21,7 +22,8 @@ pub struct Tally<'q> {
     /// The sums of what has no row.
     rest: Totals,
     damaged: u64,
-    columns: Columns,
+    /// Kept so that memory is asked for once.
+    chunk: Option<Box<Chunk>>,
 }
 
 /// The values of dimensions, each once.
@@ -45,27 +47,6 @@ impl Values {
     fn name(&self, place: u32) -> &str {
         let place = usize::try_from(place).unwrap_or(usize::MAX);
         self.names.get(place).map_or("", |name| name)
-    }
-}
-
-/// The columns of the block at hand; kept so that memory is asked for once.
-#[derive(Debug, Default)]
-struct Columns {
-    times: Vec<u64>,
-    sets: Vec<u64>,
-    kinds: Vec<u64>,
-    numbers: [Vec<u64>; NUMBERS],
-}
-
-impl Columns {
-    fn read(&mut self, block: &BlockView<'_>) -> Result<(), BlockError> {
-        block.read_times(&mut self.times)?;
-        block.read_sets(&mut self.sets)?;
-        block.read_kinds(&mut self.kinds)?;
-        for (place, column) in self.numbers.iter_mut().enumerate() {
-            block.read_number(place, column)?;
-        }
-        Ok(())
     }
 }
 
@@ -96,14 +77,23 @@ impl Parts {
     }
 }
 
-/// What the records of a stretch of a block are told apart by.
-struct Apart<'b> {
-    sets: &'b Parts,
-    kinds: &'b Parts,
+/// What the records of a block are told apart by.
+struct Apart {
+    sets: Parts,
+    kinds: Parts,
     /// Of each kind: what its records are, whatever their numbers.
-    natures: &'b [Nature],
+    natures: Vec<Nature>,
+}
+
+/// Records that fall in the same periods.
+#[derive(Default)]
+struct Stretch {
     /// The values of the query's periods; 0 for the other dimensions.
     periods: Vec<u32>,
+    /// The first time that is in others.
+    until: u64,
+    /// The places of the sums of each combination of a label set and a kind.
+    rows: Vec<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -128,7 +118,7 @@ impl<'q> Tally<'q> {
             values: Values::default(),
             rest: Totals::default(),
             damaged: 0,
-            columns: Columns::default(),
+            chunk: None,
         }
     }
 
@@ -140,78 +130,94 @@ impl<'q> Tally<'q> {
     /// Adds the records of `block` that the query asks for.
     ///
     /// # Errors
-    /// When it is not what it should be although its checksum is right; then none of it was added.
+    /// When it is not what it should be although its checksum is right; some of it may have been added.
     pub fn add(&mut self, block: &BlockView<'_>) -> Result<(), BlockError> {
         if block.last < self.query.from || block.first >= self.query.to {
             return Ok(());
         }
-        let mut columns = std::mem::take(&mut self.columns);
-        let read = columns.read(block);
-        if read.is_ok() {
-            self.sum(block, &columns);
-        }
-        self.columns = columns;
-        read
+        let mut chunk = self.chunk.take().unwrap_or_else(Chunk::new);
+        let added = self.add_rows(block, &mut chunk);
+        self.chunk = Some(chunk);
+        added
     }
 
-    fn sum(&mut self, block: &BlockView<'_>, columns: &Columns) {
-        let sets = self.set_parts(block);
-        let kinds = self.kind_parts(block);
+    fn add_rows(&mut self, block: &BlockView<'_>, chunk: &mut Chunk) -> Result<(), BlockError> {
         let nature = |kind: &Kind| Nature {
             admitted: kind.outcome.is_admitted(),
             downgraded: kind.model != kind.asked && kind.outcome.is_admitted(),
         };
-        let natures: Vec<Nature> = block.kinds.iter().map(nature).collect();
-        let begin = columns
-            .times
-            .partition_point(|time| *time < self.query.from);
-        let end = columns.times.partition_point(|time| *time < self.query.to);
-        let mut at = begin;
-        while at < end {
-            let (periods, until) = self.periods(columns.times[at]);
-            let stop = columns.times[..end].partition_point(|time| *time < until);
-            let stop = stop.clamp(at + 1, end);
-            let apart = Apart {
-                sets: &sets,
-                kinds: &kinds,
-                natures: &natures,
-                periods,
-            };
-            self.sum_stretch(at..stop, columns, &apart);
-            at = stop;
+        let apart = Apart {
+            sets: self.set_parts(block),
+            kinds: self.kind_parts(block),
+            natures: block.kinds.iter().map(nature).collect(),
+        };
+        let (mut rows, mut stretch) = (block.rows, Stretch::default());
+        loop {
+            let count = rows.next(chunk)?;
+            if count == 0 {
+                return Ok(());
+            }
+            let times = &chunk.times[..count];
+            let begin = times.partition_point(|time| *time < self.query.from);
+            let end = times.partition_point(|time| *time < self.query.to);
+            let mut at = begin;
+            while at < end {
+                self.stretch_to(chunk.times[at], &mut stretch, &apart);
+                let stop = chunk.times[..end].partition_point(|time| *time < stretch.until);
+                let stop = stop.clamp(at + 1, end);
+                self.sum(at..stop, chunk, (&apart, &mut stretch));
+                at = stop;
+            }
+        }
+    }
+
+    /// Goes on to the stretch that `time` falls in.
+    fn stretch_to(&mut self, time: u64, stretch: &mut Stretch, apart: &Apart) {
+        if time >= stretch.until {
+            (stretch.periods, stretch.until) = self.periods(time);
+            stretch.rows.clear();
+            let combinations = apart.sets.keys.len() * apart.kinds.keys.len();
+            stretch.rows.resize(combinations, UNKNOWN);
         }
     }
 
     /// Adds records that fall in the same periods.
-    fn sum_stretch(&mut self, stretch: Range<usize>, columns: &Columns, apart: &Apart<'_>) {
+    fn sum(
+        &mut self,
+        places: Range<usize>,
+        chunk: &Chunk,
+        (apart, stretch): (&Apart, &mut Stretch),
+    ) {
         let width = apart.kinds.keys.len();
-        let mut rows = vec![UNKNOWN; apart.sets.keys.len() * width];
-        for at in stretch {
+        for at in places {
             let (Some(set), Some(kind)) = (
-                apart.sets.of(columns.sets[at]),
-                apart.kinds.of(columns.kinds[at]),
+                apart.sets.of(chunk.sets[at]),
+                apart.kinds.of(chunk.kinds[at]),
             ) else {
                 continue;
             };
             let place = index(set) * width + index(kind);
-            if rows[place] == UNKNOWN {
-                rows[place] = self.row(apart, set, kind);
+            if stretch.rows[place] == UNKNOWN {
+                stretch.rows[place] = self.row(apart, &stretch.periods, (set, kind));
             }
-            let sum = match rows[place] {
+            let sum = match stretch.rows[place] {
                 NO_ROW => &mut self.rest,
                 row => &mut self.sums[index(row)],
             };
-            let row = std::array::from_fn(|number| columns.numbers[number][at]);
-            count(&row, apart.natures[place_of(columns.kinds[at])], sum);
+            count(
+                &chunk.row(at),
+                apart.natures[place_of(chunk.kinds[at])],
+                sum,
+            );
         }
     }
 
     /// The place of a combination's sums.
-    fn row(&mut self, apart: &Apart<'_>, set: u32, kind: u32) -> u32 {
+    fn row(&mut self, apart: &Apart, periods: &[u32], (set, kind): (u32, u32)) -> u32 {
         let parts = [
-            &apart.sets.keys[index(set)],
-            &apart.kinds.keys[index(kind)],
-            &apart.periods,
+            apart.sets.keys[index(set)].as_slice(),
+            apart.kinds.keys[index(kind)].as_slice(),
+            periods,
         ];
         let value = |place: usize| parts.iter().map(|part| part[place]).max().unwrap_or(0);
         let key: Box<[u32]> = (0..self.query.by.len()).map(value).collect();
@@ -350,50 +356,46 @@ impl Values {
 }
 
 /// Adds one record, given by its numbers.
+#[inline]
 fn count(row: &[u64; NUMBERS], nature: Nature, sum: &mut Totals) {
-    let used = Used {
-        input: row[number::INPUT],
-        cached_input: row[number::CACHED_INPUT],
-        cache_write: row[number::CACHE_WRITE],
-        output: row[number::OUTPUT],
-        reasoning: row[number::REASONING],
-    };
-    let (tokens, held) = (used.tokens(), row[number::HELD]);
-    let (cost, held_cost) = (cost_of(row[number::COST]), cost_of(row[number::HELD_COST]));
-    let unpriced = u64::from(cost.is_none() && tokens > 0);
-    let mut one = Totals {
-        calls: 1,
-        used,
-        cost: cost.unwrap_or(0),
-        unpriced,
-        waited_ms: row[number::WAITED],
-        latency_ms: row[number::LATENCY],
-        ..Totals::default()
-    };
-    if nature.admitted {
-        one.admitted = 1;
-        one.downgraded = u64::from(nature.downgraded);
-        let downgraded_cost = match (
-            nature.downgraded,
-            asked_cost_of(row[number::ASKED_COST], row[number::COST]),
-            cost,
-        ) {
-            (true, Some(asked), Some(cost)) => signed(asked).saturating_sub(signed(cost)),
-            _ => 0,
-        };
-        one.savings = Savings {
-            downgraded_cost,
-            refunded_tokens: held.saturating_sub(tokens),
-            refunded_cost: held_cost.unwrap_or(0).saturating_sub(one.cost),
-            overrun_tokens: tokens.saturating_sub(held),
-            ..Savings::default()
-        };
-    } else {
-        one.denied = 1;
-        one.savings.refused_tokens = held;
-        one.savings.refused_cost = held_cost.unwrap_or(0);
+    let add = |sum: &mut u64, one: u64| *sum = sum.saturating_add(one);
+    let (held, held_cost) = (row[number::HELD], cost_of(row[number::HELD_COST]));
+    let held_cost = held_cost.unwrap_or(0);
+    sum.calls += 1;
+    add(&mut sum.waited_ms, row[number::WAITED]);
+    if !nature.admitted {
+        sum.denied += 1;
+        add(&mut sum.savings.refused_tokens, held);
+        add(&mut sum.savings.refused_cost, held_cost);
     }
-    sum.add(&one);
+    let used = &mut sum.used;
+    add(&mut used.input, row[number::INPUT]);
+    add(&mut used.cached_input, row[number::CACHED_INPUT]);
+    add(&mut used.cache_write, row[number::CACHE_WRITE]);
+    add(&mut used.output, row[number::OUTPUT]);
+    add(&mut used.reasoning, row[number::REASONING]);
+    add(&mut sum.latency_ms, row[number::LATENCY]);
+    let tokens = row[number::INPUT].saturating_add(row[number::OUTPUT]);
+    let cost = cost_of(row[number::COST]);
+    add(&mut sum.cost, cost.unwrap_or(0));
+    sum.unpriced += u64::from(cost.is_none() && tokens > 0);
+    if nature.admitted {
+        sum.admitted += 1;
+        let savings = &mut sum.savings;
+        add(&mut savings.refunded_tokens, held.saturating_sub(tokens));
+        add(&mut savings.overrun_tokens, tokens.saturating_sub(held));
+        let refunded_cost = held_cost.saturating_sub(cost.unwrap_or(0));
+        add(&mut savings.refunded_cost, refunded_cost);
+    }
+    if nature.downgraded {
+        sum.downgraded += 1;
+        let asked = asked_cost_of(row[number::ASKED_COST], row[number::COST]);
+        if let (Some(asked), Some(cost)) = (asked, cost) {
+            let saved = signed(asked).saturating_sub(signed(cost));
+            let sum = &mut sum.savings.downgraded_cost;
+            *sum = sum.saturating_add(saved);
+        }
+    }
 }
 
 fn signed(cost: u64) -> i64 {
