@@ -104,20 +104,25 @@ fn savings(totals: &Totals) -> [(&'static str, Value); 6] {
     ]
 }
 
-/// A report as comma-separated values (RFC 4180): a line of names, then a line a row. What a report without rows of its own
-/// sums up is its one row.
+/// A report made by [`json()`] as comma-separated values (RFC 4180): a line of names, then a line a row.
 #[must_use]
-pub fn csv(report: &Report) -> String {
-    let names = report.by.iter().map(|by| by.name().to_owned());
-    let sums = own_sums(&Totals::default()).map(|(name, _)| name.to_owned());
-    let saved = savings(&Totals::default()).map(|(name, _)| name.to_owned());
-    let mut lines = line(names.chain(sums).chain(saved));
-    for row in &report.rows {
-        let sums = own_sums(&row.totals).map(|(_, sum)| sum.to_string());
-        let saved = savings(&row.totals).map(|(_, sum)| sum.to_string());
-        lines.push_str(&line(row.key.iter().cloned().chain(sums).chain(saved)));
+pub fn csv(report: &Value) -> String {
+    let by: Vec<&str> = listed(&report["by"]).filter_map(Value::as_str).collect();
+    let sums = own_sums(&Totals::default()).map(|(name, _)| name);
+    let saved = FORMULAS.map(|(name, _)| name);
+    let names = by.iter().chain(&sums).chain(&saved);
+    let mut lines = line(names.map(|name| (*name).to_owned()));
+    for row in listed(&report["rows"]) {
+        let key = by.iter().map(|name| row["key"][name].as_str().unwrap_or_default().to_owned());
+        let sums = sums.iter().map(|name| row[name].to_string());
+        let saved = saved.iter().map(|name| row["savings"][name].to_string());
+        lines.push_str(&line(key.chain(sums).chain(saved)));
     }
     lines
+}
+
+fn listed(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
 }
 
 fn line(fields: impl Iterator<Item = String>) -> String {
@@ -130,9 +135,9 @@ fn line(fields: impl Iterator<Item = String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tallygate_store::usage::{Dimension, Report, Row, Totals};
+    use tallygate_store::usage::{Dimension, Query, Report, Row, Totals};
 
-    use super::csv;
+    use super::{csv, json};
 
     #[test]
     fn values_with_commas_and_quotes_stay_one_field() {
@@ -148,7 +153,7 @@ mod tests {
             rows: vec![row],
             ..Report::default()
         };
-        let written = csv(&report);
+        let written = csv(&json(&report, &Query::default()));
         let lines: Vec<&str> = written.lines().collect();
         assert!(lines[0].starts_with("tenant,model,calls,admitted,denied,"));
         assert!(

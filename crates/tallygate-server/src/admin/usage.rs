@@ -40,8 +40,9 @@ async fn answer(
     let query = Query::read(named, now)?;
     let report = pipeline.recorder().answer(&query).await;
     let report = report.ok_or_else(off)??;
+    let report = usage::json(&report, &query);
     Ok(match format {
-        Format::Json => Json(usage::json(&report, &query)).into_response(),
+        Format::Json => Json(report).into_response(),
         Format::Csv => {
             let kind = [(CONTENT_TYPE, "text/csv; charset=utf-8")];
             (kind, usage::csv(&report)).into_response()
