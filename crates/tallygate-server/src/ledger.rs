@@ -11,6 +11,8 @@ mod entry;
 mod expiry;
 mod recorder;
 mod reservations;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(crate) use entry::{Entry, Reserved, Subject, Use};

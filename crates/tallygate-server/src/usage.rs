@@ -113,7 +113,9 @@ pub fn csv(report: &Value) -> String {
     let names = by.iter().chain(&sums).chain(&saved);
     let mut lines = line(names.map(|name| (*name).to_owned()));
     for row in listed(&report["rows"]) {
-        let key = by.iter().map(|name| row["key"][name].as_str().unwrap_or_default().to_owned());
+        let key = by
+            .iter()
+            .map(|name| row["key"][name].as_str().unwrap_or_default().to_owned());
         let sums = sums.iter().map(|name| row[name].to_string());
         let saved = saved.iter().map(|name| row["savings"][name].to_string());
         lines.push_str(&line(key.chain(sums).chain(saved)));

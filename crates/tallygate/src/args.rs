@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{audit, check, count, demo, explain, keys, mock, overrides, prices, serve};
+use crate::{audit, check, count, demo, explain, keys, mock, overrides, prices, serve, usage};
 
 /// Decides before each call to a large language model whether it may go now, and settles with what it really used.
 #[derive(Debug, Parser)]
@@ -51,4 +51,7 @@ pub(crate) enum Command {
 
     /// Show what administrators did at a running server
     Audit(audit::AuditArgs),
+
+    /// Show what calls used and cost, and what governance saved
+    Usage(Box<usage::UsageArgs>),
 }

@@ -21,6 +21,7 @@ mod settings;
 mod signals;
 mod storage;
 mod table;
+mod usage;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ fn run(command: &Command, screen: &Screen) -> Result<(), Failure> {
         Command::Overrides(args) => block_on(overrides::run(args, screen)),
         Command::Prices(args) => prices::run(args, screen),
         Command::Audit(args) => block_on(audit::run(args, screen)),
+        Command::Usage(args) => block_on(usage::run(args, screen)),
     }
 }
 

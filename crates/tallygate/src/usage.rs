@@ -95,7 +95,11 @@ impl UsageArgs {
     fn pairs(&self) -> Vec<(&str, &str)> {
         let mut pairs = vec![("by", &*self.by), ("timezone", &*self.timezone)];
         let moments = [("from", &self.from), ("to", &self.to)];
-        pairs.extend(moments.iter().filter_map(|(name, at)| Some((*name, at.as_deref()?))));
+        pairs.extend(
+            moments
+                .iter()
+                .filter_map(|(name, at)| Some((*name, at.as_deref()?))),
+        );
         pairs.extend(self.only.iter().map(|(name, value)| (&**name, &**value)));
         pairs
     }
@@ -110,7 +114,9 @@ impl UsageArgs {
 
 /// The answer out of a data folder, as it is now.
 fn local(folder: &Path, args: &UsageArgs) -> Result<Value, Failure> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     let query = Query::read(args.pairs(), now).map_err(|error| Failure::new(Exit::Usage, error))?;
     let failed = |error: &dyn std::error::Error| Failure::new(Exit::Store, error);

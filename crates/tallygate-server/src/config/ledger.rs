@@ -54,10 +54,19 @@ fn read_kept(node: &Node, reading: &mut Reading<'_>) -> Option<Duration> {
     reading.number(fields.get("keep")?, &KEEP)
 }
 
+/// Days, or a length as elsewhere.
 fn keep(text: &str) -> Result<Duration, Refusal> {
-    let span = amount::length(text)?;
+    let span = match text.trim().strip_suffix('d') {
+        Some(days) => days_of(days)?,
+        None => amount::length(text)?,
+    };
     match (DAY / 24..=3_660 * DAY).contains(&span) {
         true => Ok(span),
         false => Err("is not from 1h to 3660d".into()),
     }
+}
+
+fn days_of(text: &str) -> Result<Duration, Refusal> {
+    let days = u32::try_from(amount::count(text)?).unwrap_or(u32::MAX);
+    Ok(DAY.saturating_mul(days))
 }

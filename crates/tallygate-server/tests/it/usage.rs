@@ -1,7 +1,11 @@
 //! The ledger of usage: what is recorded of each call, and what is told of it.
 mod books;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tallygate_server::Config;
+use tallygate_server::config::Ledger;
 use tallygate_sim::ApiCall;
 
 use crate::http::{Answer, ask_with};
@@ -263,4 +267,31 @@ async fn without_a_ledger_nothing_is_recorded() {
     let answer = usage(&world, "").await;
     assert_eq!(answer.status, 404);
     assert!(answer.body.contains("ledger: off"), "{}", answer.body);
+}
+
+fn kept(ledger: &str) -> Result<Ledger, String> {
+    let text = format!("ledger: {ledger}");
+    let config = Config::parse(&text, "test.yaml", &|_| None);
+    config
+        .map(|config| config.ledger())
+        .map_err(|errors| errors.render())
+}
+
+#[test]
+fn what_is_kept_is_said_in_days_or_hours() {
+    let hours = |hours: u64| Ok(Ledger::Kept(Duration::from_secs(hours * 3_600)));
+    assert_eq!(kept("{}"), hours(90 * 24));
+    assert_eq!(kept("{ keep: 400d }"), hours(400 * 24));
+    assert_eq!(kept("{ keep: 36h }"), hours(36));
+    assert_eq!(kept("off"), Ok(Ledger::Off));
+    for wrong in [
+        "on",
+        "{ keep: 59m }",
+        "{ keep: 3661d }",
+        "{ keep: -1d }",
+        "{ keep: d }",
+        "{ for: 1d }",
+    ] {
+        assert!(kept(wrong).is_err(), "{wrong}");
+    }
 }

@@ -34,11 +34,15 @@ pub(super) fn text(report: &Value, most: usize) -> String {
     let all = report["rows"].as_array().map_or(0, Vec::len);
     if all > rows.len() {
         let left = all - rows.len();
-        out.push_str(&format!("and {left} rows more: --rows N, --csv or --json show them\n"));
+        out.push_str(&format!(
+            "and {left} rows more: --rows N, --csv or --json show them\n"
+        ));
     }
     if number(totals, "unpriced_calls") > 0 {
         let calls = grouped(number(totals, "unpriced_calls"));
-        out.push_str(&format!("{calls} of the calls have no price: what they cost is in no sum\n"));
+        out.push_str(&format!(
+            "{calls} of the calls have no price: what they cost is in no sum\n"
+        ));
     }
     out.push_str(&saved(report));
     out
@@ -61,10 +65,13 @@ impl Weight {
     }
 
     fn weigh(self, row: &Value) -> u64 {
-        number(row, match self {
-            Self::Cost => "cost",
-            Self::Tokens => "tokens",
-        })
+        number(
+            row,
+            match self {
+                Self::Cost => "cost",
+                Self::Tokens => "tokens",
+            },
+        )
     }
 }
 
@@ -87,19 +94,29 @@ fn chosen<'r>(report: &'r Value, by: &[String], (weight, most): (Weight, usize))
 fn heading(by: &[String]) -> Vec<String> {
     let sums = SUMS.iter().map(|(_, heading)| (*heading).to_owned());
     let last = ["cost".to_owned(), String::new()];
-    by.iter().map(|name| shown(name)).chain(sums).chain(last).collect()
+    by.iter()
+        .map(|name| shown(name))
+        .chain(sums)
+        .chain(last)
+        .collect()
 }
 
 fn line(row: &Value, by: &[String], (weight, largest): (Weight, u64)) -> Vec<String> {
     let is_total = row.get("key").is_none();
-    let key = by.iter().enumerate().map(|(at, name)| match row["key"][name].as_str() {
-        Some("") => "-".to_owned(),
-        Some(value) => shown(value),
-        None if is_total && at == 0 => "total".to_owned(),
-        None => String::new(),
-    });
+    let key = by
+        .iter()
+        .enumerate()
+        .map(|(at, name)| match row["key"][name].as_str() {
+            Some("") => "-".to_owned(),
+            Some(value) => shown(value),
+            None if is_total && at == 0 => "total".to_owned(),
+            None => String::new(),
+        });
     let sums = SUMS.iter().map(|(name, _)| grouped(number(row, name)));
-    let last = [dollars(number(row, "cost")), bar(weight.weigh(row), largest)];
+    let last = [
+        dollars(number(row, "cost")),
+        bar(weight.weigh(row), largest),
+    ];
     key.chain(sums).chain(last).collect()
 }
 
@@ -108,9 +125,24 @@ fn saved(report: &Value) -> String {
     let savings = &report["totals"]["savings"];
     let downgraded = savings["downgraded_cost"].as_i64().unwrap_or(0);
     let rows = [
-        ("refused", Some(number(savings, "refused_tokens")), number(savings, "refused_cost"), "held of calls that were denied"),
-        ("downgraded", None, downgraded.unsigned_abs(), "cost on the model asked for, less the cost, of calls that went to another"),
-        ("refunded", Some(number(savings, "refunded_tokens")), number(savings, "refunded_cost"), "held less used, of calls that were let through"),
+        (
+            "refused",
+            Some(number(savings, "refused_tokens")),
+            number(savings, "refused_cost"),
+            "held of calls that were denied",
+        ),
+        (
+            "downgraded",
+            None,
+            downgraded.unsigned_abs(),
+            "cost on the model asked for, less the cost, of calls that went to another",
+        ),
+        (
+            "refunded",
+            Some(number(savings, "refunded_tokens")),
+            number(savings, "refunded_cost"),
+            "held less used, of calls that were let through",
+        ),
     ];
     let largest = rows.iter().map(|(_, _, cost, _)| *cost).max().unwrap_or(0);
     let lines: Vec<Vec<String>> = rows
@@ -122,9 +154,15 @@ fn saved(report: &Value) -> String {
             };
             vec![
                 (*name).to_owned(),
-                tokens.map_or(String::new(), |tokens| format!("{} tokens", grouped(tokens))),
+                tokens.map_or(String::new(), |tokens| {
+                    format!("{} tokens", grouped(tokens))
+                }),
                 format!("{sign}{}", dollars(*cost)),
-                format!("{:<width$}  {formula}", bar(*cost, largest), width = BAR as usize),
+                format!(
+                    "{:<width$}  {formula}",
+                    bar(*cost, largest),
+                    width = BAR as usize
+                ),
             ]
         })
         .collect();
@@ -213,9 +251,15 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_dollars_exact() {
-        assert_eq!(["0", "999", "1,000", "12,345,678"], [0, 999, 1_000, 12_345_678].map(grouped));
+        assert_eq!(
+            ["0", "999", "1,000", "12,345,678"],
+            [0, 999, 1_000, 12_345_678].map(grouped)
+        );
         let micro = [0, 1, 10_000, 1_250_000, 1_234_567_890_000];
-        assert_eq!(["$0.00", "$0.000001", "$0.01", "$1.25", "$1,234,567.89"], micro.map(dollars));
+        assert_eq!(
+            ["$0.00", "$0.000001", "$0.01", "$1.25", "$1,234,567.89"],
+            micro.map(dollars)
+        );
     }
 
     #[test]
@@ -243,10 +287,19 @@ mod tests {
         let shown = text(&report, 2);
         let lines: Vec<&str> = shown.lines().collect();
         assert!(lines[0].starts_with("tenant"), "{shown}");
-        assert!(lines[1].starts_with("globex") && lines[1].contains("$2.50  █"), "{shown}");
+        assert!(
+            lines[1].starts_with("globex") && lines[1].contains("$2.50  █"),
+            "{shown}"
+        );
         assert!(lines[2].starts_with("acme"), "{shown}");
-        assert!(lines[3].starts_with("total") && lines[3].contains("3,600"), "{shown}");
-        assert_eq!(lines[4], "and 1 rows more: --rows N, --csv or --json show them");
+        assert!(
+            lines[3].starts_with("total") && lines[3].contains("3,600"),
+            "{shown}"
+        );
+        assert_eq!(
+            lines[4],
+            "and 1 rows more: --rows N, --csv or --json show them"
+        );
         assert!(shown.contains("70 tokens"), "{shown}");
     }
 }

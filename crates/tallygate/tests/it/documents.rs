@@ -79,6 +79,7 @@ fn every_configuration_shown_in_the_documents_is_accepted() {
         "docs/durability.md",
         "docs/operating.md",
         "docs/redis.md",
+        "docs/usage.md",
     ] {
         for block in blocks(&document(page), "yaml") {
             seen += 1;

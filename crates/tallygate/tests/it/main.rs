@@ -16,3 +16,4 @@ mod prices;
 mod running;
 mod serve;
 mod stores;
+mod usage;
