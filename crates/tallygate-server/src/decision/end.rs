@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tallygate_core::{Amounts, Extended, Metric, Outcome, Receipt, ReservationId, Stated};
+use tallygate_core::{Amounts, Extended, Metric, Outcome, Receipt, Stated};
 use tallygate_store::usage::{self, Method};
 use tallygate_store::{SettleError, Settlement};
 use tallygate_tokens::{Dialect, Usage, usage_of_value};
@@ -47,10 +47,16 @@ impl Question<'_> {
             false => Settlement::AtLeast(stated.or(&Amounts::ZERO)),
         };
         let ended = self.pipeline.store().settle(reservation.id, usage).await;
-        self.record(reservation.id, &ended, |receipt| Use {
-            charged: charged(usage, receipt),
-            details,
-            method: if exact { Method::Exact } else { Method::Kept },
+        self.record(&reservation, &ended, |receipt| {
+            let charged = charged(usage, receipt);
+            let cost = charged.get(Metric::COST);
+            let known = stated.get(Metric::COST).is_some() || cost > 0;
+            Use {
+                charged,
+                cost: known.then_some(cost),
+                details,
+                method: if exact { Method::Exact } else { Method::Kept },
+            }
         });
         Ok(self.ended(Outcome::Settled, ended)?)
     }
@@ -64,7 +70,7 @@ impl Question<'_> {
         let reservation = Reservation::read(&mut fields)?;
         fields.end()?;
         let ended = self.pipeline.store().cancel(reservation.id).await;
-        self.record(reservation.id, &ended, |_| Use::default());
+        self.record(&reservation, &ended, |_| Use::default());
         Ok(self.ended(Outcome::Cancelled, ended)?)
     }
 
@@ -149,7 +155,7 @@ impl Question<'_> {
     /// Tells the ledger of an end that takes effect, now or once the store hears of it.
     fn record(
         &self,
-        id: ReservationId,
+        reservation: &Reservation,
         ended: &Result<Receipt, SettleError>,
         used: impl FnOnce(Option<&Receipt>) -> Use,
     ) {
@@ -163,7 +169,7 @@ impl Question<'_> {
             Outcome::Cancelled => usage::Outcome::Cancelled,
             Outcome::Expired => return,
         };
-        // Whoever ends a reservation that was made elsewhere is all that is known of it.
+        // Whoever ends a reservation that was made elsewhere is all that is known of it, and the model that its name says.
         let otherwise = || {
             let own = Subject::of(self.caller.identity());
             let reserved = Reserved {
@@ -171,10 +177,14 @@ impl Question<'_> {
                 amounts: receipt.map_or(Amounts::ZERO, held),
                 waited: Duration::ZERO,
             };
-            Entry::new(ledger::Subject::of(&own.labels(&[]), ""), &reserved)
+            let name = reservation.model.as_deref().unwrap_or_default();
+            let (model, upstream) = self.caller.config().model_label(name);
+            let upstream = upstream.map_or("", |upstream| upstream.name());
+            let labels = own.labels(&[("model", model), ("upstream", upstream)]);
+            Entry::new(ledger::Subject::of(&labels, model), &reserved)
         };
         let recorder = self.pipeline.recorder();
-        recorder.ended(id, (outcome, &used(receipt)), otherwise);
+        recorder.ended(reservation.id, (outcome, &used(receipt)), otherwise);
     }
 
     /// The price that a settled reservation is charged by: of the `model` that is named now, else of the one it was held for.

@@ -74,7 +74,7 @@ impl Question<'_> {
             amounts: admission.reserved,
             waited: admission.waited,
         };
-        let entry = ledger::Entry::new(who, &reserved);
+        let entry = ledger::Entry::let_through(who, &reserved, self.caller.config());
         let recorder = self.pipeline.recorder();
         recorder.reserved(admission.id, admission.expires_at, entry);
     }

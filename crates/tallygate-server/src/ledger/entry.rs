@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tallygate_core::{Amounts, Metric, Time};
 use tallygate_store::usage::{Call, Labels, Method, Outcome, Record, Used};
-use tallygate_tokens::Usage;
+use tallygate_tokens::{Cost, Usage};
 
+use crate::config::Config;
 use crate::identify::Identity;
+use crate::pipeline::Price;
 
 /// Labels that say what was called; the others say who called.
 const OF_CALL: [&str; 3] = ["model", "upstream", "endpoint"];
@@ -78,6 +80,8 @@ pub(crate) struct Reserved {
 pub(crate) struct Use {
     /// What is charged for it.
     pub(crate) charged: Amounts,
+    /// What it costs; `None` where there is no price.
+    pub(crate) cost: Option<u64>,
     /// Cached, written to the cache and reasoning tokens, where somebody said so.
     pub(crate) details: Usage,
     pub(crate) method: Method,
@@ -102,12 +106,16 @@ impl Use {
 
 /// A record in the making: who called, and what was held.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry(Record);
+pub(crate) struct Entry {
+    record: Record,
+    /// The price of the model asked for, where another serves.
+    asked: Option<Price>,
+}
 
 impl Entry {
     /// A call of `subject` for which so much was held, or that was denied so much.
     pub(crate) fn new(subject: Subject, reserved: &Reserved) -> Self {
-        let mut entry = Self(Record {
+        let record = Record {
             time: reserved.at.as_nanos() / 1_000_000,
             labels: subject.labels,
             call: Call {
@@ -118,9 +126,23 @@ impl Entry {
             },
             waited_ms: millis(reserved.waited),
             ..Record::default()
-        });
+        };
+        let mut entry = Self {
+            record,
+            asked: None,
+        };
         entry.hold(&reserved.amounts);
         entry
+    }
+
+    /// A call that was let through, by the prices of `config`.
+    pub(crate) fn let_through(subject: Subject, reserved: &Reserved, config: &Config) -> Self {
+        let downgraded = subject.asked != subject.model;
+        let asked = downgraded.then(|| Price::of_label(config, &subject.asked));
+        Self {
+            asked,
+            ..Self::new(subject, reserved)
+        }
     }
 
     /// More is held, or less.
@@ -128,27 +150,44 @@ impl Entry {
         let tokens = amounts
             .get(Metric::INPUT_TOKENS)
             .saturating_add(amounts.get(Metric::OUTPUT_TOKENS));
-        self.0.held = tokens.max(amounts.get(Metric::TOKENS));
-        self.0.held_cost = Some(amounts.get(Metric::COST)).filter(|cost| *cost > 0);
+        self.record.held = tokens.max(amounts.get(Metric::TOKENS));
+        self.record.held_cost = Some(amounts.get(Metric::COST)).filter(|cost| *cost > 0);
     }
 
     /// A limit denied it.
     pub(crate) fn denied(mut self, outcome: Outcome, limit: &str) -> Record {
-        self.0.call.outcome = outcome;
-        self.0.call.limit = limit.into();
-        self.0
+        self.record.call.outcome = outcome;
+        self.record.call.limit = limit.into();
+        self.record
     }
 
     /// It used so much and took so long.
     pub(crate) fn ended(mut self, outcome: Outcome, used: &Use, took: Duration) -> Record {
-        self.0.call.outcome = outcome;
-        self.0.call.method = used.method;
-        self.0.used = used.tokens();
-        self.0.latency_ms = millis(took);
-        let cost = used.charged.get(Metric::COST);
-        self.0.cost = Some(cost).filter(|cost| *cost > 0);
-        self.0.asked_cost = self.0.cost;
-        self.0
+        self.record.call.outcome = outcome;
+        self.record.call.method = used.method;
+        self.record.used = used.tokens();
+        self.record.latency_ms = millis(took);
+        self.record.cost = used.cost;
+        self.record.asked_cost = match &self.asked {
+            Some(price) => price.cost(&self.usage()).map(Cost::micros),
+            None => used.cost,
+        };
+        self.record
+    }
+}
+
+impl Entry {
+    /// What the record says was used.
+    fn usage(&self) -> Usage {
+        let used = &self.record.used;
+        Usage {
+            input_tokens: used.input,
+            output_tokens: used.output,
+            cached_input_tokens: used.cached_input,
+            cache_write_tokens: used.cache_write,
+            reasoning_tokens: used.reasoning,
+            ..Usage::default()
+        }
     }
 }
 

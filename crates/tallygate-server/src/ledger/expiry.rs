@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallygate_core::{Amounts, Extended, Outcome as Ended, Receipt, ReservationId, Time};
+use tallygate_core::{Amounts, Extended, Metric, Outcome as Ended, Receipt, ReservationId, Time};
 use tallygate_store::usage::{Method, Outcome};
 use tallygate_store::{SettleError, Store};
 use tokio::time::{MissedTickBehavior, interval};
@@ -84,6 +84,7 @@ impl Recorder {
     fn expired(&self, id: ReservationId, receipt: &Receipt) {
         let used = Use {
             charged: receipt.charged,
+            cost: Some(receipt.charged.get(Metric::COST)).filter(|cost| *cost > 0),
             method: Method::Kept,
             ..Use::default()
         };

@@ -6,7 +6,7 @@ use tallygate_core::{Amounts, Metric};
 use tallygate_tokens::{Cost, Rates, Usage};
 
 use super::Caller;
-use crate::config::Priced;
+use crate::config::{Config, Priced};
 use crate::wire::ApiError;
 
 /// What a model's tokens cost, where that is known.
@@ -17,6 +17,16 @@ impl Price {
     /// The price of a model.
     pub(crate) fn of(rates: Option<&Arc<Rates>>) -> Self {
         Self(rates.cloned())
+    }
+
+    /// The price of what models count as: of the entry under `models`, where there is one of this name.
+    pub(crate) fn of_label(config: &Config, label: &str) -> Self {
+        let (_, upstream) = config.model_label(label);
+        Self::of(config.prices().of(&Priced {
+            name: label,
+            label,
+            upstream: upstream.map(|upstream| upstream.name()),
+        }))
     }
 
     /// Whether it is known.

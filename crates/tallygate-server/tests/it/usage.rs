@@ -89,6 +89,10 @@ async fn each_end_of_a_call_is_a_record() {
     );
     assert_eq!(report["totals"]["calls"], 6);
     assert_eq!(report["totals"]["unpriced_calls"], 0);
+    // 9 tokens at $2.50 and 50 at $10.00 a million, each call rounded up.
+    assert_eq!(settled["cost"], 2 * 523);
+    // Held at 100 tokens of output.
+    assert_eq!(settled["savings"]["refunded_cost"], 2 * (1_023 - 523));
     assert_eq!(
         report["totals"]["cost"],
         2 * 523,
@@ -120,6 +124,58 @@ async fn callers_are_told_apart_by_their_labels() {
     );
     let nobody = report(&world, "by=team&to=2020-01-01").await;
     assert_eq!(nobody["rows"], json!([]));
+}
+
+#[tokio::test]
+async fn what_a_cheaper_model_saved_is_told() {
+    let settings = "\
+models:
+  gpt-4o: { upstream: openai, output_estimate: max_tokens }
+  gpt-4o-mini: { upstream: openai, output_estimate: max_tokens }
+  house: { upstream: openai, output_estimate: max_tokens }
+tiers:
+  pro: { limits: [{ name: pro-day, tokens: 60, every: day }], downgrade: [gpt-4o-mini] }
+identify: { trust_headers: true }";
+    let world = World::new(settings).await;
+    let reply = world.call(&chat().header("x-tallygate-tier", "pro")).await;
+    assert_eq!(reply.header("x-tallygate-model"), Some("gpt-4o-mini"));
+    let ask = json!({ "subject": { "tier": "pro" }, "model": "gpt-4o", "demand": { "input_tokens": 1_000, "output_tokens": 100 } });
+    let held = post(&world, "reserve", &ask).await;
+    assert_eq!(held["decision"], "downgrade");
+    let usage = json!({ "input_tokens": 1_000, "output_tokens": 100 });
+    post(
+        &world,
+        "settle",
+        &json!({ "reservation": held["reservation"], "usage": usage }),
+    )
+    .await;
+    assert_eq!(
+        world
+            .call(&chat().with("model", "house".into()))
+            .await
+            .status,
+        200
+    );
+    let report = report(&world, "by=asked,model").await;
+    let down = row(
+        &report,
+        &json!({ "asked": "gpt-4o", "model": "gpt-4o-mini" }),
+    );
+    assert_eq!(
+        (&down["calls"], &down["downgraded"]),
+        (&json!(2), &json!(2))
+    );
+    // $0.15 and $0.60 a million instead of $2.50 and $10.00: 32 for 523, and 210 for 3,500 micro-dollars.
+    assert_eq!(down["cost"], 32 + 210);
+    assert_eq!(
+        down["savings"]["downgraded_cost"],
+        (523 - 32) + (3_500 - 210)
+    );
+    let unpriced = row(&report, &json!({ "asked": "house", "model": "house" }));
+    assert_eq!(
+        (&unpriced["cost"], &unpriced["unpriced_calls"]),
+        (&json!(0), &json!(1))
+    );
 }
 
 #[tokio::test]

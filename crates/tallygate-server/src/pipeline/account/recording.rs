@@ -1,6 +1,6 @@
 //! What the ledger is told of a call of the gateway.
 
-use tallygate_core::Amounts;
+use tallygate_core::{Amounts, Metric};
 use tallygate_store::Settlement;
 use tallygate_store::usage::{Method, Outcome};
 use tallygate_tokens::Usage;
@@ -22,12 +22,15 @@ impl Account {
             amounts: self.held(),
             ..self.reserved
         };
+        let charged = charged(ending, &reserved.amounts);
         let used = Use {
-            charged: charged(ending, &reserved.amounts),
+            charged,
+            cost: of.price.is_known().then(|| charged.get(Metric::COST)),
             details: details(served),
             method: method(served),
         };
-        let entry = Entry::new(subject, &reserved);
+        let setup = self.pipeline.setup();
+        let entry = Entry::let_through(subject, &reserved, setup.config());
         recorder.record(entry.ended(outcome(served), &used, self.course.sent.elapsed()));
     }
 }
