@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tallygate_core::{Amounts, Decision, Metric};
 use tallygate_sim::Rng;
-use tallygate_store::folder::{DataFolder, Purpose};
+use tallygate_store::folder::{DataFolder, FolderError, Purpose};
 use tallygate_store::{
     Durability, MemoryOptions, MemoryStore, Reserve, SettledBy, Settlement, Store,
 };
@@ -119,15 +119,24 @@ fn lap(
     let (pairs, reserve, took) = runtime.block_on(load(&store, callers));
     runtime.block_on(store.close());
     drop(store);
+    until_free(folder);
     let bytes = size(folder)?;
     let began = Instant::now();
-    drop(open(folder, durability)?);
+    let next = open(folder, durability)?;
+    let start = began.elapsed();
+    drop(next);
+    until_free(folder);
     Ok(Lap {
         pairs_a_second: pairs as f64 / took.as_secs_f64(),
         reserve,
-        start: began.elapsed(),
+        start,
         bytes,
     })
+}
+
+/// Waits for the threads of a store that was dropped in this process: the next process would not have to.
+fn until_free(folder: &Path) {
+    while let Err(FolderError::InUse { .. }) = DataFolder::open(folder, Purpose::Own) {}
 }
 
 fn open(folder: &Path, durability: Option<Durability>) -> Outcome<Arc<MemoryStore>> {

@@ -26,7 +26,7 @@ impl Directory {
             folder: path.to_owned(),
             error,
         };
-        made(path).map_err(failed)?;
+        made_to_last(path).map_err(failed)?;
         let directory = Self {
             path: path.to_owned(),
             lock: Some(locked(path, lock)?),
@@ -166,6 +166,14 @@ impl Append for Tail {
     }
 }
 
+/// Makes a folder, and returns when its name outlives the machine, and those of the folders around it that were missing.
+fn made_to_last(path: &Path) -> io::Result<()> {
+    let around = path.ancestors();
+    let missing: Vec<&Path> = around.take_while(|one| !one.exists()).collect();
+    made(path)?;
+    missing.into_iter().try_for_each(sync_folder_of)
+}
+
 /// Makes a folder that its owner alone may look into: it has the hashes of keys, and who called how often.
 fn made(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
@@ -187,7 +195,11 @@ fn appended(path: &Path) -> io::Result<File> {
 
 /// Returns when the names in the folder of `place` outlive the machine.
 fn sync_folder_of(place: &Path) -> io::Result<()> {
-    place.parent().map_or(Ok(()), sync_folder)
+    match place.parent() {
+        Some(here) if here.as_os_str().is_empty() => sync_folder(Path::new(".")),
+        Some(folder) => sync_folder(folder),
+        None => Ok(()),
+    }
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
