@@ -214,6 +214,41 @@ async fn two_instances_count_together() {
     }
 }
 
+/// A reservation that one instance held by a model's price is settled by it at another, and one budget counts both.
+#[tokio::test]
+async fn a_reservation_is_charged_by_its_models_price_wherever_it_is_settled() {
+    let server = Server::start(Engine::Redis, &[]).expect("a server");
+    let folder = Folder::new("money");
+    let rest = "prices: { models: { gpt-4o: { input: 2.50, output: 10.00 } } }\n\
+                limits: [{ name: budget, cost: 0.02, every: month }]";
+    let one = Gateway::start(&folder, &server.url(), rest);
+    let two = Gateway::start(&folder, &server.url(), rest);
+    let wish =
+        json!({ "model": "gpt-4o", "demand": { "input_tokens": 1_000, "output_tokens": 1_000 } });
+    let (status, held) = one.decide("reserve", &wish.to_string()).await;
+    assert_eq!(
+        (status, &held["reserved"]["cost"]),
+        (200, &json!(12_500)),
+        "{held}"
+    );
+    assert_eq!(
+        two.decide("reserve", &wish.to_string()).await.0,
+        429,
+        "7,500 are left"
+    );
+    let used = json!({ "reservation": held["reservation"], "usage": { "input_tokens": 1_001, "output_tokens": 100 } });
+    let (status, settled) = two.decide("settle", &used.to_string()).await;
+    assert_eq!(
+        (status, &settled["charged"]["cost"]),
+        (200, &json!(3_503)),
+        "{settled}"
+    );
+    assert_eq!((one.left().await, two.left().await), (16_497, 16_497));
+    for gateway in [one, two] {
+        assert_eq!(gateway.running.stop().0.code(), Some(0));
+    }
+}
+
 /// What the user of the examples was refused at a server.
 fn refusals(server: &Server) -> Vec<Vec<String>> {
     let all: Vec<Vec<String>> = server.ask(&["ACL", "LOG"]).expect("an answer");

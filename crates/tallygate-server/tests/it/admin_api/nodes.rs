@@ -106,5 +106,8 @@ async fn a_node_whose_store_is_away_knows_the_keys_it_knew_and_makes_none() {
     let wanted = ("/api/keys", json!({ "id": "alice" }));
     let refused = ask(&world, Some(&root), Method::POST, wanted).await;
     assert_eq!(refused.status, 503, "{}", refused.json());
-    assert!(!refused.json().to_string().contains("tg-"), "no key is told");
+    assert!(
+        !refused.json().to_string().contains("tg-"),
+        "no key is told"
+    );
 }
