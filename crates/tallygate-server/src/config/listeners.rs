@@ -136,8 +136,8 @@ pub(super) struct Listeners {
 pub(super) fn read(top: &Fields<'_>, keyless: Keyless, reading: &mut Reading<'_>) -> Listeners {
     let listen_node = top.get("listen");
     let listen = listen_node.and_then(|node| address(node, "`listen`", reading));
-    if let (Some(node), Some(addr), Keyless::Yes) = (listen_node, listen, keyless) {
-        refuse_exposed(node, addr, reading);
+    if let (Some(node), Some(addr)) = (listen_node, listen) {
+        check_exposed(node, addr, (keyless, reading));
     }
     let listen = listen.unwrap_or(DEFAULT_LISTEN);
     let admin = match top.get("admin") {
@@ -180,17 +180,35 @@ fn warn_of_open_admin(node: &Node, addr: SocketAddr, reading: &mut Reading<'_>) 
     }
 }
 
-/// Whether the file names no key at all.
+/// Whether there is no key at all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keyless {
+    /// The file names none, and nothing else could.
     Yes,
+    /// The file names none; the store may.
+    Unknown,
     No,
 }
 
-fn refuse_exposed(node: &Node, addr: SocketAddr, reading: &mut Reading<'_>) {
-    if !addr.ip().to_canonical().is_loopback() {
-        let problem = Problem::error(Kind::Conflict, node.at, Exposed(addr).to_string());
-        reading.report(problem.mend("add `keys`, or listen on 127.0.0.1"));
+fn check_exposed(node: &Node, addr: SocketAddr, (keyless, reading): (Keyless, &mut Reading<'_>)) {
+    if addr.ip().to_canonical().is_loopback() {
+        return;
+    }
+    match keyless {
+        Keyless::No => {}
+        Keyless::Yes => {
+            let problem = Problem::error(Kind::Conflict, node.at, Exposed(addr).to_string());
+            reading.report(problem.mend("add `keys`, or listen on 127.0.0.1"));
+        }
+        Keyless::Unknown => {
+            let message = "there are no `keys` here, so that a server starts only if one was made in its store";
+            let problem = Problem::warning(Kind::Missing, node.at, message);
+            reading.report(
+                problem.mend(
+                    "make one with `tallygate keys create`, add `keys`, or listen on 127.0.0.1",
+                ),
+            );
+        }
     }
 }
 

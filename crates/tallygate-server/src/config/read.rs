@@ -97,9 +97,10 @@ fn sections(node: &Node, name: &str, reading: &mut Reading<'_>) -> Option<Config
     prices.check_names(&routes.names(), reading);
     let keys = keys::read(&top, &tiers.tiers, reading);
     // A store that outlives the process may have keys of its own, which are known at the start only.
-    let keyless = match keys.any || stored.keeps_keys() {
-        true => Keyless::No,
-        false => Keyless::Yes,
+    let keyless = match (keys.any, stored.keeps_keys()) {
+        (true, _) => Keyless::No,
+        (false, true) => Keyless::Unknown,
+        (false, false) => Keyless::Yes,
     };
     let listeners = listeners::read(&top, keyless, reading);
     let (bounds, waiting) = (

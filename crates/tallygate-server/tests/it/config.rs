@@ -461,6 +461,16 @@ fn a_key_of_the_file_ends_at_an_instant_or_at_the_beginning_of_a_day() {
 }
 
 #[test]
+fn where_the_store_may_have_keys_an_exposed_listener_is_a_warning() {
+    let exposed = |store: &str| format!("listen: 0.0.0.0:1\nstore: {store}");
+    assert!(Config::parse(&exposed("memory"), "tallygate.yaml", &|_| None).is_err());
+    for store in ["./data", "redis://h"] {
+        let warnings = good(&exposed(store)).warnings().render();
+        assert!(warnings.contains("tallygate keys create"), "{warnings}");
+    }
+}
+
+#[test]
 fn a_reload_cannot_let_everybody_in() {
     let hash = "0".repeat(64);
     let keyed = good(&format!("keys: [{{ id: a, hash: \"sha256:{hash}\" }}]"));
