@@ -32,10 +32,28 @@ impl Metric {
         usize::from(self.0)
     }
 
+    /// An amount of it as people read it: money in dollars, `$2000.00`; anything else as a number.
+    #[must_use]
+    pub fn show(self, amount: u64) -> String {
+        match self {
+            Self::COST => dollars(amount),
+            _ => amount.to_string(),
+        }
+    }
+
     /// All positions, built in and user-defined.
     pub fn all() -> impl Iterator<Item = Self> {
         (0u8..).take(METRICS).map(Self)
     }
+}
+
+/// Micro-dollars as dollars, without needless zeros beyond cents.
+fn dollars(micros: u64) -> String {
+    let whole = micros.checked_div(1_000_000).unwrap_or(0);
+    let rest = micros.checked_rem(1_000_000).unwrap_or(0);
+    let rest = format!("{rest:06}");
+    let (cents, finer) = rest.split_at(2);
+    format!("${whole}.{cents}{}", finer.trim_end_matches('0'))
 }
 
 /// The names of the metrics: the built-in ones and the user's.

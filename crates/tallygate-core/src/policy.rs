@@ -56,8 +56,20 @@ impl LimitInfo {
     /// What it promises, in words.
     #[must_use]
     pub fn promise(&self) -> String {
+        let amount = |amount: u64| self.metric.show(amount);
+        let of_it = |amount: u64| self.quantity(amount);
         self.shape
-            .promise(self.amount, self.burst, &self.metric_name)
+            .promise((self.amount, self.burst), (&amount, &of_it))
+    }
+
+    /// An amount of what it counts, as people read it: `500 tokens`, `$2000.00`.
+    #[must_use]
+    pub fn quantity(&self, amount: u64) -> String {
+        let shown = self.metric.show(amount);
+        match self.metric {
+            Metric::COST => shown,
+            _ => format!("{shown} {}", self.metric_name),
+        }
     }
 }
 

@@ -111,34 +111,46 @@ impl Shape {
         }
     }
 
-    /// What a limit of this shape promises, in words.
-    pub(crate) fn promise(&self, amount: u64, burst: u64, unit: &str) -> String {
+    /// What a limit of this shape promises, in words; `show` and `of_it` write an amount alone and with what it is of.
+    pub(crate) fn promise(
+        &self,
+        (amount, burst): (u64, u64),
+        (show, of_it): (Show<'_>, Show<'_>),
+    ) -> String {
         match self {
             Self::Bucket {
                 every,
                 strict: true,
                 ..
             } => format!(
-                "never more than {amount} {unit} in any span of {every}: at most {burst} at once, refilled by {} every {every}",
-                amount.saturating_sub(burst)
+                "never more than {} in any span of {every}: at most {} at once, refilled by {} every {every}",
+                of_it(amount),
+                show(burst),
+                show(amount.saturating_sub(burst))
             ),
             Self::Bucket { every, .. } => format!(
-                "never more than {burst} {unit} at once plus a refill of {amount} every {every}: at most {} in any span of {every}",
-                amount.saturating_add(burst)
+                "never more than {} at once plus a refill of {} every {every}: at most {} in any span of {every}",
+                of_it(burst),
+                show(amount),
+                show(amount.saturating_add(burst))
             ),
             Self::Sliding { every } => {
-                format!("never more than {amount} {unit} in any span of {every}")
+                format!("never more than {} in any span of {every}", of_it(amount))
             }
             Self::Fixed { window, timezone } => format!(
-                "never more than {amount} {unit} in a calendar {} ({}); up to {} across an edge",
+                "never more than {} in a calendar {} ({}); up to {} across an edge",
+                of_it(amount),
                 window.word(),
                 zone(timezone),
-                amount.saturating_mul(2)
+                show(amount.saturating_mul(2))
             ),
-            Self::Concurrency => format!("never more than {amount} {unit} at once"),
+            Self::Concurrency => format!("never more than {} at once", of_it(amount)),
         }
     }
 }
+
+/// Writes an amount.
+type Show<'a> = &'a dyn Fn(u64) -> String;
 
 fn zone(timezone: &TimeZone) -> &str {
     timezone.iana_name().unwrap_or("UTC")

@@ -3,8 +3,9 @@
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
+use tallygate_core::Metric;
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::keys::millis;
 use crate::length::{Until, until};
 use crate::remote::{Whom, escaped};
@@ -19,6 +20,7 @@ pub(crate) enum Overrides {
     #[command(after_help = "\
 Examples:
   tallygate overrides set pro-day 1_000_000 --until 12h --reason 'launch day'
+  tallygate overrides set spend '$5_000' --until 12h
   tallygate overrides set minute 50 --metric requests --burst 100 --until 2027-01-31")]
     Set(Set),
     /// End the overrides of a limit now
@@ -36,9 +38,9 @@ pub(crate) struct Set {
     /// The name of the limit
     limit: String,
 
-    /// The amount in force meanwhile, as 10_000; of `cost` in micro-dollars
+    /// The amount in force meanwhile, as 10_000; of `cost` in dollars, as '$5_000' or 5_000.00
     #[arg(value_parser = amount)]
-    amount: u64,
+    amount: Amount,
 
     /// Its end: 12h from now, or 2027-01-31T18:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = until)]
@@ -50,7 +52,7 @@ pub(crate) struct Set {
 
     /// The most at once, of a bucket
     #[arg(long, value_name = "N", value_parser = amount)]
-    burst: Option<u64>,
+    burst: Option<Amount>,
 
     /// Why, for the audit log
     #[arg(long, value_name = "TEXT")]
@@ -73,12 +75,45 @@ pub(crate) struct Clear {
     whom: Whom,
 }
 
-/// A whole number, in groups if one likes, as the configuration has it.
-fn amount(text: &str) -> Result<u64, String> {
+/// An amount as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Amount {
+    /// A whole number.
+    Number(u64),
+    /// Micro-dollars.
+    Money(u64),
+}
+
+impl Amount {
+    fn units(self) -> u64 {
+        match self {
+            Self::Number(units) | Self::Money(units) => units,
+        }
+    }
+}
+
+/// A whole number, in groups if one likes, as the configuration has it; or dollars, which have a sign or decimals.
+fn amount(text: &str) -> Result<Amount, String> {
     let digits = text.replace('_', "");
-    digits
-        .parse()
-        .map_err(|_| "write a whole number, as 10_000".to_owned())
+    let money = digits
+        .strip_prefix('$')
+        .or(digits.contains('.').then_some(&*digits));
+    let read = match money {
+        Some(dollars) => micro_dollars(dollars).map(Amount::Money),
+        None => digits.parse().ok().map(Amount::Number),
+    };
+    read.ok_or_else(|| "write a whole number, as 10_000, or dollars, as 5_000.00".to_owned())
+}
+
+fn micro_dollars(text: &str) -> Option<u64> {
+    let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
+    let is_plain = rest.len() <= 6 && rest.bytes().all(|byte| byte.is_ascii_digit());
+    let rest: u64 = is_plain.then(|| format!("{rest:0<6}").parse().ok())??;
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1_000_000)?
+        .checked_add(rest)
 }
 
 pub(crate) async fn run(overrides: &Overrides, screen: &Screen) -> Result<(), Failure> {
@@ -96,13 +131,14 @@ pub(crate) async fn run(overrides: &Overrides, screen: &Screen) -> Result<(), Fa
 
 impl Set {
     async fn set(&self) -> Result<Value, Failure> {
-        let mut body = json!({ "amount": self.amount });
+        self.check_unit().await?;
+        let mut body = json!({ "amount": self.amount.units() });
         match &self.until {
             Until::Instant(text) => body["until"] = text.as_str().into(),
             Until::Length(length) => body["ttl_ms"] = millis(*length).into(),
         }
         if let Some(burst) = self.burst {
-            body["burst"] = burst.into();
+            body["burst"] = burst.units().into();
         }
         for (name, text) in [("metric", &self.metric), ("reason", &self.reason)] {
             if let Some(text) = text {
@@ -112,6 +148,33 @@ impl Set {
         let path = format!("/api/overrides/{}", escaped(&self.limit));
         let remote = self.whom.open()?;
         remote.ask(Method::PUT, &path, Some(&body)).await
+    }
+}
+
+impl Set {
+    /// 5000 may be meant as dollars or as what the API counts in, and the difference is a million.
+    async fn check_unit(&self) -> Result<(), Failure> {
+        let told = self.whom.open()?.get("/api/limits").await?;
+        let limits = told["limits"].as_array().into_iter().flatten();
+        let mut metrics = limits
+            .filter(|limit| limit["name"] == self.limit.as_str())
+            .filter_map(|limit| limit["metric"].as_str())
+            .filter(|metric| self.metric.as_deref().is_none_or(|meant| meant == *metric));
+        let (Some(metric), None) = (metrics.next(), metrics.next()) else {
+            return Ok(()); // the server says what is wrong with that
+        };
+        let amounts = [Some(self.amount), self.burst];
+        let is_money = |amount: &Amount| matches!(amount, Amount::Money(_));
+        let wrong = |amount: &&Amount| is_money(amount) != (metric == "cost");
+        if amounts.iter().flatten().find(wrong).is_none() {
+            return Ok(());
+        }
+        let message = format!("the limit {} is one of {metric}", self.limit);
+        let mend = match metric {
+            "cost" => "write its amount in dollars, as 5_000.00",
+            _ => "write its amount as a whole number, without a dollar sign or decimals",
+        };
+        Err(Failure::new(Exit::Usage, message).mend(mend))
     }
 }
 
@@ -147,12 +210,17 @@ fn shown(told: &Value, none: &str) -> String {
 
 fn row(set: &Value) -> [String; 7] {
     let text = |name: &str| set[name].as_str().unwrap_or_default().to_owned();
+    let show = |amount: u64| match set["metric"].as_str() {
+        Some("cost") => Metric::COST.show(amount),
+        _ => amount.to_string(),
+    };
+    let amount = show(set["amount"].as_u64().unwrap_or_default());
     let amount = match set["burst"].as_u64() {
-        Some(burst) => format!("{} (burst {burst})", set["amount"]),
-        None => set["amount"].to_string(),
+        Some(burst) => format!("{amount} (burst {})", show(burst)),
+        None => amount,
     };
     let configured = match set["configured"].as_u64() {
-        Some(amount) => amount.to_string(),
+        Some(amount) => show(amount),
         None => "no such limit now".to_owned(),
     };
     [
@@ -164,4 +232,30 @@ fn row(set: &Value) -> [String; 7] {
         text("by"),
         text("reason"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Amount, amount};
+
+    #[test]
+    fn dollars_have_a_sign_or_decimals() {
+        assert_eq!(amount("10_000"), Ok(Amount::Number(10_000)));
+        assert_eq!(amount("$5_000"), Ok(Amount::Money(5_000_000_000)));
+        assert_eq!(amount("0.000001"), Ok(Amount::Money(1)));
+        assert_eq!(amount("2_000.5"), Ok(Amount::Money(2_000_500_000)));
+        for wrong in [
+            "",
+            "$",
+            ".5",
+            "1.0000001",
+            "1.+5",
+            "-1",
+            "$-1.00",
+            "1e3",
+            "18446744073709551615.00",
+        ] {
+            assert!(amount(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -243,6 +243,10 @@ fn check_tier(node: &Node, identity: &Identity, tiers: &Tiers, reading: &mut Rea
         return;
     }
     let Some(tier) = identity.label("tier") else {
+        // Who neither calls nor decides is counted by nothing.
+        if !identity.may(Role::Call) && !identity.may(Role::Decide) {
+            return;
+        }
         let id = identity.key_id().unwrap_or_default();
         let problem = Problem::warning(
             Kind::Missing,

@@ -17,11 +17,12 @@ pub(super) fn binding(standings: &[Standing]) -> Option<&Standing> {
 /// again in 18.642s.": the form that clients of OpenAI parse, with our limit's name where theirs has an organisation.
 pub(super) fn reached(standing: &Standing, ask: &Ask<'_>, wait: Wait) -> String {
     let head = head("Rate limit reached", standing, ask);
-    let asked = ask.demand.get(standing.limit.metric);
+    let metric = standing.limit.metric;
     format!(
-        "{head}: Limit {}, Used {}, Requested {asked}. Please try again in {}.",
-        standing.limit.burst,
-        standing.used,
+        "{head}: Limit {}, Used {}, Requested {}. Please try again in {}.",
+        metric.show(standing.limit.burst),
+        metric.show(standing.used),
+        metric.show(ask.demand.get(metric)),
         go_duration(wait.length())
     )
 }
@@ -29,19 +30,24 @@ pub(super) fn reached(standing: &Standing, ask: &Ask<'_>, wait: Wait) -> String 
 /// "Request too large for gpt-4o in limit free-day on tokens per day (TPD): Limit 10000, Requested 24754. …"
 pub(super) fn too_large(standing: &Standing, ask: &Ask<'_>, largest: &[(Metric, u64)]) -> String {
     let head = head("Request too large", standing, ask);
-    let asked = ask.demand.get(standing.limit.metric);
+    let metric = standing.limit.metric;
     let possible = largest
         .iter()
         .find(|(metric, _)| *metric == standing.limit.metric);
     let most = possible.map_or_else(String::new, |(_, most)| {
-        format!(
-            " At most {most} {} are possible.",
-            words(&standing.limit.metric_name)
-        )
+        let most = metric.show(*most);
+        match metric {
+            Metric::COST => format!(" At most {most} is possible."),
+            _ => {
+                let unit = words(&standing.limit.metric_name);
+                format!(" At most {most} {unit} are possible.")
+            }
+        }
     });
     format!(
-        "{head}: Limit {}, Requested {asked}. No wait would help: the request must be made smaller.{most}",
-        standing.limit.burst
+        "{head}: Limit {}, Requested {}. No wait would help: the request must be made smaller.{most}",
+        metric.show(standing.limit.burst),
+        metric.show(ask.demand.get(metric))
     )
 }
 
@@ -90,7 +96,7 @@ fn rate(limit: &LimitInfo) -> String {
 
 fn words(metric_name: &str) -> String {
     if metric_name == "cost" {
-        return "micro-dollars".to_owned();
+        return "dollars".to_owned();
     }
     metric_name.replace('_', " ")
 }

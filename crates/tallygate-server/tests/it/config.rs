@@ -210,7 +210,7 @@ fn limits_become_rules() {
             "calls tokens 60s: never more than 2000000 tokens at once plus a refill of 2000000 every 60s: at most 4000000 in any span of 60s",
             "streams concurrency at once: never more than 3 concurrency at once",
             "streams requests 1s: never more than 50 requests at once plus a refill of 5 every 1s: at most 55 in any span of 1s",
-            "spend cost month: never more than 2000500000 cost in a calendar month (Europe/Berlin); up to 4001000000 across an edge",
+            "spend cost month: never more than $2000.50 in a calendar month (Europe/Berlin); up to $4001.00 across an edge",
             "hard tokens 1d: never more than 100 tokens in any span of 1d",
             "free-day images day: never more than 10 images in a calendar day (UTC); up to 20 across an edge",
         ]

@@ -1,7 +1,7 @@
 //! What `explain` found, for a person and for a program.
 
 use serde_json::{Value, json};
-use tallygate_core::StoreDown;
+use tallygate_core::{Metric, StoreDown};
 use tallygate_store::Regime;
 
 use super::ask::{Label, Size};
@@ -148,7 +148,18 @@ impl Answer {
     }
 }
 
+/// The metric that is shown in dollars.
+const MONEY: &str = "cost";
+
 impl Row {
+    /// An amount of its metric, as people read it.
+    fn show(&self, amount: u64) -> String {
+        match self.metric.as_str() {
+            MONEY => Metric::COST.show(amount),
+            _ => amount.to_string(),
+        }
+    }
+
     fn json(&self) -> Value {
         let mut told = json!({
             "name": self.name, "metric": self.metric, "limit": self.limit, "burst": self.burst, "remaining": self.remaining,
@@ -171,7 +182,7 @@ impl Row {
 
     fn text(&self) -> Vec<String> {
         let debt = if self.debt > 0 {
-            format!(", in debt by {}", self.debt)
+            format!(", in debt by {}", self.show(self.debt))
         } else {
             String::new()
         };
@@ -180,13 +191,20 @@ impl Row {
         } else {
             format!("every {}", self.window)
         };
+        let amount = match self.metric.as_str() {
+            MONEY => self.show(self.limit),
+            metric => format!("{} {metric}", self.limit),
+        };
         let mut lines = vec![format!(
-            "\n{}: {} {} {per}, {} left{debt}",
-            self.name, self.limit, self.metric, self.remaining
+            "\n{}: {amount} {per}, {} left{debt}",
+            self.name,
+            self.show(self.remaining)
         )];
         match self.regime {
             Some(Regime::Leased { share, left }) => lines.push(format!(
-                "  decided at this instance (leased): {left} left of a share of {share}"
+                "  decided at this instance (leased): {} left of a share of {}",
+                self.show(left),
+                self.show(share)
             )),
             Some(_) => lines.push("  decided in the store, call by call (exact)".to_owned()),
             None => {}
