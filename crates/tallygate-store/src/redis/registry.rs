@@ -274,7 +274,7 @@ impl Registry for RedisRegistry {
             let before = page
                 .before
                 .map_or("+inf".to_owned(), |seq| format!("({seq}"));
-            let limit = page.limit.to_string();
+            let limit = page.limit.min(AUDIT_KEPT).to_string();
             let answer = self
                 .inner
                 .call(&[b"log", before.as_bytes(), limit.as_bytes()])

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tallygate_store::BoxFuture;
 use tallygate_store::registry::{
-    AuditEntry, AuditPage, Author, Change, ChangeError, Grant, KeyState, MemoryRegistry, Override,
-    Records, Refusal, Registry, Stamp,
+    AUDIT_KEPT, AuditEntry, AuditPage, Author, Change, ChangeError, Grant, KeyState,
+    MemoryRegistry, Override, Records, Refusal, Registry, Stamp,
 };
 
 mod folder;
@@ -46,6 +46,28 @@ impl Place for Memory {
 #[tokio::test]
 async fn the_registry_in_memory_conforms() {
     conforms(&Memory).await;
+}
+
+/// Notes so many things, and tells the numbers of the first and last entry that are left.
+async fn noted(registry: &Arc<dyn Registry>, count: usize) -> (u64, u64) {
+    for _ in 0..count {
+        make(registry, Change::Reloaded, 10).await;
+    }
+    let page = AuditPage {
+        before: None,
+        limit: usize::MAX,
+    };
+    let entries = registry.audit(page).await.expect("a log");
+    assert!(entries.len() <= AUDIT_KEPT);
+    let seq = |entry: Option<&AuditEntry>| entry.map_or(0, |entry| entry.seq);
+    (seq(entries.last()), seq(entries.first()))
+}
+
+#[tokio::test]
+async fn the_log_in_memory_keeps_the_latest() {
+    let registry: Arc<dyn Registry> = MemoryRegistry::new();
+    assert_eq!(noted(&registry, AUDIT_KEPT).await, (1, 10_000));
+    assert_eq!(noted(&registry, 1).await, (2, 10_001));
 }
 
 async fn conforms(place: &dyn Place) {

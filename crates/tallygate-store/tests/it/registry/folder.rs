@@ -1,12 +1,12 @@
 //! The registry in a data folder, on a disk that fails.
-use super::{Place, at, conforms, create, log, make, revoke};
+use super::{Place, at, conforms, create, log, make, noted, revoke};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tallygate_store::BoxFuture;
 use tallygate_store::folder::{DataFolder, Faulty, Files, Purpose, Trouble};
 use tallygate_store::registry::{
-    ChangeError, FolderRegistry, Records, Registry, RegistryError, Stamp,
+    AUDIT_KEPT, ChangeError, FolderRegistry, Records, Registry, RegistryError, Stamp,
 };
 
 /// Each registry on a disk of its own; a restart is a power failure.
@@ -127,6 +127,18 @@ async fn a_change_and_its_entry_are_one_wherever_the_disk_is_full() {
         assert_eq!(seqs.len(), before.keys().count(), "room for {room}");
     }
     assert!(outcomes.iter().all(|count| *count > 2), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn the_log_in_a_folder_keeps_the_latest_and_is_no_more_than_twice_as_long() {
+    let disk = Faulty::new();
+    let registry: Arc<dyn Registry> = open(&disk).expect("a registry");
+    assert_eq!(noted(&registry, AUDIT_KEPT * 2).await, (10_001, 20_000));
+    assert_eq!(lines(&disk), AUDIT_KEPT * 2);
+    assert_eq!(noted(&registry, 1).await, (10_002, 20_001));
+    assert_eq!(lines(&disk), AUDIT_KEPT);
+    let registry: Arc<dyn Registry> = open(&disk).expect("a registry");
+    assert_eq!(noted(&registry, 1).await, (10_003, 20_002));
 }
 
 fn lines(disk: &Faulty) -> usize {

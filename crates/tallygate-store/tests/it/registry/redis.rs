@@ -1,5 +1,5 @@
 //! The registry on real servers.
-use super::{PATIENCE, Place, conforms, create, log, make, revoke};
+use super::{PATIENCE, Place, conforms, create, log, make, noted, revoke};
 use crate::redis_rights;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,6 +73,28 @@ async fn it_needs_no_right_that_the_counters_do_not() {
         conforms(&Prefixes::of(redis_rights::url(&server))).await;
         assert_eq!(redis_rights::refusals(&server), Vec::<Vec<String>>::new());
     }
+}
+
+#[tokio::test]
+async fn the_log_on_redis_keeps_the_latest() {
+    let server = server();
+    let places = Prefixes::of(server.url());
+    let registry = places.fresh().await;
+    let key = |name: &str| format!("tg:r1:{{6b657973}}k{name}");
+    // As it is after 10,005 changes, of whose entries these are left.
+    let records = r#"{"version":10005,"keys":{},"overrides":{}}"#;
+    server
+        .command(&["SET", &key("records"), records])
+        .expect("set");
+    server
+        .command(&["SET", &key("version"), "10005:0"])
+        .expect("set");
+    for seq in [5, 6, 7, 10_005] {
+        let entry = format!(r#"{{"seq":{seq},"at":0,"by":"","from":"","action":"","target":""}}"#);
+        let add = ["ZADD", &key("log"), &seq.to_string(), &entry];
+        server.command(&add).expect("added");
+    }
+    assert_eq!(noted(&registry, 1).await, (7, 10_006));
 }
 
 #[tokio::test]
