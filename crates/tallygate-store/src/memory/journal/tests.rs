@@ -83,11 +83,15 @@ fn daily(amount: u64, store_down: StoreDown) -> Policy {
 
 /// A limit on the tokens of each user.
 fn with_shape(amount: u64, shape: Shape, store_down: StoreDown) -> Policy {
+    with_limits(vec![(Metric::TOKENS, amount, shape)], store_down)
+}
+
+fn with_limits(limits: Vec<(Metric, u64, Shape)>, store_down: StoreDown) -> Policy {
     let rule = Rule {
         name: "day".to_owned(),
         when: Vec::new(),
         per: vec!["user".to_owned()],
-        limits: vec![(Metric::TOKENS, amount, shape)],
+        limits,
         mode: Mode::Enforce,
         store_down,
     };

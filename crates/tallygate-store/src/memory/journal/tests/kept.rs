@@ -1,11 +1,13 @@
 //! What a restart keeps, and how the folder stays small.
 use super::super::{Durability, format};
-use super::{Ground, START, admitted, ask, block_on, daily, tokens, until, used, with_shape};
+use super::{
+    Ground, START, admitted, ask, block_on, daily, tokens, until, used, with_limits, with_shape,
+};
 use crate::clock::Clock;
 use crate::folder::Files;
 use crate::store::{Settlement, Store};
 use std::time::Duration;
-use tallygate_core::{Calendar, Decision, Outcome, Shape, StoreDown};
+use tallygate_core::{Calendar, Decision, Metric, Outcome, Shape, StoreDown};
 
 fn names(ground: &Ground) -> Vec<String> {
     let mut names = ground.disk.list().unwrap();
@@ -117,4 +119,55 @@ fn starts_alone_do_not_fill_it() {
         ground = ground.with(ground.disk.death());
     }
     assert_eq!(used(&ground.open(&policy)), 0);
+}
+
+/// The sizes that docs/durability.md names.
+#[test]
+fn sizes_are_as_documented() {
+    const USERS: u64 = 2_000;
+    let bucket = || Shape::Bucket {
+        every: Duration::from_secs(86_400).into(),
+        burst: None,
+        strict: false,
+    };
+    let limits = vec![
+        (Metric::REQUESTS, 1_000, bucket()),
+        (Metric::TOKENS, 10_000_000, bucket()),
+    ];
+    let policy = with_limits(limits, StoreDown::Closed);
+    let ground = Ground::new(Durability::Relaxed);
+    let store = ground.open(&policy);
+    let call = tokens(1_000).with(Metric::REQUESTS, 1);
+    let mut records = 0;
+    for user in 0..USERS {
+        ground.clock.pass(Duration::from_millis(17));
+        let name = user.to_string();
+        let ask = crate::Reserve {
+            subject: &[("user", &name)],
+            demand: call,
+            ..ask(0)
+        };
+        let mut books = store.shared.books.lock();
+        let now = ground.clock.now();
+        let before = books.ledger.journal_length();
+        let Ok(Decision::Admit(held)) = books.reserve(&ask, now) else {
+            panic!("there is room");
+        };
+        let used = tallygate_core::Used::Exactly(call.with(Metric::TOKENS, 700));
+        books.ledger.settle(held.id, used, now).unwrap();
+        records += books.ledger.journal_length() - before;
+    }
+    let size = |store: &crate::MemoryStore| {
+        let mut bytes = Vec::new();
+        store.shared.books.lock().ledger.save(&mut bytes);
+        bytes.len() as u64
+    };
+    let with_receipts = size(&store);
+    ground.clock.pass(Duration::from_secs(700));
+    let held = admitted(store.try_reserve(&ask(1)));
+    store.cancel_now(held.id).unwrap();
+    let (pair, subject) = (records as u64 / USERS, size(&store) / USERS);
+    let receipt = with_receipts / USERS - subject;
+    eprintln!("pair {pair}, subject {subject}, receipt {receipt}");
+    assert!(pair <= 60 && subject <= 60 && receipt <= 60);
 }

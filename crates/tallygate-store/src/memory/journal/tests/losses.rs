@@ -340,3 +340,42 @@ fn who_leaves_before_it_is_written_holds_nothing() {
     ground.disk.release();
     super::admitted(block_on(store.reserve(ask(100))));
 }
+
+/// Nor is a repeat told of what is not on disk yet.
+#[test]
+fn a_repeat_waits_for_what_it_repeats() {
+    let ground = Ground::new(Durability::Sync);
+    let store = ground.open(&daily(100, StoreDown::Closed));
+    let named = Reserve {
+        idempotency_key: Some("once"),
+        ..ask(60)
+    };
+    let held = super::admitted(block_on(store.reserve(named)));
+    ground.disk.hold_syncs();
+    let usage = Settlement::Exact(tokens(30));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    runtime.unwrap().block_on(async {
+        let moment = Duration::from_millis(5);
+        for _ in 0..2 {
+            let settled = tokio::time::timeout(moment, store.settle(held.id, usage));
+            assert!(
+                settled.await.is_err(),
+                "nothing is answered before it is synced"
+            );
+        }
+        let again = tokio::time::timeout(moment, store.reserve(named));
+        assert!(
+            again.await.is_err(),
+            "it would tell that the first one has ended"
+        );
+    });
+    ground.disk.release();
+    let receipt = block_on(store.settle(held.id, usage)).unwrap();
+    assert_eq!(
+        receipt.charged,
+        tokens(30),
+        "a dropped future was carried out"
+    );
+}
