@@ -6,7 +6,9 @@ use crate::{Outcome, process, provision};
 
 /// The benchmarks live beside the mock provider and the oracles that they use.
 const PACKAGE: &str = "tallygate-sim";
-const KINDS: [&str; 6] = ["decide", "pipeline", "gateway", "count", "store", "usage"];
+const KINDS: [&str; 7] = [
+    "decide", "pipeline", "gateway", "count", "store", "usage", "books",
+];
 
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
     let (kind, rest) = arguments
@@ -17,6 +19,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
             "unknown benchmark `{kind}`: one of {}",
             KINDS.join(", ")
         ));
+    }
+    if kind == "books" {
+        return books(workspace, rest);
     }
     if kind == "gateway" {
         gateway_needs(workspace)?;
@@ -50,4 +55,19 @@ fn gateway_needs(workspace: &Workspace) -> Outcome {
         },
     ])?;
     process::run(&mut workspace.cargo(&["build", "--quiet", "--release", "--package", "tallygate"]))
+}
+
+/// Fifty thousand mixed calls, or as many as asked for: whether the ledger's totals are the mock provider's own books.
+fn books(workspace: &Workspace, arguments: &[String]) -> Outcome {
+    let calls = arguments.first().map_or("50000", String::as_str);
+    let mut command = workspace.cargo(&[
+        "test",
+        "--quiet",
+        "--package",
+        "tallygate-server",
+        "--test",
+        "it",
+    ]);
+    command.args(["usage::books", "--", "--nocapture"]);
+    process::run(command.env("TALLYGATE_MIXED_CALLS", calls))
 }

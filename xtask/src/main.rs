@@ -26,7 +26,7 @@ usage: cargo xtask COMMAND
 
   ci [--only STEP]... [--list]      everything that continuous integration runs, or some steps of it
   tidy                              the rules that no compiler checks: crate arrows, sizes, words, links
-  bench decide|pipeline|gateway|count|store|usage [--json] [ARGS]
+  bench decide|pipeline|gateway|count|store|usage|books [--json] [ARGS]
                                     one benchmark, optimised, against its peers in the same run
   prices                            a fresh snapshot of the built-in prices, from two packages of PyPI
 ";

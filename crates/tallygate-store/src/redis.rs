@@ -22,6 +22,7 @@ mod sheet;
 mod simulation;
 mod spool;
 mod store;
+mod usage;
 
 pub use found::{FoundServer, RedisFindings};
 pub use leases::Regime;
@@ -29,3 +30,4 @@ pub use opening::RedisOpenError;
 pub use options::{RedisOptions, RedisUrlError};
 pub use registry::RedisRegistry;
 pub use store::RedisStore;
+pub use usage::RedisShelf;

@@ -40,3 +40,5 @@ pub use report::{Report, Row};
 pub use shelf::{Shelf, ShelfError};
 pub use tally::{MAX_ROWS, Tally};
 pub use totals::{Savings, Totals};
+
+pub use crate::redis::RedisShelf;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tallygate_core::Bounds;
 use tallygate_store::folder::{DataFolder, Purpose};
 use tallygate_store::registry::{FolderRegistry, MemoryRegistry, RedisRegistry, Registry};
-use tallygate_store::usage::{FolderShelf, MemoryShelf, Shelf};
+use tallygate_store::usage::{FolderShelf, MemoryShelf, RedisShelf, Shelf};
 use tallygate_store::{MemoryOptions, MemoryStore, RedisOptions, RedisStore, Store};
 
 use super::StartError;
@@ -38,6 +38,7 @@ pub(super) async fn open(choice: &StoreChoice, config: &Config) -> Result<Opened
                 None => options,
             };
             let registry = RedisRegistry::open(&options).await?;
+            let shelf = RedisShelf::open(&options).await?;
             let store = RedisStore::open(options, config.policy()).await?;
             for warning in &store.findings().warnings {
                 tracing::warn!(target: "tallygate::store", "{warning}");
@@ -45,7 +46,7 @@ pub(super) async fn open(choice: &StoreChoice, config: &Config) -> Result<Opened
             Ok(Opened {
                 store,
                 registry,
-                shelf: Arc::new(MemoryShelf::default()),
+                shelf: Arc::new(shelf),
             })
         }
     }

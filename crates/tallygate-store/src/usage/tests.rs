@@ -2,6 +2,7 @@
 mod draw;
 mod folder;
 mod oracle;
+mod redis;
 
 use super::*;
 use draw::Draw;

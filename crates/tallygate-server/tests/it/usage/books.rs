@@ -1,6 +1,8 @@
 //! The ledger's totals are the provider's own, to the token, over calls that end in every way that can be known exactly.
 //!
-//! `TALLYGATE_MIXED_CALLS=50000 cargo test -p tallygate-server --test it usage::books -- --nocapture` is the long version.
+//! `cargo xtask bench books` is the long version.
+//!
+//! An answer that is no stream and breaks off is not among them: nobody can know what it used, and what was held is kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
