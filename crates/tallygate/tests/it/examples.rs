@@ -37,6 +37,7 @@ fn every_example_is_accepted_without_a_warning_about_names() {
         let output = tallygate(&["check", "--json"])
             .arg(path)
             .env("OPENAI_API_KEY", "key")
+            .env("WEBHOOK_SECRET", "a secret of some length")
             .env("ANTHROPIC_API_KEY", "key")
             .env("REDIS_PASSWORD", "password")
             .env("SENTINEL_PASSWORD", "password")
