@@ -175,7 +175,7 @@ async fn a_stream_that_breaks_off_is_charged_what_passed_at_the_price_of_its_cac
         "\
 models: { claude-sonnet-4-5: { upstream: anthropic, output_estimate: max_tokens } }
 prices: { models: { claude-sonnet-4-5: { input: 3, cached_input: 0.3, cache_write: 3.75, output: 15 } } }
-limits: [{ name: budget, cost: 1.00, every: month }]",
+limits: [{ name: budget, cost: 1.00, output_tokens: 1_000_000, every: month }]",
     )
     .await;
     let call = ApiCall::messages("claude-sonnet-4-5", PROMPT.0)
@@ -191,11 +191,22 @@ limits: [{ name: budget, cost: 1.00, every: month }]",
     let _ = within(world.client.call(&cut)).await;
     // Claude's tokens are counted here, not as the mock counts.
     let second = spent(&world).await - first;
-    let input = (u128::from(whole.input - 5) * 3_000_000 + 5 * 300_000).div_ceil(1_000_000);
-    assert!(
-        (input + 1..input + 20 * 15).contains(&second),
-        "{second}, of which {input} are input"
-    );
+    let passed = world.used(Metric::OUTPUT_TOKENS, &[]).await - 40;
+    assert!((1..40).contains(&passed), "{passed}");
+    let exact = u128::from(whole.input - 5) * 3_000_000 + 5 * 300_000;
+    let exact = exact + u128::from(passed) * 15_000_000;
+    assert_eq!(second, exact.div_ceil(1_000_000));
+}
+
+/// A long text is let through on a bound of its size only where the bound's cost is plenty too.
+#[tokio::test]
+async fn a_long_prompt_is_counted_where_money_is_short() {
+    let world = World::new(UNEVEN).await;
+    let prompt = "A sentence of plain words that is repeated. ".repeat(200);
+    let call = ApiCall::chat("gpt-4o", &prompt).max_tokens(10).output(10);
+    // 8,800 bytes may be as many tokens, for which the budget has not the money; they are 1,800 or so.
+    assert_eq!(world.call(&call).await.status, 200);
+    assert!((4_000..6_000).contains(&spent(&world).await));
 }
 
 #[tokio::test]
