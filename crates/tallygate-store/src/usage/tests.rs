@@ -53,7 +53,7 @@ fn whatever_the_payload_says_it_is_read_or_refused() {
     let block = Block::of(&Draw::new(11).records(50)).expect("a block");
     let payload = &block.bytes()[block::HEAD..];
     let mut refused = 0;
-    for seed in 0..4_000 {
+    for seed in 0..2_000 {
         let mut draw = Draw::new(seed);
         let mut payload = payload.to_vec();
         for _ in 0..=draw.below(3) {
@@ -75,7 +75,7 @@ fn whatever_the_payload_says_it_is_read_or_refused() {
         });
         refused += usize::from(read.is_err());
     }
-    assert!(refused > 200, "{refused} refused");
+    assert!(refused > 100, "{refused} refused");
 }
 
 fn framed(payload: &[u8]) -> Vec<u8> {
@@ -100,7 +100,7 @@ fn a_later_version_is_told_from_damage() {
 
 #[tokio::test]
 async fn sums_equal_those_made_the_simple_way() {
-    for seed in 0..100 {
+    for seed in 0..60 {
         let mut draw = Draw::new(seed);
         let count = draw.below(400);
         let records = draw.records(count);
