@@ -7,6 +7,7 @@ use std::time::Duration;
 use tallygate_store::Store;
 use tallygate_store::usage::{Record, Shelf};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::recorder::{LedgerLog, Message};
@@ -31,6 +32,8 @@ pub(crate) struct Writer {
     /// When it is to be kept; `None` while there is nothing.
     due: Option<Instant>,
     is_troubled: bool,
+    /// Tidying that may still be under way.
+    tending: Option<JoinHandle<()>>,
 }
 
 impl Writer {
@@ -47,6 +50,7 @@ impl Writer {
             gathered: Vec::new(),
             due: None,
             is_troubled: false,
+            tending: None,
         }
     }
 
@@ -59,7 +63,7 @@ impl Writer {
             let has_room = self.gathered.len() < BATCH;
             tokio::select! {
                 _ = &mut stop => break,
-                _ = tend.tick() => self.tend(&*store).await,
+                _ = tend.tick() => self.tend(&*store),
                 () = at(self.due) => self.keep_gathered().await,
                 message = self.queue.recv(), if has_room => match message {
                     Some(message) => self.take(message).await,
@@ -116,11 +120,30 @@ impl Writer {
         }
     }
 
-    async fn tend(&self, store: &dyn Store) {
+    /// Has the shelf tidied, beside the keeping of records: it may take its time.
+    fn tend(&mut self, store: &dyn Store) {
+        if self
+            .tending
+            .as_ref()
+            .is_some_and(|task| !task.is_finished())
+        {
+            return;
+        }
         let now = store.now().as_nanos() / 1_000_000;
         let keep = u64::try_from(self.keep.as_millis()).unwrap_or(u64::MAX);
-        if let Err(error) = self.shelf.drop_before(now.saturating_sub(keep)).await {
-            tracing::warn!(target: "tallygate::ledger", %error, "the ledger could not be tidied; it is tried again");
+        let shelf = Arc::clone(&self.shelf);
+        self.tending = Some(tokio::spawn(async move {
+            if let Err(error) = shelf.drop_before(now.saturating_sub(keep)).await {
+                tracing::warn!(target: "tallygate::ledger", %error, "the ledger could not be tidied; it is tried again");
+            }
+        }));
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(task) = &self.tending {
+            task.abort();
         }
     }
 }
