@@ -10,6 +10,7 @@ mod judge;
 mod line;
 mod load;
 mod namesakes;
+mod parting;
 mod receipts;
 mod redo;
 mod reload;
@@ -26,6 +27,7 @@ use holds::Holds;
 use journal::Journal;
 use line::{Answer, Waiter};
 use namesakes::Namesakes;
+use parting::Parting;
 use receipts::Receipts;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use slab::Slab;
@@ -100,6 +102,8 @@ pub struct Ledger {
     receipts: Receipts,
     namesakes: Namesakes,
     answers: Vec<(Ticket, Answer)>,
+    /// Whose answers are to say why before the operation ends.
+    partings: Vec<Parting>,
     /// The lines to be served before the operation ends, that of the oldest caller first.
     agenda: BinaryHeap<Reverse<(u64, Key, usize)>>,
     counters: usize,
@@ -138,6 +142,7 @@ impl Ledger {
             receipts: Receipts::default(),
             namesakes: Namesakes::default(),
             answers: Vec::new(),
+            partings: Vec::new(),
             agenda: BinaryHeap::new(),
             counters: 0,
             swept: 0,
@@ -242,6 +247,10 @@ impl Ledger {
     pub fn set_wall_offset(&mut self, nanos: i64) {
         if self.offset != nanos {
             self.step_wall(nanos);
+            self.call_all();
+            // A nanosecond has gone by: what has become due with it comes before anybody is told anything.
+            self.run_due();
+            self.serve_agenda();
         }
     }
 
@@ -254,7 +263,6 @@ impl Ledger {
         self.now = self.now.plus(Span::from_nanos(1));
         self.slots.iter_mut().flatten().for_each(Slot::turn);
         self.refresh_all();
-        self.ask_all_again();
     }
 
     /// Brings the calendar windows of all rules to the present.

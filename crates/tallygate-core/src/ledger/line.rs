@@ -11,6 +11,7 @@
 //! while it stands in the other. One that has moved [`MOVES`] times therefore keeps its place while it stands in
 //! the next line too, if that makes the others wait no longer than an eighth of what it has waited itself.
 use super::judge::{Blocker, Claim, NEWCOMER, Verdict};
+use super::parting::is_hopeful;
 use super::timers::Event;
 use super::{Ask, Keys, Ledger};
 use crate::account::{Key, Line};
@@ -47,7 +48,7 @@ pub(crate) struct Waiter {
     idempotency: Option<u128>,
     since: Time,
     /// When its patience ends.
-    until: Time,
+    pub(crate) until: Time,
     /// The counters in whose lines it stands: one, or two once it has moved too often.
     stands: Lines,
     moves: u32,
@@ -66,7 +67,7 @@ const PATIENCE: u64 = 8;
 pub(crate) type Answer = Result<Decision, FullError>;
 
 /// What comes of asking a caller in line again.
-enum Hearing {
+pub(crate) enum Hearing {
     /// It is to be told so, and leaves its line.
     Answer(Answer),
     /// It is still held up by these counters.
@@ -127,8 +128,14 @@ impl Ledger {
         }
     }
 
-    /// Asks every caller in line again: a limit or the calendar was changed.
+    /// Asks every caller in line again: a limit was changed.
     pub(crate) fn ask_all_again(&mut self) {
+        self.call_all();
+        self.serve_agenda();
+    }
+
+    /// Puts every line on the agenda, but for callers whose demand has become larger than a limit: they are answered.
+    pub(crate) fn call_all(&mut self) {
         self.dismiss_hopeless();
         let mut lines: Vec<(Key, usize)> = self
             .waiters
@@ -138,7 +145,6 @@ impl Ledger {
         lines.sort_unstable();
         lines.dedup();
         lines.into_iter().for_each(|line| self.put_on_agenda(line));
-        self.serve_agenda();
     }
 
     /// Finds callers whose line has gone with its rule another one, or their answer, by arrival.
@@ -153,7 +159,7 @@ impl Ledger {
                 None => {}
             }
         }
-        self.serve_agenda();
+        self.serve_lines();
     }
 
     /// Answers every caller in line whose demand has become larger than a limit.
@@ -180,9 +186,15 @@ impl Ledger {
         }
     }
 
+    /// Serves every line on the agenda, and tells those who were sent away meanwhile why: the end of an operation.
+    pub(crate) fn serve_agenda(&mut self) {
+        self.serve_lines();
+        self.tell_why();
+    }
+
     /// Serves every line on the agenda. Whoever came first is asked first, in whichever line: room that comes up
     /// at one instant goes by arrival.
-    pub(crate) fn serve_agenda(&mut self) {
+    fn serve_lines(&mut self) {
         while let Some(Reverse((order, key, counter))) = self.agenda.pop() {
             let Some((first, at)) = self.first_of(key, counter) else {
                 continue;
@@ -195,6 +207,12 @@ impl Ledger {
     }
 
     pub(crate) fn run_timers(&mut self) {
+        self.run_due();
+        self.tell_why();
+    }
+
+    /// Lets what is due happen.
+    pub(crate) fn run_due(&mut self) {
         while self.timers.due(self.now) {
             while let Some((at, event)) = self.timers.first().filter(|(at, _)| *at <= self.now) {
                 self.timers.pop();
@@ -202,7 +220,7 @@ impl Ledger {
                     self.happen(event);
                 }
             }
-            self.serve_agenda();
+            self.serve_lines();
         }
     }
 
@@ -236,60 +254,9 @@ impl Ledger {
             Event::Turn(key, counter) => self.put_on_agenda((key, counter)),
             Event::Patience(_, at) => {
                 // Whose turn comes at the same instant has not lost it.
-                self.serve_agenda();
+                self.serve_lines();
                 self.lose_patience(at);
             }
-        }
-    }
-
-    fn lose_patience(&mut self, at: u32) {
-        match self.ask_again(at) {
-            Some(Hearing::Answer(answer)) => self.answer(at, answer),
-            Some(Hearing::Blocked(_)) => self.send_away(&[at]),
-            None => {}
-        }
-    }
-
-    /// Refuses callers in line, with the wait of ones who came anew: none of them is behind another or itself.
-    fn send_away(&mut self, leaving: &[u32]) {
-        let left: Vec<(Key, usize)> = leaving.iter().flat_map(|at| self.unline(*at)).collect();
-        for at in leaving {
-            if let Some((keys, demand, _)) = self.claim_of(*at) {
-                let refusal = self.refuse(Claim {
-                    keys: &keys,
-                    demand: &demand,
-                    order: NEWCOMER,
-                });
-                self.answer(*at, Ok(refusal));
-            }
-        }
-        left.into_iter().for_each(|line| self.put_on_agenda(line));
-    }
-
-    /// Refuses the first of a line, whom nothing can help in time, and those behind it of whom that is true.
-    fn send_away_hopeless(&mut self, (key, counter): (Key, usize)) {
-        let line = self.line(key, counter).map(|line| &line.waiters);
-        let mut line: Vec<u32> = line.into_iter().flatten().map(|(_, at)| *at).collect();
-        let behind = line.iter().skip(1);
-        let behind = behind.take_while(|at| !self.has_hope(**at)).count();
-        line.truncate(behind.saturating_add(1));
-        self.send_away(&line);
-    }
-
-    fn has_hope(&mut self, at: u32) -> bool {
-        let Some((keys, demand, order)) = self.claim_of(at) else {
-            return true;
-        };
-        let claim = Claim {
-            keys: &keys,
-            demand: &demand,
-            order,
-        };
-        let verdict = self.verdict(claim);
-        let until = self.waiters.get(num::index(at)).map(|waiter| waiter.until);
-        match (verdict, until) {
-            (Verdict::Blocked(blockers), Some(until)) => is_hopeful(&blockers, until),
-            _ => true,
         }
     }
 
@@ -307,14 +274,14 @@ impl Ledger {
         Some((*order, *at))
     }
 
-    fn put_on_agenda(&mut self, (key, counter): (Key, usize)) {
+    pub(crate) fn put_on_agenda(&mut self, (key, counter): (Key, usize)) {
         if let Some((order, _)) = self.first_of(key, counter) {
             self.agenda.push(Reverse((order, key, counter)));
         }
     }
 
     /// Asks a caller in line again; what is admitted is held.
-    fn ask_again(&mut self, at: u32) -> Option<Hearing> {
+    pub(crate) fn ask_again(&mut self, at: u32) -> Option<Hearing> {
         let (keys, demand, order) = self.claim_of(at)?;
         let waiter = self.waiters.get(num::index(at))?;
         let waited = self.now.since(waiter.since);
@@ -342,7 +309,7 @@ impl Ledger {
         Some(Hearing::Answer(admission.map(Decision::Admit)))
     }
 
-    fn claim_of(&self, at: u32) -> Option<(Keys, Amounts, u64)> {
+    pub(crate) fn claim_of(&self, at: u32) -> Option<(Keys, Amounts, u64)> {
         let waiter = self.waiters.get(num::index(at))?;
         Some((waiter.keys.clone(), waiter.demand, waiter.order))
     }
@@ -455,7 +422,7 @@ impl Ledger {
         Ok(Ticket { at, order })
     }
 
-    fn answer(&mut self, at: u32, answer: Answer) {
+    pub(crate) fn answer(&mut self, at: u32, answer: Answer) {
         let Some(waiter) = self.waiters.get(num::index(at)) else {
             return;
         };
@@ -490,7 +457,7 @@ impl Ledger {
     }
 
     /// Takes a caller out of its lines.
-    fn unline(&mut self, at: u32) -> Lines {
+    pub(crate) fn unline(&mut self, at: u32) -> Lines {
         let Some(waiter) = self.waiters.get_mut(num::index(at)) else {
             return Lines::new();
         };
@@ -534,7 +501,7 @@ impl Ledger {
         waiter.is_some_and(|waiter| waiter.order == ticket.order)
     }
 
-    fn line(&self, key: Key, counter: usize) -> Option<&Line> {
+    pub(crate) fn line(&self, key: Key, counter: usize) -> Option<&Line> {
         let account = self.slot(key.slot)?.accounts.lookup(key)?;
         self.motions.get(account.motion()?)?.lines.get(counter)
     }
@@ -546,11 +513,6 @@ impl Ledger {
         let motion = self.motions.of(account, limits)?;
         motion.lines.get_mut(counter)
     }
-}
-
-/// Whether all that is open could be given back in time for a wait until then to help.
-fn is_hopeful(blockers: &[Blocker], until: Time) -> bool {
-    blockers.iter().all(|blocker| blocker.soonest <= until)
 }
 
 /// The counter that will have room last.

@@ -45,6 +45,7 @@ scripts! {
     a_stepped_wall_clock_reopens_no_window
     a_strict_bucket_holds_in_every_span
     a_wait_without_hope_is_refused_at_once
+    a_window_opened_by_a_step_is_no_ones_lost_turn
     amounts_are_kept_at_the_deadline_and_slots_freed
     an_extension_is_part_of_its_reservation
     an_hour_that_a_clock_change_splits_ends
@@ -66,6 +67,7 @@ scripts! {
     use_above_the_hold_belongs_to_its_window
     what_is_not_stated_is_kept
     what_nobody_was_told_of_is_withdrawn
+    who_is_sent_away_is_told_what_blocks_then
     who_waits_in_vain_is_told
     windows_are_counted_after_2038
     windows_of_the_calendar_turn_at_midnight

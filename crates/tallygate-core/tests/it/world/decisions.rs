@@ -47,7 +47,10 @@ impl World {
                 self.check_hopeless(&bid, &decision, patience);
             }
             Answer::Entered(Ok(Entry::Waiting(ticket))) => {
-                self.check_unchanged(&before);
+                // Without patience it leaves before anybody can look, and others may be served then.
+                if patience > 0 {
+                    self.check_unchanged(&before);
+                }
                 self.enter(ticket, bid, patience);
             }
             other => unexpected(&other),

@@ -51,10 +51,12 @@ impl World {
         soonest.is_some_and(|soonest| soonest <= until)
     }
 
-    /// Enters what callers in line were answered.
+    /// Enters what callers in line were answered. Each was served or sent away in turn, but why is told last, as
+    /// it is once all are.
     pub(super) fn hear(&mut self) {
         let calls: Vec<Call> = self.runner.calls[self.heard..].to_vec();
         self.heard = self.runner.calls.len();
+        let mut denials = Vec::new();
         for call in calls {
             let at = self.queue.iter().position(|it| it.ticket == call.ticket);
             let at = at.expect("an answer to a caller that waits");
@@ -65,6 +67,12 @@ impl World {
             }
             let caller = self.queue.remove(at);
             self.check_call(&caller, &call);
+            if let Decision::Deny(denial) = call.decision {
+                denials.push((caller.bid, denial));
+            }
+        }
+        for (bid, denial) in denials {
+            self.check_denial(bid.who, &amounts(bid.demand), &denial);
         }
     }
 
@@ -92,7 +100,6 @@ impl World {
                 assert!(!denial.blocked_by.is_empty(), "sent away for nothing");
                 let named = self.book.named(caller.bid.who, caller.bid.key);
                 assert_eq!(named, None, "sent away though admitted under its key");
-                self.check_denial(caller.bid.who, &demand, denial);
                 self.seen.gave_up += 1;
             }
             Decision::Never(_) => {
