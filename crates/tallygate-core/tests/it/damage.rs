@@ -15,7 +15,8 @@ use tallygate_core::{
 type Kept = (Vec<u8>, Vec<u8>);
 
 proptest! {
-    #![proptest_config(config(60))]
+    // Each case makes as many ledgers as it has operations.
+    #![proptest_config(config(15))]
 
     /// Whatever part of the records is there, cut between two of them, the ledger is whole: what is open ends, and then nothing is left.
     #[test]
@@ -43,6 +44,10 @@ proptest! {
             check_whole(fuzz::reborn(&save, &records[..cut]).expect("cut between two records"));
         }
     }
+}
+
+proptest! {
+    #![proptest_config(config(60))]
 
     /// Changed, lost and added bytes are refused or make some other ledger, which can be used.
     #[test]

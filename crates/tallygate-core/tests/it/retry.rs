@@ -18,7 +18,7 @@ fn asked() -> impl Strategy<Value = (Case, Bid, Index)> {
 }
 
 proptest! {
-    #![proptest_config(config(250))]
+    #![proptest_config(config(150))]
 
     /// Replayed with nothing else to come: denied a nanosecond before the instant, admitted at it, and a caller
     /// that waits is served at it.
