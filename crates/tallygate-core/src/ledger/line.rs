@@ -253,10 +253,21 @@ impl Ledger {
             Event::Deadline(place, _) => self.expire(place),
             Event::Turn(key, counter) => self.put_on_agenda((key, counter)),
             Event::Patience(_, at) => {
-                // Whose turn comes at the same instant has not lost it.
+                // Whose turn comes at the same instant has not lost it, nor who stands behind one that another
+                // counter holds up by now.
+                self.call_lines_of(at);
                 self.serve_lines();
                 self.lose_patience(at);
             }
+        }
+    }
+
+    /// Puts the lines that a caller may stand behind on the agenda.
+    fn call_lines_of(&mut self, at: u32) {
+        let keys = self.claim_of(at).map(|(keys, ..)| keys).unwrap_or_default();
+        for key in keys.0 {
+            let limits = self.slot(key.slot).map_or(0, |slot| slot.rule.limits.len());
+            (0..limits).for_each(|counter| self.put_on_agenda((key, counter)));
         }
     }
 

@@ -68,6 +68,7 @@ scripts! {
     what_is_not_stated_is_kept
     what_nobody_was_told_of_is_withdrawn
     who_is_sent_away_is_told_what_blocks_then
+    who_stands_behind_one_held_up_elsewhere_is_served
     who_waits_in_vain_is_told
     windows_are_counted_after_2038
     windows_of_the_calendar_turn_at_midnight
