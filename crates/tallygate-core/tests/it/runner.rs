@@ -342,18 +342,22 @@ impl Use {
     }
 }
 
-/// The rules with their amounts and bursts at these thousandths, at least 1 (a strict burst stays below its amount).
+/// The rules with their amounts and bursts at these thousandths, but never so little that a bucket hardly drains.
 pub(crate) fn resized(rules: &[RuleSpec], thousandths: u64) -> Vec<RuleSpec> {
-    use crate::setup::Form;
+    use crate::setup::{Form, least_drain};
     let size = |amount: u64| (amount.saturating_mul(thousandths) / 1000).max(1);
     let mut rules = rules.to_vec();
     for limit in rules.iter_mut().flat_map(|rule| &mut rule.limits) {
         limit.amount = size(limit.amount);
         match &mut limit.form {
-            Form::Bucket { burst, .. } => *burst = size(*burst),
-            Form::Strict { burst, .. } => {
-                limit.amount = limit.amount.max(2);
-                *burst = size(*burst).min(limit.amount - 1);
+            Form::Bucket { every, burst } => {
+                limit.amount = limit.amount.max(least_drain(*every));
+                *burst = size(*burst);
+            }
+            Form::Strict { every, burst } => {
+                let least = least_drain(*every);
+                limit.amount = limit.amount.max(least + 1);
+                *burst = size(*burst).min(limit.amount - least);
             }
             _ => {}
         }

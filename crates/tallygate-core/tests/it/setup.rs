@@ -114,6 +114,12 @@ impl RuleSpec {
     }
 }
 
+/// The least that may flow out of a bucket in this time: the engine's time ends in 2554, and no overrun of a case may
+/// take so long to refill.
+pub(crate) fn least_drain(every: u64) -> u64 {
+    every / 200_000_000_000 + 1
+}
+
 /// The policy of these rules.
 pub(crate) fn policy(rules: &[RuleSpec]) -> Policy {
     let rules = rules.iter().map(RuleSpec::rule).collect();

@@ -1,6 +1,6 @@
 //! Random policies and operations.
 use crate::op::{Bid, Case, Op, Use};
-use crate::setup::{Form, LimitSpec, METRICS, RuleSpec, SUBJECTS};
+use crate::setup::{Form, LimitSpec, METRICS, RuleSpec, SUBJECTS, least_drain};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -186,8 +186,7 @@ fn limit(amounts: &BoxedStrategy<u64>, windows: &BoxedStrategy<u64>) -> BoxedStr
     let calendar = select(Calendar::ALL.to_vec());
     (numbers, calendar, 0..10u8)
         .prop_map(|((amount, other, every), calendar, form)| {
-            // The engine's time ends in 2554: no overrun of a case may take so long to refill.
-            let least = every / 200_000_000_000 + 1;
+            let least = least_drain(every);
             let amount = amount.max(least);
             let form = match form {
                 0..=2 => Form::Bucket {
