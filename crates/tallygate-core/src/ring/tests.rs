@@ -2,6 +2,7 @@ use super::*;
 use crate::num;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::RngAlgorithm;
 
 /// Every charge: when, and how much as is now known.
 type Log = Vec<(u64, u64)>;
@@ -12,7 +13,7 @@ fn lately(log: &Log, now: u64, length: u64) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, rng_algorithm: RngAlgorithm::XorShift, ..ProptestConfig::default() })]
 
     /// At least what came within the window, at most what came within a 32nd more; known to fall exactly when it does.
     #[test]

@@ -4,7 +4,7 @@ use crate::world::World;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(config(100))]
+    #![proptest_config(config(80))]
 
     /// Nobody uses more than was held: then the log keeps every promise over every span of time.
     #[test]

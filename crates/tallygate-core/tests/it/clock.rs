@@ -4,7 +4,7 @@ use crate::world::World;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(config(100))]
+    #![proptest_config(config(80))]
 
     /// Times told backwards change nothing; a stepped wall clock re-opens no calendar window.
     #[test]

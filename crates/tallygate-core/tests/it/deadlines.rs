@@ -10,7 +10,7 @@ use tallygate_core::{EndError, Metric, Mode, Outcome, Span};
 const AGES: Span = Span::from_secs(300 * 365 * 86_400);
 
 proptest! {
-    #![proptest_config(config(100))]
+    #![proptest_config(config(80))]
 
     /// Whatever was done, in the end no reservation, no caller, no event and no counter is left.
     #[test]

@@ -4,7 +4,7 @@ use crate::world::World;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(config(100))]
+    #![proptest_config(config(80))]
 
     /// No lost wake-ups, no overtaking, nobody held up by another's own limit, patience to the instant.
     #[test]

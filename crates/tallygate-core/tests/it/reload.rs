@@ -4,7 +4,7 @@ use crate::world::World;
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(config(100))]
+    #![proptest_config(config(80))]
 
     /// Amounts change while reservations are open: what was used stays used, what is settled later as well.
     #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tallygate_core::{Amounts, Ask, Bounds, Decision, EndError, Ledger, ReservationId, Span, Used};
 
 proptest! {
-    #![proptest_config(config(100))]
+    #![proptest_config(config(80))]
 
     /// Reserving under a key, settling, cancelling and extending, all again and again, and forged ids.
     #[test]

@@ -10,7 +10,7 @@ use proptest::sample::Index;
 use tallygate_core::{Amounts, Calendar, Decision, Entry, Metric, Mode, Span, Time};
 
 proptest! {
-    #![proptest_config(config(100))]
+    #![proptest_config(config(80))]
 
     /// The oracle, which knows of no restart, finds every counter, decision and end as it would have been.
     #[test]
