@@ -509,7 +509,7 @@ fn the_examples_are_good() {
             .is_some_and(|extension| extension == "yaml")
         {
             let text = fs::read_to_string(&path).expect("readable");
-            let set = |_: &str| Some("value".to_owned());
+            let set = |_: &str| Some("a value of some length".to_owned());
             let config = Config::parse(&text, &path.display().to_string(), &set);
             config.unwrap_or_else(|errors| panic!("{}", errors.render()));
             read += 1;
