@@ -96,7 +96,11 @@ fn store(args: &ServeArgs, config: &Config) -> Result<StoreChoice, Failure> {
 
 fn not_started(error: StartError) -> Failure {
     let exit = match error {
-        StartError::Store(_) | StartError::Folder(_) | StartError::Counters(_) => Exit::Store,
+        StartError::Store(_)
+        | StartError::Folder(_)
+        | StartError::Counters(_)
+        | StartError::Registry(_)
+        | StartError::Ledger(_) => Exit::Store,
         _ => Exit::Failed,
     };
     Failure::new(exit, error)

@@ -8,7 +8,7 @@ use super::problem::Place;
 const PASSWORD_OPTION: &str = "password=";
 
 /// The settings whose values may be keys, as people spell them.
-const SECRET_NAMES: [&str; 5] = ["api_key", "apikey", "api-key", "api key", "hash"];
+const SECRET_NAMES: [&str; 6] = ["api_key", "apikey", "api-key", "api key", "hash", "secret"];
 
 /// `source` with each character of a secret replaced by stars, byte for byte, so that places keep their meaning. `secrets` are
 /// the values that were read as such; in a file that is not readable as YAML they are found by the names before them.

@@ -7,8 +7,16 @@ use crate::identify::{Downgrade, End, Identity, KeyHash, Keyring, Pass, Role, Ro
 
 /// All keys. An id stands in one place only; where it stands in both all the same, the configuration's is good.
 pub(crate) fn keyring<'a>(config: &Config, keys: impl Iterator<Item = &'a KeyRecord>) -> Keyring {
-    let own = keys.filter(|key| !config.has_key(&key.id));
-    config.keyring().clone().with(own.flat_map(passes))
+    let mut any = false;
+    let own = keys
+        .inspect(|_| any = true)
+        .filter(|key| !config.has_key(&key.id));
+    let keyring = config.keyring().clone().with(own.flat_map(passes));
+    // A record that cannot be read was a key once: nobody is let in for the damage.
+    match any {
+        true => keyring.closed(),
+        false => keyring,
+    }
 }
 
 /// The key of a record, and the one before it while that is good.
@@ -48,4 +56,21 @@ fn identity(key: &KeyRecord) -> Identity {
         found.map_or(Downgrade::Never, |(_, downgrade)| downgrade)
     });
     Identity::of_key(&key.id, labels.collect(), Roles::of(&roles)).with_downgrade(downgrade)
+}
+
+#[cfg(test)]
+mod tests {
+    use tallygate_store::registry::KeyRecord;
+
+    use super::keyring;
+    use crate::Config;
+
+    #[test]
+    fn a_record_whose_hash_is_damaged_lets_in_nobody_else() {
+        let config = Config::parse("limits: []", "keys.yaml", &|_| None).expect("a good file");
+        assert!(keyring(&config, std::iter::empty()).is_open());
+        let damaged = r#"{ "id": "root", "hash": "sha256:Zz", "roles": ["admin"], "created": 0, "by": "local" }"#;
+        let record: KeyRecord = serde_json::from_str(damaged).expect("a record");
+        assert!(!keyring(&config, std::iter::once(&record)).is_open());
+    }
 }

@@ -268,7 +268,7 @@ async fn an_end_that_is_kept_is_accepted() {
 #[tokio::test]
 async fn ends_that_are_lost_are_logged_once_with_their_number() {
     let recorder = Recorder::default();
-    let _recording = tracing::subscriber::set_default(recorder.clone());
+    let _recording = recorder.start();
     let (world, _) = world(LIMITS).await;
     for lost in [0, 3, 3, 3, 5, 5] {
         world.server.observer().outage(&OutageStats {

@@ -217,7 +217,7 @@ async fn a_rotated_key_is_good_until_its_grace_is_over() {
 async fn no_answer_but_the_making_one_and_no_line_of_the_log_holds_a_key_or_a_hash() {
     let recorder = Recorder::default();
     // The runtime of this test has this thread alone, so all of the server's work is recorded.
-    let _recording = tracing::subscriber::set_default(recorder.clone());
+    let _recording = recorder.start();
     let (world, root) = administered(LIMITS).await;
     let alice = made(&world, Some(&root), json!({ "id": "alice" })).await;
     ask(
