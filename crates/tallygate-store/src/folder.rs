@@ -9,6 +9,7 @@ mod tests;
 pub use faulty::{Faulty, Trouble};
 
 use directory::Directory;
+pub(crate) use directory::lock;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};

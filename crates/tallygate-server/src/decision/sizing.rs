@@ -55,14 +55,7 @@ impl Question<'_> {
             }
             .into());
         }
-        let (call, input) = self.pipeline.count(call).await?;
-        let output = self.estimate_of(&call, input, subject);
-        Ok(Measured {
-            call,
-            endpoint,
-            input,
-            output,
-        })
+        self.measured((endpoint, call), subject).await
     }
 
     /// The same call for the model `name`.
@@ -82,6 +75,14 @@ impl Question<'_> {
         };
         let body = Bytes::from(measured.call.with_model(name));
         let call = self.pipeline.read(&asked, &body).await?;
+        self.measured((endpoint, call), subject).await
+    }
+
+    async fn measured(
+        &self,
+        (endpoint, call): (Endpoint, Call),
+        subject: &Subject<'_>,
+    ) -> Result<Measured, ApiError> {
         let (call, input) = self.pipeline.count(call).await?;
         let output = self.estimate_of(&call, input, subject);
         Ok(Measured {

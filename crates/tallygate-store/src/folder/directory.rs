@@ -213,15 +213,22 @@ fn locked(path: &Path, name: &str) -> Result<File, FolderError> {
         error,
     };
     let file = appended(&path.join(name)).map_err(failed)?;
+    match lock(&file) {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(FolderError::InUse { folder: folder() }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Locks a file for this process. One that is just ending and still has it is waited for a moment.
+pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
     let until = Instant::now() + PATIENCE;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if Instant::now() < until => {
                 std::thread::sleep(PATIENCE / 50); // tidy: sleeps because a lock that another process holds tells nobody when it goes
             }
-            Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { folder: folder() }),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            done => return done,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! acknowledged is missing, but for what `relaxed` may lose, and no limit is exceeded across them.
 //!
 //! `TALLYGATE_KILLS=200 cargo test -p tallygate-store --test it crashes` kills that often.
-use crate::support::{block_on, rule, tokens};
+use crate::support::{ask, block_on, rule, tokens};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -11,11 +11,9 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
-use tallygate_core::{Amounts, Calendar, Decision, Metric, Metrics, Policy, ReservationId, Shape};
+use tallygate_core::{Calendar, Decision, Metric, Metrics, Policy, ReservationId, Shape};
 use tallygate_store::folder::{DataFolder, FolderError, Purpose};
-use tallygate_store::{
-    Durability, MemoryOptions, MemoryStore, RELAXED_BOUND, Reserve, SettledBy, Settlement, Store,
-};
+use tallygate_store::{Durability, MemoryOptions, MemoryStore, RELAXED_BOUND, Settlement, Store};
 
 /// Tells a worker, which is this program again, its folder, durability and group.
 const WORKER: &str = "TALLYGATE_CRASH_WORKER";
@@ -55,17 +53,6 @@ fn open(folder: &Path, durability: Durability) -> Arc<MemoryStore> {
     let options = MemoryOptions::default();
     MemoryStore::open(&policy(), options, folder, durability)
         .unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn ask<'a>(subject: &'a [(&'a str, &'a str)], demand: Amounts) -> Reserve<'a> {
-    Reserve {
-        subject,
-        demand,
-        ttl: Duration::from_secs(3600),
-        max_wait: Duration::ZERO,
-        idempotency_key: None,
-        settled_by: SettledBy::AnyNode,
-    }
 }
 
 /// Microseconds of the wall clock, which all processes share.

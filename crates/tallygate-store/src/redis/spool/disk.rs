@@ -1,9 +1,9 @@
 //! The folder that the journal is in.
 use super::journal::HEADER;
+use crate::folder::lock;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// Where a journal is written to.
 pub(super) trait Disk: Send {
@@ -37,9 +37,6 @@ pub(crate) struct FolderError {
 const JOURNAL: &str = "settlements.journal";
 const UNFINISHED: &str = "settlements.journal.new";
 const LOCK: &str = "settlements.lock";
-
-/// How long a process that is just ending is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Folder {
     /// Opens a folder, which is made if it is missing; gives what its journal says.
@@ -78,18 +75,10 @@ fn locked(path: &Path) -> Result<File, FolderError> {
         reason,
     };
     let file = opened(&path.join(LOCK)).map_err(|error| failed(error.to_string()))?;
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                std::thread::sleep(PATIENCE / 50); // tidy: sleeps because a lock that another process holds tells nobody when it goes
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(failed("another process uses it".to_owned()));
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
-        }
+    match lock(&file) {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(failed("another process uses it".to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed(error.to_string())),
     }
 }
 
