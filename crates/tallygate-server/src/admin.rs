@@ -1,21 +1,19 @@
 //! The admin listener: health, readiness, metrics and the OpenAPI document for everybody who reaches it, and the admin API for
 //! those with the role `admin`.
 
-use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use tallygate_core::{Policy, StoreDown};
 use tallygate_store::StoreHealth;
-use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::observe::METRICS_TYPE;
 use crate::server::ServerHandle;
@@ -26,16 +24,20 @@ mod events;
 mod explain;
 mod keys;
 mod limits;
+mod listener;
 mod overrides;
 mod refused;
 mod reload;
+mod reports;
 mod usage;
 
-pub(crate) use access::Administrator;
-pub(crate) use refused::Refused;
+use reports::Reports;
 
-/// The largest body of a request, in bytes.
-pub const MAX_BODY: usize = 64 << 10;
+pub(crate) use access::Administrator;
+pub use events::MAX_LISTENERS;
+pub(crate) use listener::serve;
+pub use listener::{MAX_BODY, MAX_CONNECTIONS};
+pub(crate) use refused::Refused;
 
 /// The OpenAPI document of both listeners.
 pub const OPENAPI: &str = include_str!("admin/openapi.json");
@@ -94,9 +96,22 @@ pub(crate) struct Admin {
     server: ServerHandle,
     /// Where it listens.
     addr: SocketAddr,
+    /// Room for those who listen to events.
+    listeners: Arc<Semaphore>,
+    reports: Reports,
 }
 
 impl Admin {
+    /// For `server`, at `addr`.
+    fn new(server: ServerHandle, addr: SocketAddr) -> Self {
+        Self {
+            server,
+            addr,
+            listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),
+            reports: Reports::default(),
+        }
+    }
+
     /// The server it speaks of.
     pub(crate) fn server(&self) -> &ServerHandle {
         &self.server
@@ -125,33 +140,12 @@ fn routes() -> Vec<Route> {
     routes
 }
 
-/// Serves `listener` until `stopped` is done.
-///
-/// # Errors
-/// When the listener fails.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    server: ServerHandle,
-    stopped: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let addr = listener.local_addr()?;
-    let admin = Admin { server, addr };
-    access::tell_if_closed(&admin);
-    let app = router(admin).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, app)
-        .with_graceful_shutdown(stopped)
-        .await
-}
-
 fn router(admin: Admin) -> Router {
     let mut router = Router::new();
     for (_, path, handler) in routes() {
         router = router.route(path, handler);
     }
-    router
-        .fallback(refused::no_path)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(admin)
+    router.fallback(refused::no_path).with_state(admin)
 }
 
 /// 200 as long as the process answers at all.

@@ -45,7 +45,7 @@ use reader::PassOn;
 use seeking::{Granted, Seeking, Worded};
 
 pub(crate) use answer::AnswerBody;
-pub(crate) use intake::{IntakeBounds, collect};
+pub(crate) use intake::{IntakeBounds, IntakeError, collect};
 pub(crate) use pass::pass;
 pub(crate) use path::{Destination, destination};
 pub(crate) use provider::{Provider, connector};

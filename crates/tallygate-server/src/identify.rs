@@ -195,6 +195,13 @@ impl Keyring {
         self.find(hash).is_none_or(|key| key.end == End::Revoked)
     }
 
+    /// Whether the key of a caller that was let in would let it in again at `now`.
+    #[must_use]
+    pub fn lets_in(&self, identity: &Identity, now: impl FnOnce() -> Stamp) -> bool {
+        let found = identity.hash().and_then(|hash| self.find(hash));
+        found.is_some_and(|key| key.open(now).is_ok())
+    }
+
     fn by_key(
         &self,
         headers: &HeaderMap,

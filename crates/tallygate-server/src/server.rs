@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tallygate_core::{Receipt, ReservationId};
@@ -22,7 +21,7 @@ use crate::observe::Observer;
 use crate::pipeline::{Means, Pipeline, Settler, SettlerLog, Setup, settler};
 use crate::registrar::{Registrar, keyring};
 
-mod connections;
+pub(crate) mod connections;
 mod data;
 mod opening;
 mod patience;
@@ -130,8 +129,7 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub fn with_store(config: Config, store: Arc<dyn Store>) -> Result<Self, StartError> {
-        let registered = (MemoryRegistry::new() as Arc<dyn Registry>, Arc::default());
-        Self::assemble(config, store, registered, Arc::new(MemoryShelf::default()))
+        Self::with_shelf(config, store, Arc::new(MemoryShelf::default()))
     }
 
     /// A server for `config`, with its counters in `store` and the keys and overrides of `registry`.
@@ -146,6 +144,19 @@ impl Server {
         let records = registry.load().await?;
         let shelf = Arc::new(MemoryShelf::default());
         Self::assemble(config, store, (registry, records), shelf)
+    }
+
+    /// A server for `config`, with its counters in `store` and its ledger on `shelf`.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn with_shelf(
+        config: Config,
+        store: Arc<dyn Store>,
+        shelf: Arc<dyn Shelf>,
+    ) -> Result<Self, StartError> {
+        let registered = (MemoryRegistry::new() as Arc<dyn Registry>, Arc::default());
+        Self::assemble(config, store, registered, shelf)
     }
 
     fn assemble(
@@ -256,7 +267,7 @@ impl Server {
         store.close().await;
         events.end();
         let _ = stop_admin.send(());
-        let _ = tokio::time::timeout(ADMIN_STOP, told).await;
+        let _ = told.await;
         Ok(())
     }
 }
@@ -319,9 +330,6 @@ fn tell_hooks(pipeline: &Pipeline) -> impl Future<Output = ()> + Send + 'static 
 fn random() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::Random(error.to_string()))
 }
-
-/// How long the admin listener's last answers may take once everything else has ended.
-const ADMIN_STOP: Duration = Duration::from_secs(1);
 
 /// Serves the admin listener, if there is one, until told to stop: to the very end, so that a drain can be watched.
 async fn tell(listener: Option<TcpListener>, handle: ServerHandle, stopped: oneshot::Receiver<()>) {

@@ -1,5 +1,7 @@
 //! Reports of usage as JSON and CSV: the same from a server and from a data folder.
 
+use std::io::{self, Write};
+
 use serde_json::{Map, Value, json};
 use tallygate_core::Time;
 use tallygate_store::usage::{Query, Report, Row, Totals};
@@ -107,20 +109,31 @@ fn savings(totals: &Totals) -> [(&'static str, Value); 6] {
 /// A report made by [`json()`] as comma-separated values (RFC 4180): a line of names, then a line a row.
 #[must_use]
 pub fn csv(report: &Value) -> String {
+    let mut text = Vec::new();
+    // Nothing that is written to memory fails.
+    drop(write_csv(report, &mut text));
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Writes what [`csv()`] gives.
+///
+/// # Errors
+/// Those of `out`.
+pub(crate) fn write_csv(report: &Value, out: &mut dyn Write) -> io::Result<()> {
     let by: Vec<&str> = listed(&report["by"]).filter_map(Value::as_str).collect();
     let sums = own_sums(&Totals::default()).map(|(name, _)| name);
     let saved = FORMULAS.map(|(name, _)| name);
     let names = by.iter().chain(&sums).chain(&saved);
-    let mut lines = line(names.map(|name| (*name).to_owned()));
+    out.write_all(line(names.map(|name| (*name).to_owned())).as_bytes())?;
     for row in listed(&report["rows"]) {
         let key = by
             .iter()
             .map(|name| row["key"][name].as_str().unwrap_or_default().to_owned());
         let sums = sums.iter().map(|name| row[name].to_string());
         let saved = saved.iter().map(|name| row["savings"][name].to_string());
-        lines.push_str(&line(key.chain(sums).chain(saved)));
+        out.write_all(line(key.chain(sums).chain(saved)).as_bytes())?;
     }
-    lines
+    Ok(())
 }
 
 fn listed(value: &Value) -> impl Iterator<Item = &Value> {

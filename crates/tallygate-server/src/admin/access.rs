@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use http::header::{HOST, ORIGIN};
@@ -16,7 +17,7 @@ use http::{HeaderMap, Uri};
 use tallygate_store::registry::Author;
 
 use super::{Admin, Refused};
-use crate::identify::Role;
+use crate::identify::{Identity, Role};
 
 /// What stands for somebody without a key.
 const NOBODY: &str = "anonymous";
@@ -24,7 +25,8 @@ const NOBODY: &str = "anonymous";
 /// Somebody who may use the admin API. A handler that takes it is asked by nobody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Administrator {
-    by: String,
+    /// Whose key was shown; nobody's while there is none.
+    identity: Option<Arc<Identity>>,
     from: IpAddr,
 }
 
@@ -32,10 +34,25 @@ impl Administrator {
     /// Who makes a change now.
     pub(crate) fn author(&self, admin: &Admin) -> Author {
         Author {
-            by: self.by.clone(),
+            by: self.key_id().to_owned(),
             from: self.from.to_string(),
             at: admin.server.pipeline().stamp(),
         }
+    }
+
+    /// Whether it would be let in again now.
+    pub(crate) fn is_still_one(&self, admin: &Admin) -> bool {
+        let pipeline = admin.server.pipeline();
+        let setup = pipeline.setup();
+        match &self.identity {
+            None => setup.keyring().is_open(),
+            Some(identity) => setup.keyring().lets_in(identity, || pipeline.stamp()),
+        }
+    }
+
+    fn key_id(&self) -> &str {
+        let identity = self.identity.as_ref();
+        identity.and_then(|shown| shown.key_id()).unwrap_or(NOBODY)
     }
 }
 
@@ -48,25 +65,25 @@ impl FromRequestParts<Admin> for Administrator {
             .map_err(|_| Refused::internal())?;
         let from = peer.ip().to_canonical();
         let admitted = admit(admin, &parts.headers);
-        let by = admitted.inspect_err(|refused| {
+        let identity = admitted.inspect_err(|refused| {
             let observer = admin.server.observer();
             observer.admin_refused(from, refused.kind());
         })?;
-        Ok(Self { by, from })
+        Ok(Self { identity, from })
     }
 }
 
-fn admit(admin: &Admin, headers: &HeaderMap) -> Result<String, Refused> {
+fn admit(admin: &Admin, headers: &HeaderMap) -> Result<Option<Arc<Identity>>, Refused> {
     let setup = admin.server.pipeline().setup();
     if setup.keyring().is_open() {
         check_local(admin, headers)?;
-        return Ok(NOBODY.to_owned());
+        return Ok(None);
     }
     // Never from the query, which ends up in logs and histories.
     let now = || admin.server.pipeline().stamp();
     let identity = setup.keyring().identify(headers, None, now)?;
     match identity.may(Role::Admin) {
-        true => Ok(identity.key_id().unwrap_or(NOBODY).to_owned()),
+        true => Ok(Some(identity)),
         false => Err(Refused::role()),
     }
 }

@@ -1,13 +1,15 @@
 //! `GET /api/usage`: what calls used and cost, and what governance saved.
 
-use axum::Json;
+use std::sync::Arc;
+
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
-use tallygate_store::usage::{Query, QueryError, ShelfError};
+use tallygate_store::usage::{Query, QueryError, Report, ShelfError};
 
+use super::reports::Page;
 use super::{Admin, Administrator, Refused, Route};
 use crate::decision::pairs;
 use crate::usage;
@@ -38,16 +40,29 @@ async fn answer(
     let now = pipeline.store().now().as_nanos() / 1_000_000;
     let named = pairs.iter().map(|(name, value)| (&**name, &**value));
     let query = Query::read(named, now)?;
-    let report = pipeline.recorder().answer(&query).await;
-    let report = report.ok_or_else(off)??;
-    let report = usage::json(&report, &query);
-    Ok(match format {
-        Format::Json => Json(report).into_response(),
-        Format::Csv => {
-            let kind = [(CONTENT_TYPE, "text/csv; charset=utf-8")];
-            (kind, usage::csv(&report)).into_response()
+    let recorder = Arc::clone(pipeline.recorder());
+    let asking = async move {
+        let report = recorder.answer(&query).await.ok_or_else(off)??;
+        Ok((report, query))
+    };
+    let write = move |(report, query): &(Report, Query), page: &mut Page| {
+        let report = usage::json(report, query);
+        match format {
+            Format::Json => Ok(serde_json::to_writer(page, &report)?),
+            Format::Csv => usage::write_csv(&report, page),
         }
-    })
+    };
+    let body = admin.reports.make(asking, write).await?;
+    Ok(([(CONTENT_TYPE, format.media_type())], body).into_response())
+}
+
+impl Format {
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Csv => "text/csv; charset=utf-8",
+        }
+    }
 }
 
 /// As `format` says, which is taken out; else as the header `accept` does.

@@ -1,40 +1,47 @@
 //! The clients' connections: accepting, bounding and draining them.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::patience::{IDLE_TIME, Patience, Watched};
 use crate::config::Bounds;
-use crate::gateway::AnswerBody;
 
 /// A pause after an accept that failed for want of resources: the next would fail too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What answers the requests of all connections.
-pub(super) trait Service: Send + Sync + 'static {
-    /// Answers one request.
+pub(crate) trait Service: Send + Sync + 'static {
+    /// The bodies of its answers.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+
+    /// Answers one request that came from `peer`.
     fn answer(
         self: &Arc<Self>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<AnswerBody>> + Send;
+        peer: SocketAddr,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
 
 /// Serves `listener` until `stop` is done, then lets open answers finish for at most `bounds.drain_time`. Answers that
 /// are still running then are cut, and their holds settle at what passed.
-pub(super) async fn serve<S: Service>(
+pub(crate) async fn serve<S: Service>(
     listener: TcpListener,
     service: Arc<S>,
     bounds: Bounds,
@@ -51,14 +58,15 @@ pub(super) async fn serve<S: Service>(
             stream = accept(&listener, &slots) => stream,
         };
         while connections.try_join_next().is_some() {}
-        let Some((stream, slot)) = stream else {
+        let Some(Client { stream, peer, slot }) = stream else {
             continue;
         };
         let patience = Patience::new(&bounds);
         let mut protocol = protocol.clone();
         protocol.timer(patience.clone());
         let transport = transport(stream, &patience);
-        let connection = connection(transport, protocol, Arc::clone(&service), watching.clone());
+        let asked = (Arc::clone(&service), peer);
+        let connection = connection(transport, protocol, asked, watching.clone());
         connections.spawn(async move {
             connection.await;
             drop(slot);
@@ -69,14 +77,18 @@ pub(super) async fn serve<S: Service>(
     drain(connections, bounds.drain_time).await;
 }
 
+/// Somebody who is connected.
+struct Client {
+    stream: TcpStream,
+    peer: SocketAddr,
+    slot: OwnedSemaphorePermit,
+}
+
 /// The next client, once there is a slot for it. `None` when accepting failed.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<Client> {
     let slot = Arc::clone(slots).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, slot)),
+        Ok((stream, peer)) => Some(Client { stream, peer, slot }),
         Err(error) => {
             refused(&error).await;
             None
@@ -115,12 +127,12 @@ fn transport(stream: TcpStream, patience: &Patience) -> Transport {
 async fn connection<S: Service>(
     transport: Transport,
     protocol: http1::Builder,
-    service: Arc<S>,
+    (service, peer): (Arc<S>, SocketAddr),
     mut draining: watch::Receiver<()>,
 ) {
     let respond = service_fn(move |request| {
         let service = Arc::clone(&service);
-        async move { Ok::<_, Infallible>(service.answer(request).await) }
+        async move { Ok::<_, Infallible>(service.answer(request, peer).await) }
     });
     let mut served = pin!(protocol.serve_connection(transport, respond));
     tokio::select! {

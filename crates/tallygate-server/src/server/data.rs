@@ -1,5 +1,6 @@
 //! What the data listener answers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -42,7 +43,13 @@ impl DataService {
 }
 
 impl Service for DataService {
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
+    type Body = AnswerBody;
+
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        _: SocketAddr,
+    ) -> Response<AnswerBody> {
         let destination = gateway::destination(&request);
         let voice = destination.voice();
         let answered = match destination {

@@ -7,6 +7,7 @@ use tallygate_sim::{Client, Reply};
 use crate::world::{LIMITS, World, within};
 
 mod access;
+mod bounds;
 mod explaining;
 mod keys;
 mod nodes;

@@ -1,5 +1,6 @@
 //! The ledger of usage: what is recorded of each call, and what is told of it.
 mod books;
+mod busy;
 
 use std::time::Duration;
 

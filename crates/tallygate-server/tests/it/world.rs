@@ -9,7 +9,8 @@ use http::Method;
 use tallygate_core::{Amounts, Decision, Metric, ReservationId, Standing};
 use tallygate_server::{Config, Listeners, RunError, Server, ServerHandle};
 use tallygate_sim::{ApiCall, Client, Mock, MockOptions, Reply};
-use tallygate_store::{Reserve, SettledBy, Store};
+use tallygate_store::usage::Shelf;
+use tallygate_store::{MemoryOptions, MemoryStore, Reserve, SettledBy, Store};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -72,6 +73,16 @@ impl World {
         let config = config(&upstreams(&mock), settings);
         let store = make(&config);
         let server = Server::with_store(config, store).expect("a server");
+        Self::run(mock, server).await
+    }
+
+    /// A world whose server keeps its ledger on `shelf`.
+    pub(crate) async fn with_shelf(settings: &str, shelf: Arc<dyn Shelf>) -> Self {
+        let mock = Mock::start(([127, 0, 0, 1], 0).into(), MockOptions::default()).await;
+        let mock = mock.expect("a mock");
+        let config = config(&upstreams(&mock), settings);
+        let store = MemoryStore::new(config.policy(), MemoryOptions::default());
+        let server = Server::with_shelf(config, store, shelf).expect("a server");
         Self::run(mock, server).await
     }
 
