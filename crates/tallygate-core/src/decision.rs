@@ -122,6 +122,13 @@ pub struct Receipt {
     pub debt: Amounts,
 }
 
+impl Receipt {
+    /// All amounts it tells.
+    pub(crate) fn amounts_mut(&mut self) -> [&mut Amounts; 3] {
+        [&mut self.charged, &mut self.returned, &mut self.debt]
+    }
+}
+
 /// Why a reservation could not be settled, cancelled or extended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -113,6 +113,18 @@ impl Metrics {
         Metric::all().zip(self.0.iter().map(|name| &**name))
     }
 
+    /// What becomes of amounts by these names once `next` are in force; nothing if the names are the same.
+    pub(crate) fn renaming(&self, next: &Self) -> Option<Renaming> {
+        if self.0 == next.0 {
+            return None;
+        }
+        let mut kept = [None; METRICS];
+        for (place, (_, name)) in kept.iter_mut().zip(self.iter()) {
+            *place = next.find(name);
+        }
+        Some(Renaming(kept))
+    }
+
     fn add(&mut self, name: &str) -> Result<(), MetricError> {
         if self.find(name).is_some() {
             return Err(MetricError::Taken(name.to_owned()));
@@ -122,6 +134,23 @@ impl Metrics {
         }
         self.0.push(Arc::from(name));
         Ok(())
+    }
+}
+
+/// Where the metrics of earlier names stand now; none: they are gone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Renaming([Option<Metric>; METRICS]);
+
+impl Renaming {
+    /// Puts each amount where its metric stands now. Of a metric that is gone nothing is left, and of one that had no name before
+    /// there is nothing yet.
+    pub(crate) fn apply(&self, amounts: &mut Amounts) {
+        let before = std::mem::take(amounts);
+        for (metric, now) in Metric::all().zip(self.0) {
+            if let Some(now) = now {
+                amounts.set(now, before.get(metric));
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod hearing;
 mod holds;
 mod leases;
 mod link;
+mod metrics;
 mod names;
 mod opening;
 mod options;

@@ -108,8 +108,11 @@ pub trait Store: Send + Sync {
     /// Puts another policy in force; counters of unchanged limits are untouched. Callers in line are asked
     /// again; rules that are new need not bind them.
     ///
+    /// Its metrics are those before, with new ones behind them: whoever has a reservation open states amounts by their places.
+    /// What a store has kept over a restart goes by their names, so that they may be others then.
+    ///
     /// # Errors
-    /// When the store cannot be reached.
+    /// When the store cannot be reached, or keeps what goes by the places of its metrics and they are others.
     fn replace_policy(&self, policy: Arc<Policy>) -> Result<(), StoreError>;
 
     /// How full the store is.
@@ -256,6 +259,11 @@ pub enum StoreError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The names of the user's own metrics are not those before, with new ones behind them.
+    #[error(
+        "metrics can be added while the store is open, and not renamed or taken out: open it anew"
+    )]
+    Metrics,
 }
 
 /// Why a reservation could not be ended or extended.

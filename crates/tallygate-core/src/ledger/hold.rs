@@ -90,6 +90,12 @@ impl Hold {
         self.extensions.iter().fold(self.demand, add)
     }
 
+    /// What it took at each of its moments.
+    pub(crate) fn amounts_mut(&mut self) -> impl Iterator<Item = &mut Amounts> {
+        let later = self.extensions.iter_mut().map(|part| &mut part.more);
+        std::iter::once(&mut self.demand).chain(later)
+    }
+
     /// Its id, if it stands at this place.
     pub(crate) fn id(&self, at: usize) -> ReservationId {
         let high = (num::length(at) << 32) | u64::from(num::low32(self.seq));

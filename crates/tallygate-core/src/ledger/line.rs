@@ -80,6 +80,11 @@ impl Waiter {
         &mut self.keys
     }
 
+    /// How much it waits for.
+    pub(crate) fn demand_mut(&mut self) -> &mut Amounts {
+        &mut self.demand
+    }
+
     /// Whether it may keep its place while it waits elsewhere until `instant`.
     fn may_keep(&self, instant: Time, now: Time) -> bool {
         let cost = instant.since(now).as_nanos().saturating_mul(PATIENCE);

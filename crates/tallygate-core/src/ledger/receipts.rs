@@ -88,6 +88,11 @@ impl Receipts {
         });
     }
 
+    /// All receipts that are kept.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Receipt> {
+        self.ring.iter_mut().map(|ended| &mut ended.receipt)
+    }
+
     /// Forgets the receipts past the bounds.
     pub(crate) fn trim(&mut self, bounds: &Bounds, now: Time) {
         while let Some(first) = self.ring.front() {

@@ -2,6 +2,7 @@
 use super::{Keys, Ledger};
 use crate::counter::rescale;
 use crate::meter::Meter;
+use crate::metric::Renaming;
 use crate::num;
 use crate::policy::{CompiledRule, Policy};
 use crate::shape::Mode;
@@ -13,7 +14,8 @@ use std::sync::Arc;
 impl Ledger {
     /// Puts another policy in force. Counters of rules that are written as before are untouched; where only amounts
     /// differ, what was taken stays taken; rules that have gone take their counters with them. Callers in line
-    /// are asked again; rules that are new do not bind them.
+    /// are asked again; rules that are new do not bind them. What is held, waited for or told in receipts of a metric stays
+    /// that metric's, wherever its name stands among the others now; a metric that has gone takes its amounts with it.
     pub fn replace_policy(&mut self, policy: &Policy, now: Time) {
         self.advance(now);
         self.put_in_force(policy);
@@ -22,6 +24,9 @@ impl Ledger {
     /// Puts another policy in force at the time it is.
     pub(crate) fn put_in_force(&mut self, policy: &Policy) {
         self.record_policy(policy);
+        if let Some(renaming) = self.policy.metrics().renaming(policy.metrics()) {
+            self.rename(&renaming);
+        }
         self.policy = policy.clone();
         let now = self.now;
         let mut known: BTreeMap<String, u32> = BTreeMap::new();
@@ -44,6 +49,22 @@ impl Ledger {
         self.note_shadows();
         self.refresh_all();
         self.ask_all_again();
+    }
+
+    /// Puts all amounts where their metrics stand now. Counters need it not: each is of a rule, which names its metric.
+    fn rename(&mut self, renaming: &Renaming) {
+        for hold in self.holds.iter_mut() {
+            hold.amounts_mut().for_each(|all| renaming.apply(all));
+        }
+        for (_, waiter) in &mut self.waiters {
+            renaming.apply(waiter.demand_mut());
+        }
+        for receipt in self.receipts.iter_mut() {
+            receipt
+                .amounts_mut()
+                .into_iter()
+                .for_each(|all| renaming.apply(all));
+        }
     }
 
     pub(crate) fn note_shadows(&mut self) {

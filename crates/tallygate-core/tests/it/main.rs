@@ -10,6 +10,7 @@ mod deadlines;
 mod determinism;
 mod ids;
 mod lines;
+mod metrics;
 mod op;
 mod oracle;
 mod reach;

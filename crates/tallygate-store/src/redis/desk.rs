@@ -1,4 +1,5 @@
 //! What is asked of the script, and what its answers mean: all of the store that needs no connection.
+use super::metrics::MetricNames;
 use super::names::{self, Account, NamedRule, Tag};
 use super::record::{self, Ending, Held, Record, Registry, byte_of};
 use super::script::{Answers, Extend, Finish, LATE, Node, Op, Reserve, Retract, Stand, WITHDRAWN};
@@ -18,6 +19,7 @@ use tallygate_core::{
 pub(crate) struct Desk {
     pub(crate) node: Node,
     pub(crate) rules: Arc<[NamedRule]>,
+    pub(crate) metrics: MetricNames,
     by_name: HashMap<[u8; 8], usize>,
 }
 
@@ -102,6 +104,7 @@ impl Desk {
         let names = rules.iter().enumerate();
         Self {
             by_name: names.map(|(at, rule)| (rule.name, at)).collect(),
+            metrics: MetricNames::of(policy.metrics()),
             node,
             rules,
         }
@@ -137,6 +140,7 @@ impl Desk {
         Registry {
             prefix: &self.node.prefix,
             rules: &self.rules,
+            metrics: &self.metrics,
         }
     }
 
@@ -168,7 +172,7 @@ impl Desk {
             stand: place.1,
             accounts,
             demand: ask.demand,
-            blob: held.write(),
+            blob: held.write(&self.metrics),
         })
     }
 
@@ -310,7 +314,7 @@ impl Desk {
             name: self.name_key(tag, held.name.filter(|_| is_home)),
             outcome: byte_of(outcome) + if is_home { 0 } else { LATE },
             keep: keep(),
-            receipt: part.write_receipt(&held.receipt(outcome, &used)),
+            receipt: part.write_receipt(&held.receipt(outcome, &used), &self.metrics),
             held: held.clone(),
             accounts,
             used,
@@ -374,7 +378,7 @@ impl Desk {
             more: more.amounts,
             ttl: more.ttl.map_or(0, |ttl| lifetime(ttl).max(1)),
             keep: keep(),
-            blob: [&after.write(), mark].concat(),
+            blob: [&after.write(&self.metrics), mark].concat(),
         })
     }
 
@@ -394,7 +398,7 @@ impl Desk {
             held: Arc::new(after),
             accounts,
             keep: keep(),
-            blob: held.write(),
+            blob: held.write(&self.metrics),
             mark: more.mark,
         })
     }

@@ -35,7 +35,7 @@ impl NamedRule {
             metric == tallygate_core::Metric::CONCURRENCY
         });
         Self {
-            name: first(&Sha256::digest(rule.tag())),
+            name: name_of(rule.tag()),
             has_slots,
             rule,
         }
@@ -75,6 +75,11 @@ impl Account {
             .has_slots
             .then(|| key(prefix, self.tag, b'g', &self.name))
     }
+}
+
+/// A name of fixed length for a text.
+pub(crate) fn name_of(text: &str) -> [u8; 8] {
+    first(&Sha256::digest(text))
 }
 
 /// A new reservation's id, whose record is kept under `tag`.

@@ -19,6 +19,7 @@ use self::choice::Choice;
 use self::patience::{Patient, Trouble};
 use self::tending::Signals;
 use self::uncounted::Uncounted;
+use super::metrics::MetricNames;
 use super::opening::RedisOpenError;
 use super::options::RedisOptions;
 use super::pump::Carrier;
@@ -57,6 +58,11 @@ struct Down {
 }
 
 impl Outage {
+    /// What the metrics are called from now on: as before, and some more.
+    pub(crate) fn name_metrics(&self, metrics: MetricNames) {
+        self.spool.name_metrics(metrics);
+    }
+
     /// What is to be known of the store behind `carrier`, and the way there that calls shall take.
     ///
     /// # Errors
@@ -64,9 +70,10 @@ impl Outage {
     pub(crate) async fn open(
         carrier: Arc<dyn Carrier>,
         options: &RedisOptions,
+        metrics: MetricNames,
     ) -> Result<(Self, Arc<dyn Carrier>), RedisOpenError> {
         let bell = Arc::new(Notify::new());
-        let spool = opened(options, bell.clone()).await?;
+        let spool = opened(options, metrics, bell.clone()).await?;
         let circuits = carrier.open_circuits();
         let patient = Patient::new(carrier, options.deadline, bell.clone());
         let outage = Self {
@@ -159,11 +166,16 @@ struct Late {
 }
 
 /// The queue of what cannot be delivered, with what an earlier process left in its folder.
-async fn opened(options: &RedisOptions, bell: Arc<Notify>) -> Result<Spool, RedisOpenError> {
+async fn opened(
+    options: &RedisOptions,
+    metrics: MetricNames,
+    bell: Arc<Notify>,
+) -> Result<Spool, RedisOpenError> {
     let Some(folder) = options.data.clone() else {
         return Ok(Spool::in_memory(spool::MOST, bell));
     };
-    let opening = tokio::task::spawn_blocking(move || Spool::open(&folder, spool::MOST, bell));
+    let opening =
+        tokio::task::spawn_blocking(move || Spool::open(&folder, metrics, (spool::MOST, bell)));
     let opened = opening
         .await
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));

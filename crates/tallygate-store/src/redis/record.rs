@@ -1,4 +1,5 @@
 //! Reservations as they are kept: the script knows state, deadline and moments; the rest is written and read here.
+use super::metrics::MetricNames;
 use super::names::{Account, NamedRule, Tag};
 use super::sheet::instant;
 use crate::pack::{Pack, Unpack};
@@ -29,6 +30,7 @@ pub(crate) enum Record {
 pub(crate) struct Registry<'a> {
     pub(crate) prefix: &'a str,
     pub(crate) rules: &'a [NamedRule],
+    pub(crate) metrics: &'a MetricNames,
 }
 
 impl Held {
@@ -39,7 +41,7 @@ impl Held {
     }
 
     /// What the script keeps for us beside an open reservation. The mark of its last extension may follow.
-    pub(crate) fn write(&self) -> Vec<u8> {
+    pub(crate) fn write(&self, metrics: &MetricNames) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         out.uint(self.accounts.len() as u64, 2);
         for account in &self.accounts {
@@ -48,7 +50,9 @@ impl Held {
             out.extend_from_slice(&account.name);
         }
         out.uint(self.parts.len() as u64, 2);
-        self.parts.iter().for_each(|part| amounts(&mut out, part));
+        for part in &self.parts {
+            metrics.write(part.iter(), &mut out);
+        }
         out.extend(self.name.iter().flatten());
         out
     }
@@ -66,7 +70,7 @@ impl Held {
         }
         let mut parts = Vec::new();
         for _ in 0..bytes.uint(2)? {
-            parts.push(read_amounts(bytes)?);
+            parts.push(read_amounts(bytes, registry)?);
         }
         // An extension's mark may follow, which is shorter.
         let name = bytes.array();
@@ -118,10 +122,10 @@ impl Held {
     }
 
     /// What is kept of it once it has ended with this receipt.
-    pub(crate) fn write_receipt(&self, receipt: &Receipt) -> Vec<u8> {
+    pub(crate) fn write_receipt(&self, receipt: &Receipt, metrics: &MetricNames) -> Vec<u8> {
         let mut out = Vec::with_capacity(48);
-        amounts(&mut out, &receipt.charged);
-        amounts(&mut out, &receipt.returned);
+        metrics.write(receipt.charged.iter(), &mut out);
+        metrics.write(receipt.returned.iter(), &mut out);
         out.uint(self.accounts.len() as u64, 2);
         for account in &self.accounts {
             out.extend_from_slice(&account.rule.name);
@@ -170,7 +174,8 @@ fn read_open(bytes: &mut Unpack<'_>, registry: &Registry<'_>) -> Option<Held> {
 fn read_ended(state: u8, bytes: &mut Unpack<'_>, registry: &Registry<'_>) -> Option<Receipt> {
     let outcome = [Outcome::Settled, Outcome::Cancelled, Outcome::Expired];
     let outcome = outcome.into_iter().find(|one| byte_of(*one) == state)?;
-    let (charged, returned) = (read_amounts(bytes)?, read_amounts(bytes)?);
+    let charged = read_amounts(bytes, registry)?;
+    let returned = read_amounts(bytes, registry)?;
     let mut names: Vec<[u8; 8]> = Vec::new();
     for _ in 0..bytes.uint(2)? {
         names.push(bytes.array()?);
@@ -205,21 +210,9 @@ fn read_debt(
     Some(debt)
 }
 
-fn amounts(out: &mut Vec<u8>, amounts: &Amounts) {
-    let known = || amounts.iter().filter(|(_, amount)| *amount > 0);
-    out.uint(known().count() as u64, 1);
-    for (metric, amount) in known() {
-        out.uint(metric.index() as u64, 1);
-        out.long(amount);
-    }
-}
-
-fn read_amounts(bytes: &mut Unpack<'_>) -> Option<Amounts> {
-    let mut amounts = Amounts::ZERO;
-    for _ in 0..bytes.byte()? {
-        let index = usize::from(bytes.byte()?);
-        let metric = Metric::all().nth(index)?;
-        amounts.set(metric, bytes.long()?);
-    }
-    Some(amounts)
+fn read_amounts(bytes: &mut Unpack<'_>, registry: &Registry<'_>) -> Option<Amounts> {
+    let known = registry.metrics.read(bytes)?.into_iter();
+    Some(known.fold(Amounts::ZERO, |all, (metric, amount)| {
+        all.with(metric, amount)
+    }))
 }

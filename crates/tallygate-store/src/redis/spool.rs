@@ -15,6 +15,7 @@ pub(crate) use self::disk::FolderError;
 use self::disk::{Disk, Folder};
 pub(crate) use self::entry::{Entry, Place, Task};
 use self::journal::Frame;
+use super::metrics::MetricNames;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -48,6 +49,8 @@ struct State {
     last: u64,
     withdrawals: usize,
     lost: u64,
+    /// What the metrics are called on disk.
+    metrics: MetricNames,
 }
 
 struct Slot {
@@ -79,19 +82,24 @@ impl Spool {
     ///
     /// # Errors
     /// When the folder cannot be used, or another process uses it.
-    pub(crate) fn open(folder: &Path, most: usize, bell: Arc<Notify>) -> Result<Self, FolderError> {
+    pub(crate) fn open(
+        folder: &Path,
+        metrics: MetricNames,
+        (most, bell): (usize, Arc<Notify>),
+    ) -> Result<Self, FolderError> {
         let (disk, found) = Folder::open(folder)?;
-        let found = journal::read(&found).ok_or_else(|| FolderError::strange(folder))?;
-        Ok(Self::over(Box::new(disk), found, (most, bell)))
+        let found = journal::read(&found, &metrics).ok_or_else(|| FolderError::strange(folder))?;
+        Ok(Self::over(Box::new(disk), (found, metrics), (most, bell)))
     }
 
     fn over(
         disk: Box<dyn Disk>,
-        found: journal::Found,
+        (found, metrics): (journal::Found, MetricNames),
         (most, bell): (usize, Arc<Notify>),
     ) -> Self {
         let mut state = State {
             lost: found.lost,
+            metrics,
             ..State::default()
         };
         for entry in found.entries {
@@ -111,6 +119,11 @@ impl Spool {
         }
     }
 
+    /// What the metrics are called from now on: as before, and some more.
+    pub(crate) fn name_metrics(&self, metrics: MetricNames) {
+        self.state.lock().metrics = metrics;
+    }
+
     /// Takes an entry in, unless one stands there for the same reservation; the oldest goes when there is no room.
     pub(crate) fn keep(&self, entry: Entry) -> Kept {
         let mut state = self.state.lock();
@@ -121,10 +134,10 @@ impl Spool {
             };
         }
         if let Some(dropped) = state.push(entry, self.most) {
-            self.write(&Frame::Done(dropped));
+            self.write(&Frame::Done(dropped), &state.metrics);
         }
         self.count.store(state.by_place.len(), Ordering::Release);
-        let saved = self.write(&Frame::Kept(entry));
+        let saved = self.write(&Frame::Kept(entry), &state.metrics);
         drop(state);
         self.bell.notify_one();
         Kept { entry, saved }
@@ -138,7 +151,7 @@ impl Spool {
         }
         let entry = Entry::new(place, Task::Withdraw);
         if let Some(dropped) = state.push(entry, self.most) {
-            self.write(&Frame::Done(dropped));
+            self.write(&Frame::Done(dropped), &state.metrics);
         }
         self.count.store(state.by_place.len(), Ordering::Release);
         drop(state);
@@ -182,7 +195,7 @@ impl Spool {
         };
         self.count.store(state.by_place.len(), Ordering::Release);
         if entry.task != Task::Withdraw {
-            self.write(&Frame::Done(*place));
+            self.write(&Frame::Done(*place), &state.metrics);
         }
         true
     }
@@ -205,12 +218,12 @@ impl Spool {
     }
 
     /// Tells the clerk, while the queue is locked: the journal has things in the order in which they came about.
-    fn write(&self, frame: &Frame) -> Option<oneshot::Receiver<()>> {
+    fn write(&self, frame: &Frame, metrics: &MetricNames) -> Option<oneshot::Receiver<()>> {
         let journal = self.journal.as_ref()?;
         let (told, saved) = oneshot::channel();
         let is_awaited = matches!(frame, Frame::Kept(_));
         journal.send(Order {
-            bytes: frame.write(),
+            bytes: frame.write(metrics),
             told: is_awaited.then_some(told),
         });
         is_awaited.then_some(saved)

@@ -12,6 +12,7 @@ use super::hearing;
 use super::holds::Holds;
 use super::leases::{Leases, Regime};
 use super::link::{Link, LinkError};
+use super::metrics::MetricNames;
 use super::names;
 use super::opening::RedisOpenError;
 use super::options::RedisOptions;
@@ -125,7 +126,8 @@ impl RedisStore {
         options: &RedisOptions,
         policy: &Policy,
     ) -> Result<Arc<Self>, RedisOpenError> {
-        let (outage, carrier) = Outage::open(carrier, options).await?;
+        let (outage, carrier) =
+            Outage::open(carrier, options, MetricNames::of(policy.metrics())).await?;
         let prefix = options.prefix();
         let node = Node {
             name: node_name(),
@@ -257,8 +259,12 @@ impl Store for RedisStore {
 
     fn replace_policy(&self, policy: Arc<Policy>) -> Result<(), StoreError> {
         let mut desk = self.shared.desk.write();
-        let node = desk.node.clone();
-        *desk = Arc::new(Desk::new(node, &policy));
+        let next = Desk::new(desk.node.clone(), &policy);
+        if !next.metrics.extends(&desk.metrics) {
+            return Err(StoreError::Metrics);
+        }
+        self.shared.outage.name_metrics(next.metrics.clone());
+        *desk = Arc::new(next);
         drop(desk);
         self.shared.denials.clear(None);
         self.shared.leases.replace(&self.shared.desk(), self.now());

@@ -18,6 +18,7 @@ mod redis_leases;
 mod redis_lines;
 mod redis_rights;
 mod registry;
+mod renamed;
 mod suite;
 mod support;
 mod sweep;

@@ -147,7 +147,7 @@ impl Clerk {
         if length < LARGE {
             return Ok(());
         }
-        let whole = journal::whole(state.entries());
+        let whole = journal::whole(state.entries(), &state.metrics);
         drop(state);
         if whole.len() as u64 * 4 < length {
             self.disk.replace(&whole)?;
@@ -161,7 +161,9 @@ impl Clerk {
         if self.failed.is_some_and(|at| at.elapsed() < RETRY) {
             return;
         }
-        let whole = journal::whole(self.state.lock().entries());
+        let state = self.state.lock();
+        let whole = journal::whole(state.entries(), &state.metrics);
+        drop(state);
         match self.disk.replace(&whole) {
             Ok(()) => {
                 self.length = Some(whole.len() as u64);

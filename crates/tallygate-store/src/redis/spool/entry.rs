@@ -1,5 +1,6 @@
 //! One thing to deliver, and how it is written.
 use crate::pack::{Pack, Unpack};
+use crate::redis::metrics::MetricNames;
 use crate::redis::names::{self, Tag};
 use crate::redis::record::{Ending, byte_of};
 use tallygate_core::{Amounts, Metric, Outcome, ReservationId, Stated};
@@ -39,7 +40,7 @@ impl Entry {
     }
 
     /// Writes it; a withdrawal is never written.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, metrics: &MetricNames, out: &mut Vec<u8>) {
         write_place(out, &self.place());
         let Task::End(outcome, used) = self.task else {
             return;
@@ -51,24 +52,18 @@ impl Entry {
             Ending::Stated(stated) => (STATED, listed(|metric| stated.get(metric))),
         };
         out.push(kind);
-        out.uint(amounts.len() as u64, 1);
-        for (metric, amount) in amounts {
-            out.uint(metric.index() as u64, 1);
-            out.long(amount);
-        }
+        metrics.write(amounts, out);
     }
 
-    pub(super) fn read(bytes: &mut Unpack<'_>) -> Option<Self> {
+    /// Reads one. What is said of a metric that has gone goes with it.
+    pub(super) fn read(bytes: &mut Unpack<'_>, metrics: &MetricNames) -> Option<Self> {
         let place = read_place(bytes)?;
         let outcome = bytes.byte()?;
         let ends = [Outcome::Settled, Outcome::Cancelled, Outcome::Expired];
         let outcome = ends.into_iter().find(|one| byte_of(*one) == outcome)?;
-        let (kind, count) = (bytes.byte()?, bytes.byte()?);
+        let kind = bytes.byte()?;
         let (mut amounts, mut stated) = (Amounts::ZERO, Stated::default());
-        for _ in 0..count {
-            let index = usize::from(bytes.byte()?);
-            let metric = Metric::all().nth(index)?;
-            let amount = bytes.long()?;
+        for (metric, amount) in metrics.read(bytes)? {
             amounts.set(metric, amount);
             stated.set(metric, amount);
         }

@@ -2,11 +2,15 @@
 //! acknowledged; one that is damaged between others is lost.
 use super::entry::{self, Entry, Place};
 use crate::pack::{Pack, Unpack};
+use crate::redis::metrics::MetricNames;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 
 /// What a journal begins with: its name and version.
-pub(super) const HEADER: &[u8; 8] = b"TGKEPT01";
+pub(super) const HEADER: &[u8; 8] = b"TGKEPT02";
+
+/// The same of the version before, whose metrics are all built in: of the user's own it had the place.
+const EARLIER: &[u8; 8] = b"TGKEPT01";
 
 /// The longest frame's content.
 const LONGEST: u64 = 1024;
@@ -34,12 +38,12 @@ pub(super) struct Found {
 }
 
 impl Frame {
-    pub(super) fn write(&self) -> Vec<u8> {
+    pub(super) fn write(&self, metrics: &MetricNames) -> Vec<u8> {
         let mut content = Vec::with_capacity(64);
         match self {
             Self::Kept(entry) => {
                 content.push(KEPT);
-                entry.write(&mut content);
+                entry.write(metrics, &mut content);
             }
             Self::Done(place) => {
                 content.push(DONE);
@@ -53,7 +57,7 @@ impl Frame {
         out
     }
 
-    fn read(bytes: &mut Unpack<'_>) -> Option<Self> {
+    fn read(bytes: &mut Unpack<'_>, metrics: &MetricNames) -> Option<Self> {
         let length = bytes.uint(4).filter(|length| *length <= LONGEST)?;
         let sum: [u8; 8] = bytes.array()?;
         let content = bytes.bytes(usize::try_from(length).ok()?)?;
@@ -62,7 +66,7 @@ impl Frame {
         }
         let mut content = Unpack(content);
         match content.byte()? {
-            KEPT => Entry::read(&mut content).map(Self::Kept),
+            KEPT => Entry::read(&mut content, metrics).map(Self::Kept),
             DONE => entry::read_place(&mut content).map(Self::Done),
             _ => None,
         }
@@ -70,29 +74,38 @@ impl Frame {
 }
 
 /// A journal of these entries and nothing else.
-pub(super) fn whole<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<u8> {
+pub(super) fn whole<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+    metrics: &MetricNames,
+) -> Vec<u8> {
     let mut out = HEADER.to_vec();
     for entry in entries {
-        out.extend(Frame::Kept(*entry).write());
+        out.extend(Frame::Kept(*entry).write(metrics));
     }
     out
 }
 
 /// Reads a journal; nothing if it is none, or one of another version.
-pub(super) fn read(raw: &[u8]) -> Option<Found> {
+pub(super) fn read(raw: &[u8], metrics: &MetricNames) -> Option<Found> {
     // One that was being made when the machine went down.
     if raw.len() < HEADER.len() && HEADER.starts_with(raw) {
         return Some(Found::default());
     }
-    let mut bytes = Unpack(raw.strip_prefix(HEADER)?);
-    let mut found = Replay::default();
+    let of_now = raw.strip_prefix(HEADER);
+    let mut bytes = Unpack(of_now.or_else(|| raw.strip_prefix(EARLIER))?);
+    let mut found = Replay {
+        is_whole: of_now.is_some(),
+        ..Replay::default()
+    };
     while !bytes.is_empty() {
         let mut next = bytes;
-        match Frame::read(&mut next) {
+        match Frame::read(&mut next, metrics) {
             Some(frame) => found.take(frame),
             None => {
                 found.is_whole = false;
-                let Some(at) = next_frame(bytes) else { break };
+                let Some(at) = next_frame(bytes, metrics) else {
+                    break;
+                };
                 found.lost += 1;
                 next = Unpack(&bytes.0[at..]);
             }
@@ -149,8 +162,8 @@ impl Replay {
 }
 
 /// Where the next good frame begins; nothing where the end of a last write was torn off.
-fn next_frame(rest: Unpack<'_>) -> Option<usize> {
-    (1..rest.0.len()).find(|at| Frame::read(&mut Unpack(&rest.0[*at..])).is_some())
+fn next_frame(rest: Unpack<'_>, metrics: &MetricNames) -> Option<usize> {
+    (1..rest.0.len()).find(|at| Frame::read(&mut Unpack(&rest.0[*at..]), metrics).is_some())
 }
 
 fn checksum(content: &[u8]) -> [u8; 8] {

@@ -2,6 +2,7 @@
 use super::disk::Disk;
 use super::journal::{self, Found, Frame, HEADER};
 use super::{Entry, Spool, Task};
+use crate::redis::metrics::MetricNames;
 use crate::redis::names;
 use crate::redis::record::Ending;
 use parking_lot::Mutex;
@@ -9,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tallygate_core::{Amounts, Metric, Outcome, ReservationId, Stated};
+use tallygate_core::{Amounts, Metric, Metrics, Outcome, ReservationId, Stated};
 use tokio::sync::Notify;
 
 fn tokens(amount: u64) -> Amounts {
@@ -19,6 +20,14 @@ fn tokens(amount: u64) -> Amounts {
 fn settled(amount: u64) -> Entry {
     let ending = (Outcome::Settled, Ending::Exactly(tokens(amount)));
     Entry::end(names::new_id(7), ending)
+}
+
+fn whole<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<u8> {
+    journal::whole(entries, &MetricNames::default())
+}
+
+fn read(raw: &[u8]) -> Option<Found> {
+    journal::read(raw, &MetricNames::default())
 }
 
 fn bell() -> Arc<Notify> {
@@ -39,7 +48,7 @@ impl Scratch {
     }
 
     fn open(&self, most: usize) -> Spool {
-        Spool::open(&self.0, most, bell()).unwrap()
+        Spool::open(&self.0, MetricNames::default(), (most, bell())).unwrap()
     }
 }
 
@@ -107,27 +116,27 @@ fn every_kind_of_end_is_read_as_it_was_written() {
         (Outcome::Cancelled, Ending::Exactly(Amounts::ZERO)),
     ];
     let ends = endings.map(|ending| Entry::end(names::new_id(u32::MAX), ending));
-    let raw = journal::whole(ends.iter());
-    let found = journal::read(&raw).unwrap();
+    let raw = whole(ends.iter());
+    let found = read(&raw).unwrap();
     assert_eq!(found.entries, ends);
     assert_eq!((found.length, found.lost), (Some(raw.len() as u64), 0));
     let part = Entry::new((ReservationId::from_bits(5), 9), ends[0].task);
-    let found = journal::read(&journal::whole([part].iter())).unwrap();
+    let found = read(&whole([part].iter())).unwrap();
     assert_eq!(found.entries, [part]);
 }
 
 #[test]
 fn what_was_delivered_is_not_read_again() {
     let (one, two) = (settled(1), settled(2));
-    let mut raw = journal::whole([one, two].iter());
-    raw.extend(Frame::Done(one.place()).write());
-    raw.extend(Frame::Done(settled(3).place()).write());
-    assert_eq!(journal::read(&raw).unwrap().entries, [two]);
+    let mut raw = whole([one, two].iter());
+    raw.extend(Frame::Done(one.place()).write(&MetricNames::default()));
+    raw.extend(Frame::Done(settled(3).place()).write(&MetricNames::default()));
+    assert_eq!(read(&raw).unwrap().entries, [two]);
     // Written anew while it was on its way, an entry stands there twice.
-    raw.extend(Frame::Kept(two).write());
-    assert_eq!(journal::read(&raw).unwrap().entries, [two]);
-    raw.extend(Frame::Done(two.place()).write());
-    let found = journal::read(&raw).unwrap();
+    raw.extend(Frame::Kept(two).write(&MetricNames::default()));
+    assert_eq!(read(&raw).unwrap().entries, [two]);
+    raw.extend(Frame::Done(two.place()).write(&MetricNames::default()));
+    let found = read(&raw).unwrap();
     assert_eq!((found.entries, found.length), (vec![], None));
 }
 
@@ -135,10 +144,10 @@ fn what_was_delivered_is_not_read_again() {
 #[test]
 fn a_torn_end_is_left_out() {
     let all: Vec<Entry> = (0..3).map(settled).collect();
-    let raw = journal::whole(all.iter());
+    let raw = whole(all.iter());
     let frame = (raw.len() - HEADER.len()) / 3;
     for length in 0..raw.len() {
-        let found = journal::read(&raw[..length]).unwrap();
+        let found = read(&raw[..length]).unwrap();
         let whole = length.saturating_sub(HEADER.len()) / frame;
         assert_eq!(found.entries, all[..whole], "{length}");
         assert_eq!(found.lost, 0, "{length}");
@@ -151,13 +160,13 @@ fn a_torn_end_is_left_out() {
 #[test]
 fn damage_between_frames_costs_one_of_them() {
     let all: Vec<Entry> = (0..4).map(settled).collect();
-    let good = journal::whole(all.iter());
+    let good = whole(all.iter());
     let frame = (good.len() - HEADER.len()) / 4;
     for at in HEADER.len() + frame..HEADER.len() + 2 * frame {
         for damage in [0xFF, 1] {
             let mut raw = good.clone();
             raw[at] ^= damage;
-            let found = journal::read(&raw).unwrap();
+            let found = read(&raw).unwrap();
             let expected = Found {
                 entries: vec![all[0], all[2], all[3]],
                 length: None,
@@ -170,15 +179,14 @@ fn damage_between_frames_costs_one_of_them() {
 
 #[test]
 fn another_file_is_not_taken_for_a_journal() {
-    assert_eq!(journal::read(b"TGKEPT02").map(|found| found.entries), None);
-    assert_eq!(
-        journal::read(b"PK\x03\x04").map(|found| found.entries),
-        None
-    );
+    assert_eq!(read(b"TGKEPT03").map(|found| found.entries), None);
+    assert_eq!(read(b"PK\x03\x04").map(|found| found.entries), None);
     let scratch = Scratch::new();
     fs::create_dir_all(&scratch.0).unwrap();
     fs::write(scratch.journal(), "something else altogether").unwrap();
-    let refused = Spool::open(&scratch.0, 10, bell()).err().unwrap();
+    let refused = Spool::open(&scratch.0, MetricNames::default(), (10, bell()))
+        .err()
+        .unwrap();
     assert!(
         refused.reason.contains("another version"),
         "{}",
@@ -215,7 +223,7 @@ async fn an_acknowledged_entry_is_on_disk() {
     for amount in 0..20 {
         let entry = settled(amount);
         spool.keep(entry).saved().await;
-        let found = journal::read(&fs::read(scratch.journal()).unwrap()).unwrap();
+        let found = read(&fs::read(scratch.journal()).unwrap()).unwrap();
         assert_eq!(found.entries.last(), Some(&entry));
     }
 }
@@ -242,7 +250,9 @@ async fn a_journal_is_cut_off_when_all_is_delivered() {
 async fn a_folder_is_one_stores_at_a_time() {
     let scratch = Scratch::new();
     let spool = scratch.open(10);
-    let refused = Spool::open(&scratch.0, 10, bell()).err().unwrap();
+    let refused = Spool::open(&scratch.0, MetricNames::default(), (10, bell()))
+        .err()
+        .unwrap();
     assert_eq!(refused.reason, "another process uses it");
     assert_eq!(refused.folder, scratch.0);
     drop(spool);
@@ -255,7 +265,9 @@ fn a_folder_that_cannot_be_made_is_said_to_be_so() {
     fs::create_dir_all(&scratch.0).unwrap();
     fs::write(scratch.0.join("file"), "").unwrap();
     let inside = scratch.0.join("file").join("folder");
-    let refused = Spool::open(&inside, 10, bell()).err().unwrap();
+    let refused = Spool::open(&inside, MetricNames::default(), (10, bell()))
+        .err()
+        .unwrap();
     assert!(!refused.reason.is_empty());
     assert_eq!(refused.folder, inside);
 }
@@ -279,12 +291,16 @@ impl Platter {
     }
 
     fn found(&self) -> Vec<Entry> {
-        journal::read(&self.0.lock().bytes).unwrap().entries
+        read(&self.0.lock().bytes).unwrap().entries
     }
 
     fn spool(&self, most: usize) -> Spool {
-        let found = journal::read(&self.0.lock().bytes).unwrap();
-        Spool::over(Box::new(self.clone()), found, (most, bell()))
+        let found = read(&self.0.lock().bytes).unwrap();
+        Spool::over(
+            Box::new(self.clone()),
+            (found, MetricNames::default()),
+            (most, bell()),
+        )
     }
 }
 
@@ -327,7 +343,7 @@ impl Disk for Platter {
 #[tokio::test]
 async fn a_full_disk_is_told_and_caught_up_with() {
     let first = settled(1);
-    let length = journal::whole([first].iter()).len();
+    let length = whole([first].iter()).len();
     let platter = Platter::with_room(length + 20);
     let spool = platter.spool(10);
     spool.keep(first).saved().await;
@@ -382,4 +398,44 @@ async fn a_journal_that_is_mostly_dead_is_written_anew() {
     spool.keep(last).saved().await;
     assert!(platter.0.lock().bytes.len() < 2 << 20);
     assert_eq!(platter.found(), [oldest, last]);
+}
+
+/// What is stated of the user's metrics goes by their names, whatever their order is at the next start.
+#[tokio::test]
+async fn metrics_keep_their_names_over_a_restart() {
+    let names = |own: &[&str]| {
+        let metrics = Metrics::with_custom(own).unwrap();
+        let metric = metrics.find("images").unwrap();
+        (MetricNames::of(&metrics), metric)
+    };
+    let scratch = Scratch::new();
+    let open = |names: &MetricNames| {
+        let spool = Spool::open(&scratch.0, names.clone(), (10, bell()));
+        spool.unwrap()
+    };
+    let id = names::new_id(7);
+    let settled = |amounts| Entry::end(id, (Outcome::Settled, Ending::Exactly(amounts)));
+    let (before, images) = names(&["images"]);
+    let more = Metrics::with_custom(["images", "minutes"]).unwrap();
+    let spool = open(&before);
+    spool.name_metrics(MetricNames::of(&more));
+    let minutes = more.find("minutes").unwrap();
+    let said = tokens(3).with(images, 7).with(minutes, 9);
+    spool.keep(settled(said)).saved().await;
+    drop(spool);
+    let (after, images) = names(&["pages", "images"]);
+    let spool = open(&after);
+    assert_eq!(entries(&spool), [settled(tokens(3).with(images, 7))]);
+}
+
+/// A journal of the version before is read and written anew.
+#[test]
+fn an_earlier_journal_is_read() {
+    let mut raw = whole([settled(5)].iter());
+    raw[..8].copy_from_slice(b"TGKEPT01");
+    let found = read(&raw).unwrap();
+    assert_eq!(
+        (found.entries.len(), found.length, found.lost),
+        (1, None, 0)
+    );
 }

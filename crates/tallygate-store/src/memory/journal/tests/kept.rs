@@ -7,7 +7,9 @@ use crate::clock::Clock;
 use crate::folder::Files;
 use crate::store::{Settlement, Store};
 use std::time::Duration;
-use tallygate_core::{Calendar, Decision, Metric, Outcome, Shape, StoreDown};
+use tallygate_core::{
+    Amounts, Calendar, Decision, Metric, Metrics, Mode, Outcome, Policy, Rule, Shape, StoreDown,
+};
 
 fn names(ground: &Ground) -> Vec<String> {
     let mut names = ground.disk.list().unwrap();
@@ -170,4 +172,51 @@ fn sizes_are_as_documented() {
     let receipt = with_receipts / USERS - subject;
     eprintln!("pair {pair}, subject {subject}, receipt {receipt}");
     assert!(pair <= 60 && subject <= 60 && receipt <= 60);
+}
+
+/// Metrics of the user's own go by their names: in another order after a restart they keep their counters and what is held.
+#[test]
+fn metrics_in_another_order_keep_their_reservations() {
+    let policy = |names: &[&str]| {
+        let metrics = Metrics::with_custom(names).unwrap();
+        let limits = ["images", "minutes"].map(|name| {
+            let every = Duration::from_secs(86_400).into();
+            let shape = Shape::Bucket {
+                every,
+                burst: None,
+                strict: false,
+            };
+            (metrics.find(name).unwrap(), 100, shape)
+        });
+        let rules = limits.map(|limit| Rule {
+            name: metrics.name(limit.0).to_string(),
+            when: Vec::new(),
+            per: vec!["user".to_owned()],
+            limits: vec![limit],
+            mode: Mode::Enforce,
+            store_down: StoreDown::Closed,
+        });
+        let both = [
+            metrics.find("images").unwrap(),
+            metrics.find("minutes").unwrap(),
+        ];
+        (Policy::new(rules.into(), metrics).unwrap(), both)
+    };
+    let ground = Ground::new(Durability::Sync);
+    let (before, [images, minutes]) = policy(&["images", "minutes"]);
+    let store = ground.open(&before);
+    let demand = Amounts::ZERO.with(images, 7).with(minutes, 20);
+    let held = admitted(block_on(store.reserve(crate::Reserve { demand, ..ask(0) })));
+    drop(store);
+    let (after, [images, minutes]) = policy(&["minutes", "pages", "images"]);
+    let store = ground.with(ground.disk.death()).open(&after);
+    let said = Amounts::ZERO.with(images, 3).with(minutes, 4);
+    let settled = block_on(store.settle(held.id, Settlement::Exact(said))).unwrap();
+    assert_eq!(settled.charged, said);
+    let standings = store.peek_now(super::ALICE);
+    let used: Vec<(&str, u64)> = standings
+        .iter()
+        .map(|one| (&*one.limit.metric_name, one.used))
+        .collect();
+    assert_eq!(used, [("images", 3), ("minutes", 4)]);
 }
