@@ -26,6 +26,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tallygate-sim",
         ],
     ),
+    (
+        "tallygate-python",
+        &["tallygate-core", "tallygate-tokens", "tallygate-store"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -1,0 +1,3 @@
+"""Token-aware rate limits and quotas for LLM calls."""
+
+from tallygate._native import __version__ as __version__

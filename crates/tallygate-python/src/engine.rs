@@ -1,0 +1,280 @@
+//! A store and the policy in force.
+use crate::failure;
+use crate::fork::{self, Generation};
+use crate::rules::{self, Written};
+use crate::subject::Subject;
+use parking_lot::RwLock;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tallygate_core::{Metrics, Policy};
+use tallygate_store::folder::{DataFolder, Purpose};
+use tallygate_store::{
+    Durability, MemoryOptions, MemoryStore, RedisOptions, RedisStore, Store, StoreHealth,
+};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+/// A store of counters and the rules that hold in it. All its methods may be called from any thread.
+#[pyclass(frozen, module = "tallygate._native")]
+pub(crate) struct Engine {
+    core: Arc<Core>,
+}
+
+/// What an engine shares with what it made.
+pub(crate) struct Core {
+    kind: &'static str,
+    generation: Generation,
+    runtime: Option<Handle>,
+    state: RwLock<State>,
+    closed: watch::Sender<bool>,
+}
+
+struct State {
+    store: Option<Held>,
+    policy: Arc<Policy>,
+}
+
+/// The store; beside it, as itself, the one that answers without a future.
+#[derive(Clone)]
+pub(crate) struct Held {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) memory: Option<Arc<MemoryStore>>,
+}
+
+impl Core {
+    fn new(kind: &'static str, held: Held, runtime: Option<Handle>) -> Arc<Self> {
+        let state = State {
+            store: Some(held),
+            policy: Arc::new(empty()),
+        };
+        Arc::new(Self {
+            kind,
+            generation: Generation::current(),
+            runtime,
+            state: RwLock::new(state),
+            closed: watch::Sender::new(false),
+        })
+    }
+
+    /// Does something with the store and the policy.
+    ///
+    /// # Errors
+    /// When it is closed, or another process's.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&Held, &Arc<Policy>) -> T) -> PyResult<T> {
+        if !self.generation.is_current() {
+            return Err(failure::forked());
+        }
+        let state = self.state.read();
+        let held = state.store.as_ref().ok_or_else(failure::closed)?;
+        Ok(work(held, &state.policy))
+    }
+
+    /// The store, for as long as an operation takes.
+    ///
+    /// # Errors
+    /// As [`Self::with`].
+    pub(crate) fn store(&self) -> PyResult<Arc<dyn Store>> {
+        self.with(|held, _| held.store.clone())
+    }
+
+    /// The policy in force.
+    pub(crate) fn policy(&self) -> Arc<Policy> {
+        self.state.read().policy.clone()
+    }
+
+    /// What the store's tasks run in.
+    pub(crate) fn runtime(&self) -> Option<&Handle> {
+        self.runtime.as_ref()
+    }
+
+    /// Ends when the engine is closed.
+    pub(crate) async fn until_closed(&self) {
+        let mut closed = self.closed.subscribe();
+        // It ends otherwise only when the engine is gone, and then nobody waits.
+        let _ = closed.wait_for(|closed| *closed).await;
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if !self.generation.is_current() {
+            // Its threads are the parent's, and cannot be joined here.
+            std::mem::forget(self.state.get_mut().store.take());
+        }
+    }
+}
+
+#[pymethods]
+impl Engine {
+    /// Counters in this process.
+    #[staticmethod]
+    fn memory() -> Self {
+        let store = MemoryStore::new(&empty(), MemoryOptions::default());
+        let held = Held {
+            store: store.clone(),
+            memory: Some(store),
+        };
+        Self {
+            core: Core::new("memory", held, None),
+        }
+    }
+
+    /// Counters in a folder, which is this engine's alone until it is closed.
+    #[staticmethod]
+    #[pyo3(signature = (path, durability="relaxed"))]
+    fn folder(py: Python<'_>, path: PathBuf, durability: &str) -> PyResult<Self> {
+        let durability = match durability {
+            "relaxed" => Durability::Relaxed,
+            "sync" => Durability::Sync,
+            other => {
+                let words =
+                    format!("durability is \"{other}\": it must be \"relaxed\" or \"sync\"");
+                return Err(failure::value(words));
+            }
+        };
+        let store = py.detach(|| open_folder(&path, durability))?;
+        let held = Held {
+            store,
+            memory: None,
+        };
+        Ok(Self {
+            core: Core::new("folder", held, None),
+        })
+    }
+
+    /// Counters on a Redis or Valkey server, shared with all that name the same one and the same prefix.
+    #[staticmethod]
+    #[pyo3(signature = (url, key_prefix=None))]
+    fn redis(py: Python<'_>, url: &str, key_prefix: Option<&str>) -> PyResult<Self> {
+        let url = match key_prefix {
+            Some(prefix) => with_prefix(url, prefix),
+            None => url.to_owned(),
+        };
+        let options =
+            RedisOptions::parse(&url).map_err(|error| failure::value(error.to_string()))?;
+        let runtime = fork::runtime()?;
+        let opening = async { RedisStore::open(options, &empty()).await };
+        let store = py
+            .detach(|| runtime.block_on(opening))
+            .map_err(|error| pyo3::exceptions::PyConnectionError::new_err(error.to_string()))?;
+        let held = Held {
+            store,
+            memory: None,
+        };
+        Ok(Self {
+            core: Core::new("redis", held, Some(runtime)),
+        })
+    }
+
+    /// Puts these rules in force, in place of all before; counters of unchanged ones are untouched.
+    fn set_rules(&self, py: Python<'_>, rules: Vec<Written>) -> PyResult<()> {
+        self.core.store()?;
+        let mut state = self.core.state.write();
+        let policy = Arc::new(rules::policy(rules, state.policy.metrics())?);
+        if let Some(held) = &state.store {
+            let replaced = held.store.replace_policy(policy.clone());
+            replaced.map_err(crate::failure::Failure::from)?;
+        }
+        state.policy = policy;
+        drop(state);
+        let _ = py;
+        Ok(())
+    }
+
+    /// Who asks, prepared once.
+    fn subject(&self, labels: BTreeMap<String, String>) -> Subject {
+        Subject::new(self.core.clone(), labels)
+    }
+
+    /// How full the store is.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.core.store()?.stats();
+        let dict = PyDict::new(py);
+        dict.set_item("counters", stats.counters)?;
+        dict.set_item("reservations", stats.reservations)?;
+        dict.set_item("waiters", stats.waiters)?;
+        Ok(dict)
+    }
+
+    /// What is wrong with the store; none if nothing is.
+    fn health(&self) -> PyResult<Option<String>> {
+        Ok(match self.core.store()?.health() {
+            StoreHealth::Up => None,
+            StoreHealth::Down { reason } => Some(reason),
+        })
+    }
+
+    /// The store's time, in seconds since the Unix epoch.
+    fn now(&self) -> PyResult<f64> {
+        let nanos = self.core.store()?.now().as_nanos();
+        Ok(Duration::from_nanos(nanos).as_secs_f64())
+    }
+
+    /// `memory`, `folder` or `redis`.
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.core.kind
+    }
+
+    /// Whether it was closed.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.core.state.read().store.is_none()
+    }
+
+    /// Ends it: who waits is told so, and what is to be written is written. A second time does nothing.
+    fn close(&self, py: Python<'_>) {
+        if !self.core.generation.is_current() {
+            return;
+        }
+        let Some(held) = self.core.state.write().store.take() else {
+            return;
+        };
+        self.core.closed.send_replace(true);
+        if held.memory.is_some() {
+            return;
+        }
+        // Where there is no runtime yet, one thread's worth of waiting needs none of its parts.
+        py.detach(|| match &self.core.runtime {
+            Some(runtime) => runtime.block_on(held.store.close()),
+            None => futures_util::future::FutureExt::now_or_never(held.store.close()).unwrap_or(()),
+        });
+    }
+}
+
+fn empty() -> Policy {
+    Policy::new(Vec::new(), Metrics::default()).expect("invariant: no rules are a policy")
+}
+
+fn open_folder(path: &std::path::Path, durability: Durability) -> PyResult<Arc<dyn Store>> {
+    let folder = DataFolder::open(path, Purpose::Own);
+    let folder = folder.map_err(|error| failure::unopened(error.to_string()))?;
+    let store = MemoryStore::open(&empty(), MemoryOptions::default(), folder, durability);
+    Ok(store.map_err(|error| failure::unopened(error.to_string()))?)
+}
+
+/// The URL with a prefix for its keys.
+fn with_prefix(url: &str, prefix: &str) -> String {
+    let join = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{join}prefix={prefix}")
+}
+
+/// A length of time in seconds; what is longer than ten years is ten years.
+///
+/// # Errors
+/// When it is negative or no number.
+pub(crate) fn duration(seconds: f64) -> PyResult<Duration> {
+    if seconds.is_nan() || seconds < 0.0 {
+        return Err(failure::value(format!(
+            "{seconds} seconds: it must be 0 or more"
+        )));
+    }
+    Ok(Duration::from_secs_f64(seconds.min(LONGEST.as_secs_f64())))
+}
+
+/// Stands for "for ever".
+pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);

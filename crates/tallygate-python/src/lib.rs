@@ -1,0 +1,34 @@
+//! The native half of the Python package: thin adapters of the engine, the stores and the token counter.
+//!
+//! An operation of a store is a future. It is polled once on the calling thread; what is ready then is answered at once, without a
+//! thread or an event loop ([`pending`]). What is not is a `Pending`, which Python waits for in its own way.
+use pyo3::prelude::*;
+
+mod amounts;
+mod bell;
+mod denial;
+mod engine;
+mod failure;
+mod fork;
+mod hold;
+mod pending;
+mod reservation;
+mod rules;
+mod subject;
+mod tokens;
+
+/// The module `tallygate._native`.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    fork::watch(module)?;
+    module.add_class::<bell::Bell>()?;
+    module.add_class::<denial::Denial>()?;
+    module.add_class::<denial::Standing>()?;
+    module.add_class::<engine::Engine>()?;
+    module.add_class::<pending::Pending>()?;
+    module.add_class::<reservation::Receipt>()?;
+    module.add_class::<reservation::Reservation>()?;
+    module.add_class::<subject::Subject>()?;
+    tokens::add(module)
+}

@@ -1,0 +1,209 @@
+//! Operations that are not done at once.
+use crate::bell::{Bell, Rope};
+use crate::failure;
+use crate::fork::Generation;
+use parking_lot::{Condvar, Mutex};
+use pyo3::prelude::*;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+
+/// What came of an operation: Python is told of it once, by the thread that asks.
+pub(crate) trait Answer: Send {
+    /// What Python gets.
+    fn give(self: Box<Self>, py: Python<'_>) -> PyResult<Py<PyAny>>;
+}
+
+impl<F: FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send> Answer for F {
+    fn give(self: Box<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self(py)
+    }
+}
+
+type Operation = Pin<Box<dyn Future<Output = Box<dyn Answer>> + Send>>;
+
+/// Polls an operation on this thread: what Python gets if it is ready, else a [`Pending`] of it.
+///
+/// # Errors
+/// What the operation says.
+pub(crate) fn start<A: Answer + 'static>(
+    py: Python<'_>,
+    runtime: Option<&Handle>,
+    operation: impl Future<Output = A> + Send + 'static,
+) -> PyResult<Py<PyAny>> {
+    let mut operation = Box::pin(operation);
+    let entered = runtime.map(Handle::enter);
+    let mut nobody = Context::from_waker(Waker::noop());
+    if let Poll::Ready(answer) = operation.as_mut().poll(&mut nobody) {
+        return Box::new(answer).give(py);
+    }
+    drop(entered);
+    let operation: Operation =
+        Box::pin(async move { Box::new(operation.await) as Box<dyn Answer> });
+    let pending = Pending {
+        operation: Mutex::new(Some(operation)),
+        signal: Arc::default(),
+        runtime: runtime.cloned(),
+        generation: Generation::current(),
+    };
+    Ok(Py::new(py, pending)?.into_any())
+}
+
+/// An operation under way. Dropped, it leaves the line and holds nothing.
+#[pyclass(frozen, module = "tallygate._native")]
+pub(crate) struct Pending {
+    /// None: it has answered, or was dropped.
+    operation: Mutex<Option<Operation>>,
+    signal: Arc<Signal>,
+    runtime: Option<Handle>,
+    generation: Generation,
+}
+
+#[pymethods]
+impl Pending {
+    /// Rings `bell` with `number` when there is something to poll for, which may be at once.
+    fn attach(&self, bell: &Bell, number: u64) -> PyResult<()> {
+        self.check()?;
+        self.signal.attach(bell.rope.clone(), number);
+        // So that it knows whom to wake.
+        self.signal.wake_by_ref();
+        Ok(())
+    }
+
+    /// The answer; none if it is not there yet.
+    fn poll(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.check()?;
+        self.advance().map(|answer| answer.give(py)).transpose()
+    }
+
+    /// Waits for the answer on this thread; none if it was not there in time. Signals are looked for meanwhile.
+    #[pyo3(signature = (timeout=None))]
+    fn block(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
+        self.check()?;
+        let limit = timeout.map(crate::engine::duration).transpose()?;
+        let until = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let longest = is_main_thread(py)?.then_some(SIGNALS);
+        loop {
+            if let Some(answer) = py.detach(|| self.advance()) {
+                return answer.give(py).map(Some);
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(None);
+            }
+            py.detach(|| self.signal.sleep(until, longest));
+            py.check_signals()?;
+        }
+    }
+
+    /// Gives it up.
+    fn drop(&self) {
+        if self.generation.is_current() {
+            self.end();
+        }
+    }
+}
+
+/// How often the main thread looks for signals.
+const SIGNALS: Duration = Duration::from_millis(50);
+
+impl Pending {
+    fn check(&self) -> PyResult<()> {
+        match self.generation.is_current() {
+            true => Ok(()),
+            false => Err(failure::forked()),
+        }
+    }
+
+    fn advance(&self) -> Option<Box<dyn Answer>> {
+        let mut slot = self.operation.lock();
+        let operation = slot.as_mut()?;
+        self.signal.lower();
+        let _entered = self.runtime.as_ref().map(Handle::enter);
+        let waker = Waker::from(self.signal.clone());
+        match operation.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(answer) => {
+                *slot = None;
+                Some(answer)
+            }
+            Poll::Pending => None,
+        }
+    }
+
+    fn end(&self) {
+        let _entered = self.runtime.as_ref().map(Handle::enter);
+        drop(self.operation.lock().take());
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        match self.generation.is_current() {
+            true => self.end(),
+            // What it holds is the parent's.
+            false => std::mem::forget(self.operation.get_mut().take()),
+        }
+    }
+}
+
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?;
+    Ok(threading.call_method0("current_thread")?.is(&main))
+}
+
+/// What an operation calls when it has come further.
+#[derive(Default)]
+struct Signal {
+    state: Mutex<Raised>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Raised {
+    is_up: bool,
+    bell: Option<(Arc<Rope>, u64)>,
+}
+
+impl Signal {
+    fn attach(&self, rope: Arc<Rope>, number: u64) {
+        self.state.lock().bell = Some((rope, number));
+    }
+
+    fn lower(&self) {
+        self.state.lock().is_up = false;
+    }
+
+    /// Until it is raised, `until`, or `longest` from now.
+    fn sleep(&self, until: Option<Instant>, longest: Option<Duration>) {
+        let round = longest.map(|longest| Instant::now() + longest);
+        let until = [until, round].into_iter().flatten().min();
+        let mut state = self.state.lock();
+        while !state.is_up {
+            match until {
+                None => self.changed.wait(&mut state),
+                Some(until) if self.changed.wait_until(&mut state, until).timed_out() => return,
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.is_up = true;
+        let bell = state.bell.clone();
+        drop(state);
+        self.changed.notify_all();
+        if let Some((rope, number)) = bell {
+            rope.pull(number);
+        }
+    }
+}
