@@ -14,7 +14,6 @@ from tallygate.errors import (
     CardinalityLimitExceededError,
     ClosedError,
     DuplicateRefundError,
-    StoreUnavailableError,
     UnknownReservationError,
 )
 from tallygate.quotas import (
@@ -249,7 +248,6 @@ def test_errors_have_the_bases_that_handlers_catch():
     assert issubclass(UnknownReservationError, ValueError)
     assert issubclass(CardinalityLimitExceededError, ValueError)
     assert issubclass(ClosedError, RuntimeError)
-    assert issubclass(StoreUnavailableError, ConnectionError)
     for plain in (BackendConformanceError, BackendLockContentionError, AcquireRefundFailedError):
         assert plain.__bases__ == (Exception,)
 

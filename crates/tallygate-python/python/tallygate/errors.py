@@ -1,7 +1,7 @@
 """What can go wrong, by name.
 
-``TimeoutError`` (no room in time) and ``ValueError`` (an argument that cannot be right, among them a
-use that no wait can make fit) are Python's own.
+``TimeoutError`` (no room in time), ``ValueError`` (an argument that cannot be right, among them a use
+that no wait can make fit) and ``ConnectionError`` (the store could not be asked) are Python's own.
 """
 
 from __future__ import annotations
@@ -64,10 +64,6 @@ class UnknownReservationError(ValueError):
 
 class ClosedError(RuntimeError):
     """The limiter is closed; make a new one."""
-
-
-class StoreUnavailableError(ConnectionError):
-    """The store (Redis, Valkey, the folder) could not be asked. Nothing is known to have changed."""
 
 
 class BackendConformanceError(Exception):
