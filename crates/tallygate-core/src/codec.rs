@@ -15,7 +15,7 @@ use crate::time::Time;
 #[non_exhaustive]
 pub enum JournalError {
     /// Written by a newer version, or no such bytes at all.
-    #[error("version {0} of the ledger's bytes is unknown: version 1 can be read")]
+    #[error("version {0} of the ledger's bytes is unknown: versions 1 and 2 can be read")]
     Version(u8),
     /// The bytes end too early.
     #[error("the ledger's bytes end within an entry, after byte {0}")]

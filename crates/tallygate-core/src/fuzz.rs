@@ -55,6 +55,7 @@ fn use_up(mut ledger: Ledger) {
         let until = now.plus(Span::from_secs(9));
         if let Ok(Entry::Decided(crate::Decision::Admit(admission))) = ledger.wait(&ask, until, now)
         {
+            ledger.tie_to_process(admission.id);
             let _refused = ledger.extend(admission.id, &demand, Some(Span::from_secs(7)), now);
             let _known = ledger.settle(admission.id, Used::AtLeast(demand), now);
         }
@@ -70,5 +71,6 @@ fn use_up(mut ledger: Ledger) {
     for _ in 0..100 {
         ledger.sweep(ledger.now().plus(Span::from_secs(3600)));
     }
+    ledger.end_tied(ledger.now());
     ledger.drain_journal(&mut Vec::new());
 }

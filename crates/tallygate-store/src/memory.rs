@@ -11,8 +11,8 @@ mod tests;
 use crate::clock::Clock;
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::store::{
-    BoxFuture, OutageStats, Reserve, SettleError, Settlement, Store, StoreError, StoreHealth,
-    StoreStats,
+    BoxFuture, OutageStats, Reserve, SettleError, SettledBy, Settlement, Store, StoreError,
+    StoreHealth, StoreStats,
 };
 use alarm::Alarm;
 use journal::Log;
@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tallygate_core::{
     Amounts, Ask, Bounds, Decision, EndError, Entry, ExtendError, Extended, FullError, Ledger,
-    Policy, Receipt, ReservationId, Span, Standing, Ticket, Time, Used,
+    Policy, Receipt, Replay, ReservationId, Span, Standing, Ticket, Time, Used,
 };
 
 /// Counters in this process: nothing to install. Without a folder nothing outlives it; with one
@@ -33,6 +33,8 @@ use tallygate_core::{
 #[derive(Debug)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
+    /// How many reservations of an earlier process nobody could end.
+    orphans: usize,
 }
 
 /// How a memory store is made.
@@ -66,9 +68,16 @@ struct Shared {
 #[derive(Debug)]
 struct Books {
     ledger: Ledger,
-    callers: HashMap<Ticket, Sender<Answer>>,
+    callers: HashMap<Ticket, Caller>,
     /// Where changes are written to; none if nothing outlives the process.
     log: Option<Log>,
+}
+
+/// A caller in line.
+#[derive(Debug)]
+struct Caller {
+    sender: Sender<Answer>,
+    settled_by: SettledBy,
 }
 
 /// What a caller in line is told.
@@ -87,11 +96,12 @@ impl MemoryStore {
     /// The store and its thread.
     fn start(policy: &Policy, options: MemoryOptions) -> (Arc<Self>, Option<JoinHandle<()>>) {
         let ledger = Ledger::new(policy, options.bounds, [random(), random()]);
-        Self::over(ledger, options.clock, None)
+        let (store, thread) = Self::over(ledger, options.clock, None);
+        (Arc::new(store), thread)
     }
 
     /// A store of this ledger.
-    fn over(ledger: Ledger, clock: Clock, log: Option<Log>) -> (Arc<Self>, Option<JoinHandle<()>>) {
+    fn over(ledger: Ledger, clock: Clock, log: Option<Log>) -> (Self, Option<JoinHandle<()>>) {
         let is_lasting = log.is_some();
         let books = Books {
             ledger,
@@ -106,7 +116,7 @@ impl MemoryStore {
         });
         let real = matches!(shared.clock, Clock::System { .. });
         let thread = real.then(|| alarm::keep(&shared));
-        (Arc::new(Self { shared }), thread)
+        (Self { shared, orphans: 0 }, thread)
     }
 
     /// Decides at once: [`Store::reserve`] without waiting, neither in line nor for the disk.
@@ -183,6 +193,13 @@ impl MemoryStore {
         self.shared.tick();
     }
 
+    /// How many reservations an earlier process had open that nobody but itself could have ended ([`SettledBy::ThisNode`]), as the
+    /// calls that it served when it was killed: they were ended as their deadlines would have done.
+    #[must_use]
+    pub fn orphans(&self) -> usize {
+        self.orphans
+    }
+
     /// The store's clock.
     #[must_use]
     pub fn clock(&self) -> &Clock {
@@ -200,8 +217,11 @@ impl MemoryStore {
             let until = now.plus(Span::from(ask.max_wait));
             let entry = books.with_ask(&ask, |ledger, ask| ledger.wait(ask, until, now))?;
             Ok::<_, StoreError>(match entry {
-                Entry::Decided(decision) => Ok(decision),
-                Entry::Waiting(ticket) => Err(self.place(books, ticket)),
+                Entry::Decided(decision) => {
+                    books.tie(&decision, ask.settled_by);
+                    Ok(decision)
+                }
+                Entry::Waiting(ticket) => Err(self.place(books, ticket, ask.settled_by)),
             })
         });
         match entry? {
@@ -210,9 +230,10 @@ impl MemoryStore {
         }
     }
 
-    fn place(&self, books: &mut Books, ticket: Ticket) -> Place<'_> {
+    fn place(&self, books: &mut Books, ticket: Ticket, settled_by: SettledBy) -> Place<'_> {
         let (sender, receiver) = mailbox();
-        books.callers.insert(ticket, sender);
+        let caller = Caller { sender, settled_by };
+        books.callers.insert(ticket, caller);
         Place {
             shared: &self.shared,
             ticket,
@@ -361,7 +382,20 @@ impl Books {
     /// Decides at once.
     fn reserve(&mut self, ask: &Reserve<'_>, now: Time) -> Result<Decision, StoreError> {
         self.check_disk(ask.subject, now)?;
-        Ok(self.with_ask(ask, |ledger, ask| ledger.reserve(ask, now))?)
+        let decision = self.with_ask(ask, |ledger, ask| ledger.reserve(ask, now))?;
+        self.tie(&decision, ask.settled_by);
+        Ok(decision)
+    }
+
+    /// Sees to it that what only this process can end does not outlive it.
+    fn tie(&mut self, decision: &Decision, settled_by: SettledBy) {
+        if let Decision::Admit(admission) = decision
+            && admission.replay == Replay::Fresh
+            && settled_by == SettledBy::ThisNode
+            && self.log.is_some()
+        {
+            self.ledger.tie_to_process(admission.id);
+        }
     }
 
     /// Resolves an ask and hands it to the ledger.
@@ -380,10 +414,17 @@ impl Books {
     }
 
     fn take_answers(&mut self) -> Vec<(Sender<Answer>, Answer)> {
-        let answers = self.ledger.take_answers().into_iter();
-        answers
-            .filter_map(|(ticket, answer)| Some((self.callers.remove(&ticket)?, answer)))
-            .collect()
+        let mut told = Vec::new();
+        for (ticket, answer) in self.ledger.take_answers() {
+            let Some(caller) = self.callers.remove(&ticket) else {
+                continue;
+            };
+            if let Ok(decision) = &answer {
+                self.tie(decision, caller.settled_by);
+            }
+            told.push((caller.sender, answer));
+        }
+        told
     }
 }
 

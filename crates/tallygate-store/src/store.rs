@@ -35,7 +35,8 @@ pub enum SettledBy {
     /// Whoever is told its id: it is known to all that share the store.
     #[default]
     AnyNode,
-    /// The store that was asked, and no other: it may be decided here, out of what was leased before.
+    /// The store that was asked, and no other: it may be decided here, out of what was leased before, and in a folder it does not
+    /// outlive the process.
     ThisNode,
 }
 

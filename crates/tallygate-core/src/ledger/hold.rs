@@ -51,6 +51,8 @@ pub(crate) struct Hold {
     pub(crate) name: Option<u128>,
     /// Whether another caller with the same idempotency key was told of it.
     pub(crate) replayed: bool,
+    /// Whether nobody can end it once the process that made it is gone.
+    pub(crate) tied: bool,
     pub(crate) extensions: Vec<Extension>,
 }
 
@@ -79,6 +81,7 @@ impl Hold {
             keys: ask.keys.clone(),
             name: ask.idempotency,
             replayed: false,
+            tied: false,
             extensions: Vec::new(),
         }
     }
@@ -198,6 +201,32 @@ impl Ledger {
             self.end(at, &End::Withdrawn);
             self.serve_agenda();
         }
+    }
+
+    /// Says of an open reservation that only the process which made it can end it: it ends with the process, by
+    /// [`Ledger::end_tied`]. Does nothing if it is not open.
+    pub fn tie_to_process(&mut self, id: ReservationId) {
+        if let Some(at) = self.find(id) {
+            self.tie(at);
+        }
+    }
+
+    pub(crate) fn tie(&mut self, at: usize) {
+        self.record_tie(at);
+        if let Some(hold) = self.holds.get_mut(at) {
+            hold.tied = true;
+        }
+    }
+
+    /// Ends the reservations that were tied to a process, which is gone, as their deadlines would: what they hold is kept as used,
+    /// their concurrency freed. Answers how many.
+    pub fn end_tied(&mut self, now: Time) -> usize {
+        self.advance(now);
+        let tied = self.holds.iter().filter(|(_, hold)| hold.tied);
+        let tied: Vec<usize> = tied.map(|(at, _)| at).collect();
+        tied.iter().for_each(|at| self.expire(*at));
+        self.serve_agenda();
+        tied.len()
     }
 
     /// The open hold of this name, of which another caller is told.

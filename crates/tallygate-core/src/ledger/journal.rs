@@ -22,18 +22,32 @@
 //!   policy    12  its rules
 //!   sweep     13  rule, table: accounts that were as good as fresh went
 //!   naming    14  a secret (16 bytes) that later ids are made with
+//!   tie       15  place: it ends with the process; since version 2
 //! ```
 use super::hold::End;
 use super::{Ask, Keys, Ledger};
-use crate::codec::{put, put_length, put_signed};
+use crate::codec::{JournalError, Reader, put, put_length, put_signed};
 use crate::counter::Moment;
 use crate::metric::Amounts;
 use crate::num;
 use crate::policy::Policy;
 use crate::time::Time;
 
-/// The version of records and saved ledgers.
-pub(crate) const VERSION: u8 = 1;
+/// The version of records and saved ledgers that are written.
+const VERSION: u8 = 2;
+
+/// Writes the version.
+pub(crate) fn write_version(out: &mut Vec<u8>) {
+    out.push(VERSION);
+}
+
+/// Reads the version. An earlier one has less to say, in the same words.
+pub(crate) fn read_version(from: &mut Reader<'_>) -> Result<(), JournalError> {
+    match from.byte()? {
+        1..=VERSION => Ok(()),
+        other => Err(JournalError::Version(other)),
+    }
+}
 
 pub(crate) const OPENING: u8 = 0;
 pub(crate) const CHARGE: u8 = 1;
@@ -50,6 +64,7 @@ pub(crate) const WALL: u8 = 11;
 pub(crate) const POLICY: u8 = 12;
 pub(crate) const SWEEP: u8 = 13;
 pub(crate) const NAMING: u8 = 14;
+pub(crate) const TIE: u8 = 15;
 
 /// The records that were not drained yet.
 #[derive(Debug, Default)]
@@ -133,6 +148,10 @@ impl Ledger {
         self.record(TOLD, |out| put_length(out, at));
     }
 
+    pub(crate) fn record_tie(&mut self, at: usize) {
+        self.record(TIE, |out| put_length(out, at));
+    }
+
     pub(crate) fn record_wall(&mut self, lead: i64) {
         self.record(WALL, |out| put_signed(out, lead));
     }
@@ -158,7 +177,8 @@ impl Journal {
     /// Begins a record, with an opening before it if it is the first; the last charge was number `seq`.
     fn begin(&mut self, tag: u8, now: Time, seq: u64) {
         if self.bytes.is_empty() {
-            self.bytes.extend([OPENING, VERSION]);
+            self.bytes.push(OPENING);
+            write_version(&mut self.bytes);
             put(&mut self.bytes, now.as_nanos());
             put(&mut self.bytes, seq);
             (self.at, self.seq) = (now, seq);

@@ -1,9 +1,9 @@
 //! Making a ledger of what was saved.
 use super::hold::{Extension, Hold};
 use super::holds::Holds;
-use super::journal::VERSION;
+use super::journal::read_version;
 use super::redo::read_secret;
-use super::save::{OPEN, REPLAYED, WITH_NAME};
+use super::save::{OPEN, REPLAYED, TIED, WITH_NAME};
 use super::timers::Event;
 use super::{Bounds, Keys, Ledger};
 use crate::account::{Account, Key, Motions, TABLES};
@@ -26,10 +26,7 @@ impl Ledger {
     /// When the bytes are no saved ledger of a known version.
     pub fn load(bytes: &[u8], bounds: Bounds) -> Result<Self, JournalError> {
         let mut from = Reader::new(bytes);
-        match from.byte()? {
-            VERSION => {}
-            other => return Err(JournalError::Version(other)),
-        }
+        read_version(&mut from)?;
         let mut ledger = load_head(&mut from, bounds)?;
         ledger.load_rules(&mut from)?;
         ledger.load_holds(&mut from)?;
@@ -209,7 +206,7 @@ fn load_hold(now: Time, from: &mut Reader<'_>) -> Result<Option<Hold>, JournalEr
     if told == 0 {
         return Ok(None);
     }
-    if told & OPEN == 0 || told > OPEN | WITH_NAME | REPLAYED {
+    if told & OPEN == 0 || told > OPEN | WITH_NAME | REPLAYED | TIED {
         return Err(from.damaged("reservation"));
     }
     let mut hold = Hold {
@@ -224,6 +221,7 @@ fn load_hold(now: Time, from: &mut Reader<'_>) -> Result<Option<Hold>, JournalEr
             _ => Some(u128::from_le_bytes(from.fixed()?)),
         },
         replayed: told & REPLAYED != 0,
+        tied: told & TIED != 0,
         extensions: Vec::new(),
     };
     for _ in 0..from.number()? {

@@ -2,7 +2,7 @@
 use super::hold::{End, Used};
 use super::journal::{
     CANCEL, CHARGE, DEADLINE, EXPIRY, EXTENSION, NAMED, NAMING, OPENING, POLICY, SETTLE, SPEND,
-    SWEEP, TOLD, VERSION, WALL, WITHDRAWAL,
+    SWEEP, TIE, TOLD, WALL, WITHDRAWAL, read_version,
 };
 use super::judge::Places;
 use super::{Ask, Keys, Ledger};
@@ -70,6 +70,11 @@ impl Ledger {
             TOLD => {
                 let at = self.place(redo)?;
                 self.note_told(at);
+                Ok(())
+            }
+            TIE => {
+                let at = self.place(redo)?;
+                self.tie(at);
                 Ok(())
             }
             WALL => {
@@ -196,10 +201,7 @@ impl Ledger {
 impl Redo<'_> {
     /// Reads an opening, on a ledger that is at `now`: the number of the last charge.
     fn open(&mut self, now: Time) -> Result<u64, JournalError> {
-        match self.from.byte()? {
-            VERSION => {}
-            other => return Err(JournalError::Version(other)),
-        }
+        read_version(&mut self.from)?;
         self.at = Time::from_nanos(self.from.number()?);
         let seq = self.from.number()?;
         if self.at < now || seq < self.seq {

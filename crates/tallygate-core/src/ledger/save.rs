@@ -14,7 +14,7 @@
 //! ```
 use super::Ledger;
 use super::hold::Hold;
-use super::journal::{VERSION, write_secret};
+use super::journal::{write_secret, write_version};
 use crate::account::{Account, Motion};
 use crate::codec::{put, put_length, put_signed, put_time};
 use crate::meter::Meter;
@@ -25,12 +25,14 @@ use crate::slot::Slot;
 pub(crate) const OPEN: u8 = 1;
 pub(crate) const WITH_NAME: u8 = 2;
 pub(crate) const REPLAYED: u8 = 4;
+/// Since version 2.
+pub(crate) const TIED: u8 = 8;
 
 impl Ledger {
     /// Writes the ledger to the end of `out`, for [`Ledger::load`]. The bytes contain the seed that ids are made with: they are to
     /// be kept from others. Call [`Ledger::drain_journal`] just before; records drained after it follow the save.
     pub fn save(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+        write_version(out);
         put(out, self.now.as_nanos());
         put_signed(out, self.offset);
         write_secret(self.seed, out);
@@ -99,7 +101,8 @@ impl Ledger {
     fn save_hold(&self, hold: &Hold, out: &mut Vec<u8>) {
         let name = hold.name.map_or(0, |_| WITH_NAME);
         let replayed = if hold.replayed { REPLAYED } else { 0 };
-        out.push(OPEN | name | replayed);
+        let tied = if hold.tied { TIED } else { 0 };
+        out.push(OPEN | name | replayed | tied);
         out.extend_from_slice(&hold.tag.to_le_bytes());
         put(out, hold.seq);
         put_time(out, hold.admitted, self.now);

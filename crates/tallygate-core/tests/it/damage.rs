@@ -158,11 +158,11 @@ fn the_corpus_is_read() {
 fn a_newer_version_is_named() {
     let mut save = saved(&Ledger::new(&policy(&[]), Bounds::default(), [5, 6]));
     let mut ledger = fuzz::reborn(&save, &[]).expect("it was saved");
-    assert_eq!(ledger.redo(&[0, 2]), Err(JournalError::Version(2)));
-    save[0] = 2;
+    assert_eq!(ledger.redo(&[0, 3]), Err(JournalError::Version(3)));
+    save[0] = 3;
     assert_eq!(
         fuzz::reborn(&save, &[]).err(),
-        Some(JournalError::Version(2))
+        Some(JournalError::Version(3))
     );
 }
 

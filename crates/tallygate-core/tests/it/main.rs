@@ -24,4 +24,5 @@ mod script;
 mod scripts;
 mod setup;
 mod strategy;
+mod tied;
 mod world;

@@ -65,6 +65,10 @@ async fn in_folder(path: PathBuf, config: &Config) -> Result<Opened, StartError>
             tracing::error!(target: "tallygate::ledger", pieces, "pieces of the ledger of usage cannot be read; what they hold is in no sum");
         }
         let store = MemoryStore::open(&policy, options, folder, durability)?;
+        let calls = store.orphans();
+        if calls > 0 {
+            tracing::warn!(target: "tallygate::store", calls, "calls were being served when the last process was killed; what was held for them counts as used");
+        }
         Ok(Opened {
             store,
             registry,

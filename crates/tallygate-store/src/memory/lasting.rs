@@ -22,7 +22,8 @@ pub(super) enum End {
 
 impl MemoryStore {
     /// A store whose counters are those of a folder, or fresh if it has none; what they become is written there. Blocks while
-    /// it reads. Deadlines that have passed meanwhile take effect, and the policy takes the place of the one that is saved.
+    /// it reads. Deadlines that have passed meanwhile take effect, the policy takes the place of the one that is saved, and what
+    /// only the process before could have ended is ended ([`Self::orphans`]).
     ///
     /// A folder is one store's at a time: another one is opened on it when this one is dropped, and then with another
     /// [`DataFolder`].
@@ -63,11 +64,13 @@ impl MemoryStore {
         // First, so that calendar windows do not see the time of one clock with the lead of another.
         ledger.set_wall_offset(clock.wall_lead());
         ledger.replace_policy(policy, clock.now());
-        let (store, _) = Self::over(ledger, clock, Some(Log::new(site, durability)));
+        let orphans = ledger.end_tied(clock.now());
+        let (mut store, _) = Self::over(ledger, clock, Some(Log::new(site, durability)));
+        store.orphans = orphans;
         store.shared.operate(|_, _| ());
         let started = clerk.start(&store.shared);
         started.map_err(|error| site.failed(error))?;
-        Ok(store)
+        Ok(Arc::new(store))
     }
 
     /// The counters of a folder as they are there now, to look at: nothing of this store is written back. The folder may be
@@ -98,7 +101,7 @@ impl MemoryStore {
         let clock = options.clock.resumed(ledger.now());
         ledger.set_wall_offset(clock.wall_lead());
         ledger.replace_policy(policy, clock.now());
-        Ok(Self::over(ledger, clock, None).0)
+        Ok(Arc::new(Self::over(ledger, clock, None).0))
     }
 
     /// [`crate::Store::reserve`], answered once it is written.

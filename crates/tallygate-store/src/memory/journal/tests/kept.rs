@@ -5,11 +5,19 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::folder::Files;
-use crate::store::{Settlement, Store};
+use crate::store::{SettledBy, Settlement, Store};
 use std::time::Duration;
 use tallygate_core::{
     Amounts, Calendar, Decision, Metric, Metrics, Mode, Outcome, Policy, Rule, Shape, StoreDown,
 };
+
+fn day() -> Shape {
+    Shape::Bucket {
+        every: Duration::from_secs(86_400).into(),
+        burst: None,
+        strict: false,
+    }
+}
 
 fn names(ground: &Ground) -> Vec<String> {
     let mut names = ground.disk.list().unwrap();
@@ -127,14 +135,9 @@ fn starts_alone_do_not_fill_it() {
 #[test]
 fn sizes_are_as_documented() {
     const USERS: u64 = 2_000;
-    let bucket = || Shape::Bucket {
-        every: Duration::from_secs(86_400).into(),
-        burst: None,
-        strict: false,
-    };
     let limits = vec![
-        (Metric::REQUESTS, 1_000, bucket()),
-        (Metric::TOKENS, 10_000_000, bucket()),
+        (Metric::REQUESTS, 1_000, day()),
+        (Metric::TOKENS, 10_000_000, day()),
     ];
     let policy = with_limits(limits, StoreDown::Closed);
     let ground = Ground::new(Durability::Relaxed);
@@ -179,15 +182,7 @@ fn sizes_are_as_documented() {
 fn metrics_in_another_order_keep_their_reservations() {
     let policy = |names: &[&str]| {
         let metrics = Metrics::with_custom(names).unwrap();
-        let limits = ["images", "minutes"].map(|name| {
-            let every = Duration::from_secs(86_400).into();
-            let shape = Shape::Bucket {
-                every,
-                burst: None,
-                strict: false,
-            };
-            (metrics.find(name).unwrap(), 100, shape)
-        });
+        let limits = ["images", "minutes"].map(|name| (metrics.find(name).unwrap(), 100, day()));
         let rules = limits.map(|limit| Rule {
             name: metrics.name(limit.0).to_string(),
             when: Vec::new(),
@@ -219,4 +214,67 @@ fn metrics_in_another_order_keep_their_reservations() {
         .map(|one| (&*one.limit.metric_name, one.used))
         .collect();
     assert_eq!(used, [("images", 3), ("minutes", 4)]);
+}
+
+/// A call that a killed process was serving counts as used, and its place among those in flight is free; what somebody else may
+/// settle stays open.
+#[test]
+fn a_killed_process_leaves_no_call_in_flight() {
+    let limits = vec![
+        (Metric::TOKENS, 100, day()),
+        (Metric::CONCURRENCY, 3, Shape::Concurrency),
+    ];
+    let policy = with_limits(limits, StoreDown::Closed);
+    let ground = Ground::new(Durability::Sync);
+    let store = ground.open(&policy);
+    assert_eq!(store.orphans(), 0);
+    let call = |amount, settled_by| crate::Reserve {
+        demand: tokens(amount).with(Metric::CONCURRENCY, 1),
+        settled_by,
+        max_wait: Duration::from_secs(60),
+        ..ask(0)
+    };
+    let at_once = |amount, settled_by| crate::Reserve {
+        max_wait: Duration::ZERO,
+        ..call(amount, settled_by)
+    };
+    let reserve = |ask| admitted(block_on(store.reserve(ask)));
+    let (this, any) = (SettledBy::ThisNode, SettledBy::AnyNode);
+    reserve(at_once(10, this));
+    let ours = reserve(call(20, any));
+    let done = reserve(call(1, this));
+    // It comes in when the one before it ends.
+    let in_line = block_on(async {
+        let last = store.reserve(call(5, this));
+        let ends = async { store.settle(done.id, Settlement::Exact(tokens(1))).await };
+        let (last, ended) = tokio::join!(last, ends);
+        assert!(ended.is_ok());
+        admitted(last)
+    });
+    drop(store);
+    let after = ground.with(ground.disk.death());
+    let store = after.open(&policy);
+    assert_eq!((store.orphans(), store.stats().reservations), (2, 1));
+    let used: Vec<u64> = store
+        .peek_now(super::ALICE)
+        .iter()
+        .map(|one| one.used)
+        .collect();
+    assert_eq!(used, [36, 1]);
+    match block_on(store.cancel(in_line.id)) {
+        Err(crate::SettleError::Standing(receipt)) => {
+            assert_eq!(
+                (receipt.outcome, receipt.charged),
+                (Outcome::Expired, tokens(5))
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(block_on(store.settle(ours.id, Settlement::Exact(tokens(2)))).is_ok());
+    drop(store);
+    assert_eq!(
+        after.with(after.disk.death()).open(&policy).orphans(),
+        0,
+        "once"
+    );
 }
