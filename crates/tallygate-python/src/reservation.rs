@@ -1,6 +1,6 @@
 //! Reservations and receipts as Python sees them.
 use crate::amounts::{self, Usage};
-use crate::denial::Denial;
+use crate::denial::{Denial, Standing};
 use crate::engine;
 use crate::failure::{self, Failure};
 use crate::hold::{End, Hold};
@@ -16,14 +16,16 @@ use tallygate_store::Settlement;
 #[pyclass(frozen, module = "tallygate._native")]
 pub(crate) struct Reservation {
     hold: Arc<Hold>,
+    standings: Vec<core::Standing>,
 }
 
 impl Reservation {
     /// The reservation that Python is told of.
-    pub(crate) fn told(hold: Hold) -> Self {
+    pub(crate) fn told(hold: Hold, standings: Vec<core::Standing>) -> Self {
         hold.tell();
         Self {
             hold: Arc::new(hold),
+            standings,
         }
     }
 
@@ -59,6 +61,12 @@ impl Reservation {
     #[getter]
     fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         amounts::to_dict(py, &self.metrics(), self.hold.reserved().iter())
+    }
+
+    /// Where every limit that applies stood once it was held.
+    #[getter]
+    fn standings(&self) -> Vec<Standing> {
+        self.standings.iter().map(Standing::from).collect()
     }
 
     /// Whether nothing has ended it.

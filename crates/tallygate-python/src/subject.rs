@@ -108,13 +108,16 @@ impl Subject {
             };
             let answer = decision.map(|decision| match decision {
                 Ok(Decision::Admit(admission)) => {
-                    Ok(Ok(Hold::new(core.clone(), &admission, owner)))
+                    let hold = Hold::new(core.clone(), &admission, owner);
+                    Ok(Ok((hold, admission.standings)))
                 }
                 Ok(refusal) => Ok(Err(Denial::of(&refusal, policy.metrics()))),
                 Err(error) => Err(Failure::from(error)),
             });
             move |py: Python<'_>| match answer.ok_or_else(failure::closed)?? {
-                Ok(hold) => Ok(Py::new(py, Reservation::told(hold))?.into_any()),
+                Ok((hold, standings)) => {
+                    Ok(Py::new(py, Reservation::told(hold, standings))?.into_any())
+                }
                 Err(denial) => Ok(denial.into_pyobject(py)?.unbind()),
             }
         };
