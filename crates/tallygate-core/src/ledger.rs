@@ -16,6 +16,7 @@ mod redo;
 mod reload;
 mod save;
 mod timers;
+mod vigil;
 
 use crate::account::{Key, Motions};
 use crate::decision::{Decision, FullError, Standing};
@@ -36,11 +37,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::Hasher;
 use timers::Timers;
+use vigil::Vigil;
 
 pub(crate) use judge::note_largest;
 
 pub use hold::{ExtendError, MAX_EXTENSIONS, Used};
-pub use line::{Entry, Ticket};
+pub use line::{Entry, Patience, Ticket, WaitsFor};
 
 /// How much a ledger may keep. Each bound is refused with a [`FullError`] that names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,7 @@ pub struct Ledger {
     timers: Timers,
     receipts: Receipts,
     namesakes: Namesakes,
+    vigil: Vigil,
     answers: Vec<(Ticket, Answer)>,
     /// Whose answers are to say why before the operation ends.
     partings: Vec<Parting>,
@@ -141,6 +144,7 @@ impl Ledger {
             timers: Timers::default(),
             receipts: Receipts::default(),
             namesakes: Namesakes::default(),
+            vigil: Vigil::default(),
             answers: Vec::new(),
             partings: Vec::new(),
             agenda: BinaryHeap::new(),

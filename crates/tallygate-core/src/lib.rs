@@ -34,7 +34,9 @@ pub use decision::{
     Standing,
 };
 pub use id::{ParseIdError, ReservationId};
-pub use ledger::{Ask, Bounds, Entry, ExtendError, Keys, Ledger, MAX_EXTENSIONS, Ticket, Used};
+pub use ledger::{
+    Ask, Bounds, Entry, ExtendError, Keys, Ledger, MAX_EXTENSIONS, Patience, Ticket, Used, WaitsFor,
+};
 pub use metric::{Amounts, MAX_AMOUNT, METRICS, Metric, MetricError, Metrics, Stated};
 pub use policy::{
     DOWNGRADED, LimitInfo, MAX_REFILL, MAX_RULES, MAX_WINDOW, Pattern, Policy, PolicyError, Rule,

@@ -53,6 +53,12 @@ impl LimitInfo {
         &self.window
     }
 
+    /// Whether it is a quota rather than a rate: a calendar day, week or month, or money. Nobody sits one out.
+    #[must_use]
+    pub fn is_quota(&self) -> bool {
+        self.shape.is_quota_of(self.metric)
+    }
+
     /// What it promises, in words.
     #[must_use]
     pub fn promise(&self) -> String {

@@ -1,4 +1,5 @@
 //! The shapes of a limit: how what was taken comes back.
+use crate::metric::Metric;
 use crate::time::Span;
 use jiff::tz::TimeZone;
 use std::fmt;
@@ -89,6 +90,19 @@ impl Shape {
             Self::Fixed { .. } => "fixed",
             Self::Concurrency => "concurrency",
         }
+    }
+
+    /// Whether a limit of this shape and metric is a quota rather than a rate: a calendar day, week or month, or money.
+    #[must_use]
+    pub fn is_quota_of(&self, metric: Metric) -> bool {
+        let by_calendar = matches!(
+            self,
+            Self::Fixed {
+                window: Calendar::Day | Calendar::Week | Calendar::Month,
+                ..
+            }
+        );
+        by_calendar || metric == Metric::COST
     }
 
     /// The window as text: `60s`, `day`, or `at once`.

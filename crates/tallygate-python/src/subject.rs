@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{Amounts, Decision};
-use tallygate_store::{Reserve, SettledBy, Settlement, Store, StoreError};
+use tallygate_store::{Reserve, SettledBy, Settlement, Store, StoreError, WaitsFor};
 
 /// One that limits count for, by its labels.
 #[pyclass(frozen, module = "tallygate._native")]
@@ -59,6 +59,7 @@ pub(crate) async fn ask(
         ttl: wish.ttl,
         max_wait: wish.max_wait,
         idempotency_key: wish.key.as_deref(),
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::ThisNode,
     };
     store.reserve(ask).await

@@ -1,20 +1,17 @@
-//! What tells a quota from a rate: nobody sits a quota out.
+//! What is in the way of a call that another model may help out of: nobody sits a quota out.
 
-use tallygate_core::{Calendar, LimitInfo, Metric, Shape};
+use tallygate_core::{Decision, Denial, Mode};
 
-/// Whether a wait for this limit is one for a new day, week or month, or for money.
-pub(crate) fn is_quota(limit: &LimitInfo) -> bool {
-    is_quota_of(limit.metric, &limit.shape)
+/// Whether another model may help where this was said: a quota is used up, or the demand can never fit.
+pub(crate) fn is_for_a_quota(decision: &Decision) -> bool {
+    match decision {
+        Decision::Admit(_) => false,
+        Decision::Deny(denial) => has_a_quota(denial),
+        Decision::Never(_) => true,
+    }
 }
 
-/// As [`is_quota`], of a limit that is only written yet.
-pub(crate) fn is_quota_of(metric: Metric, shape: &Shape) -> bool {
-    let by_calendar = matches!(
-        shape,
-        Shape::Fixed {
-            window: Calendar::Day | Calendar::Week | Calendar::Month,
-            ..
-        }
-    );
-    by_calendar || metric == Metric::COST
+fn has_a_quota(denial: &Denial) -> bool {
+    let mut blocking = denial.blocked_by.iter().map(|standing| &standing.limit);
+    blocking.any(|limit| limit.mode == Mode::Enforce && limit.is_quota())
 }

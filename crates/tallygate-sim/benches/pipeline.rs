@@ -12,7 +12,7 @@ use std::time::Duration;
 use tallygate_core::{
     Amounts, Decision, Metric, Metrics, Mode, Policy, Rule, Shape, Span, StoreDown,
 };
-use tallygate_store::{MemoryOptions, MemoryStore, Reserve, SettledBy, Settlement};
+use tallygate_store::{MemoryOptions, MemoryStore, Reserve, SettledBy, Settlement, WaitsFor};
 
 /// Pairs a round.
 const OPS: usize = 200_000;
@@ -58,6 +58,7 @@ fn pair(store: &MemoryStore, user: &str) {
         ttl: Duration::from_secs(600),
         max_wait: Duration::ZERO,
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     };
     let Ok(Decision::Admit(admission)) = store.try_reserve(&ask) else {

@@ -18,5 +18,5 @@ pub use redis::{
 };
 pub use store::{
     BoxFuture, LeaseStats, OutageStats, Reserve, SettleError, SettledBy, Settlement, Store,
-    StoreError, StoreHealth, StoreStats,
+    StoreError, StoreHealth, StoreStats, WaitsFor,
 };

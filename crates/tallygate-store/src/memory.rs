@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tallygate_core::{
     Amounts, Ask, Bounds, Decision, EndError, Entry, ExtendError, Extended, FullError, Ledger,
-    Policy, Receipt, Replay, ReservationId, Span, Standing, Ticket, Time, Used,
+    Patience, Policy, Receipt, Replay, ReservationId, Span, Standing, Ticket, Time, Used,
 };
 
 /// Counters in this process: nothing to install. Without a folder nothing outlives it; with one
@@ -214,8 +214,11 @@ impl MemoryStore {
     async fn wait(&self, ask: Reserve<'_>) -> Result<Decision, StoreError> {
         let entry = self.shared.operate(|books, now| {
             books.check_disk(ask.subject, now)?;
-            let until = now.plus(Span::from(ask.max_wait));
-            let entry = books.with_ask(&ask, |ledger, ask| ledger.wait(ask, until, now))?;
+            let patience = Patience {
+                until: now.plus(Span::from(ask.max_wait)),
+                waits_for: ask.waits_for,
+            };
+            let entry = books.with_ask(&ask, |ledger, ask| ledger.wait(ask, patience, now))?;
             Ok::<_, StoreError>(match entry {
                 Entry::Decided(decision) => {
                     books.tie(&decision, ask.settled_by);

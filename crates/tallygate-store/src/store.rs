@@ -9,6 +9,8 @@ use tallygate_core::{
     Stated, Time,
 };
 
+pub use tallygate_core::WaitsFor;
+
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -23,6 +25,8 @@ pub struct Reserve<'a> {
     pub ttl: Duration,
     /// How long to wait in line; zero: answer at once.
     pub max_wait: Duration,
+    /// For what it waits.
+    pub waits_for: WaitsFor,
     /// A second call with the same key and subject gets the first one's reservation.
     pub idempotency_key: Option<&'a str>,
     /// Who will end it.

@@ -40,6 +40,8 @@ impl Ledger {
         let admission = self.hold(ask, places, Span::ZERO)?;
         if let Some(name) = ask.idempotency {
             self.tell_namesakes(name);
+        }
+        if ask.idempotency.is_some() || self.vigil.has_work() {
             self.serve_agenda();
         }
         Ok(Decision::Admit(admission))
@@ -67,6 +69,10 @@ impl Ledger {
         };
         self.room_for(&places)?;
         self.spend_all(keys, places, demand);
+        self.vigil.note(keys);
+        if self.vigil.has_work() {
+            self.serve_agenda();
+        }
         Ok(None)
     }
 
@@ -149,6 +155,7 @@ impl Ledger {
         for (key, place) in ask.keys.0.iter().zip(places) {
             self.reserve_on(*key, *place, (ask.demand, moment), standings.as_deref_mut());
         }
+        self.vigil.note(ask.keys);
         self.enter(ask, moment)
     }
 

@@ -311,6 +311,7 @@ impl Ledger {
         for key in &hold.keys.0 {
             self.end_on(*key, &hold, used, &mut receipt.debt);
         }
+        self.vigil.note(&hold.keys);
         self.receipts.keep(id, receipt, hold.name, self.now);
         self.receipts.trim(&self.bounds, self.now);
         self.drop_overtaken();
@@ -376,6 +377,8 @@ impl Ledger {
         };
         self.next_seq();
         self.grow(at, &places, more);
+        self.vigil.note(&keys);
+        self.serve_agenda();
         Ok(None)
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct Blocker {
     pub(crate) instant: Time,
     /// When there could be room if all that is held were given back.
     pub(crate) soonest: Time,
-    standing: Standing,
+    pub(crate) standing: Standing,
 }
 
 /// Why a demand does not fit.

@@ -13,6 +13,7 @@
 use super::judge::{Blocker, Claim, NEWCOMER, Verdict};
 use super::parting::is_hopeful;
 use super::timers::Event;
+use super::vigil::Watches;
 use super::{Ask, Keys, Ledger};
 use crate::account::{Key, Line};
 use crate::decision::{Decision, FullError, Replay};
@@ -27,6 +28,36 @@ use std::cmp::Reverse;
 pub struct Ticket {
     at: u32,
     order: u64,
+}
+
+/// How long a caller waits, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// When it ends.
+    pub until: Time,
+    /// For which limits it is.
+    pub waits_for: WaitsFor,
+}
+
+/// For which limits a caller stands in line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum WaitsFor {
+    /// Whatever denies it.
+    #[default]
+    Anything,
+    /// Rates only: it is denied as soon as a quota ([`crate::LimitInfo::is_quota`]) has no room for it, though a rate
+    /// keeps it waiting at the same time.
+    Rates,
+}
+
+/// Patience with whatever denies.
+impl From<Time> for Patience {
+    fn from(until: Time) -> Self {
+        Self {
+            until,
+            waits_for: WaitsFor::Anything,
+        }
+    }
 }
 
 /// What came of asking with patience.
@@ -47,8 +78,9 @@ pub(crate) struct Waiter {
     ttl: Span,
     idempotency: Option<u128>,
     since: Time,
-    /// When its patience ends.
-    pub(crate) until: Time,
+    pub(crate) patience: Patience,
+    /// The quotas that it does not wait for.
+    watches: Watches,
     /// The counters in whose lines it stands: one, or two once it has moved too often.
     stands: Lines,
     moves: u32,
@@ -85,6 +117,10 @@ impl Waiter {
         &mut self.demand
     }
 
+    pub(crate) fn set_watches(&mut self, watches: Watches) {
+        self.watches = watches;
+    }
+
     /// Whether it may keep its place while it waits elsewhere until `instant`.
     fn may_keep(&self, instant: Time, now: Time) -> bool {
         let cost = instant.since(now).as_nanos().saturating_mul(PATIENCE);
@@ -98,12 +134,18 @@ impl Waiter {
 }
 
 impl Ledger {
-    /// Decides, or lets the caller stand in line until `until`. A wait that cannot succeed by then, whatever
+    /// Decides, or lets the caller stand in line while its patience lasts. A wait that cannot succeed by then, whatever
     /// is given back, is refused at once.
     ///
     /// # Errors
     /// When a bound of the ledger is reached.
-    pub fn wait(&mut self, ask: &Ask<'_>, until: Time, now: Time) -> Result<Entry, FullError> {
+    pub fn wait(
+        &mut self,
+        ask: &Ask<'_>,
+        patience: impl Into<Patience>,
+        now: Time,
+    ) -> Result<Entry, FullError> {
+        let patience = patience.into();
         self.advance(now);
         if let Some(replay) = self.replay(ask.idempotency, ask.keys) {
             return Ok(Entry::Decided(replay));
@@ -117,8 +159,8 @@ impl Ledger {
             return self.admit(ask, &places).map(Entry::Decided);
         }
         match self.verdict(claim) {
-            Verdict::Blocked(blockers) if is_hopeful(&blockers, until) => {
-                self.enqueue(ask, &blockers, until).map(Entry::Waiting)
+            Verdict::Blocked(blockers) if is_hopeful(&blockers, patience) => {
+                self.enqueue(ask, &blockers, patience).map(Entry::Waiting)
             }
             refused => Ok(Entry::Decided(self.refusal(refused))),
         }
@@ -142,6 +184,7 @@ impl Ledger {
     /// Puts every line on the agenda, but for callers whose demand has become larger than a limit: they are answered.
     pub(crate) fn call_all(&mut self) {
         self.dismiss_hopeless();
+        self.vigil.note_all();
         let mut lines: Vec<(Key, usize)> = self
             .waiters
             .iter()
@@ -160,6 +203,9 @@ impl Ledger {
             left.into_iter().for_each(|line| self.put_on_agenda(line));
             match self.ask_again(at) {
                 Some(Hearing::Answer(answer)) => self.answer(at, answer),
+                Some(Hearing::Blocked(blockers)) if self.is_kept(at, &blockers) => {
+                    self.turn_away(at);
+                }
                 Some(Hearing::Blocked(blockers)) => self.stand(at, &blockers),
                 None => {}
             }
@@ -200,6 +246,7 @@ impl Ledger {
     /// Serves every line on the agenda. Whoever came first is asked first, in whichever line: room that comes up
     /// at one instant goes by arrival.
     fn serve_lines(&mut self) {
+        self.turn_away_kept();
         while let Some(Reverse((order, key, counter))) = self.agenda.pop() {
             let Some((first, at)) = self.first_of(key, counter) else {
                 continue;
@@ -208,6 +255,7 @@ impl Ledger {
                 true => self.serve(at, (key, counter)),
                 false => self.put_on_agenda((key, counter)),
             }
+            self.turn_away_kept();
         }
     }
 
@@ -342,7 +390,10 @@ impl Ledger {
         else {
             return;
         };
-        if !is_hopeful(blockers, waiter.until) {
+        if self.is_kept(at, blockers) {
+            return self.turn_away(at);
+        }
+        if !is_hopeful(blockers, waiter.patience) {
             return self.send_away_hopeless(here);
         }
         let there = (last.key, last.at);
@@ -411,7 +462,7 @@ impl Ledger {
         &mut self,
         ask: &Ask<'_>,
         blockers: &[Blocker],
-        until: Time,
+        patience: Patience,
     ) -> Result<Ticket, FullError> {
         if self.waiters.len() >= self.bounds.waiters {
             return Err(FullError::Waiters(self.waiters.len()));
@@ -424,7 +475,8 @@ impl Ledger {
             ttl: ask.ttl,
             idempotency: ask.idempotency,
             since: self.now,
-            until,
+            patience,
+            watches: Watches::new(),
             stands: Lines::new(),
             moves: 0,
         });
@@ -432,7 +484,10 @@ impl Ledger {
         if let Some(name) = ask.idempotency {
             self.namesakes.add(name, at);
         }
-        self.timers.push(until, Event::Patience(order, at));
+        self.timers.push(patience.until, Event::Patience(order, at));
+        if patience.waits_for == WaitsFor::Rates {
+            self.watch(at);
+        }
         self.stand(at, blockers);
         self.serve_agenda();
         Ok(Ticket { at, order })
@@ -465,9 +520,11 @@ impl Ledger {
     /// Takes a caller out of its line and forgets it; the line is to be served.
     fn remove(&mut self, at: u32) {
         let left = self.unline(at);
-        let gone = self.waiters.try_remove(num::index(at));
-        if let Some(name) = gone.and_then(|waiter| waiter.idempotency) {
-            self.namesakes.remove(name, at);
+        if let Some(gone) = self.waiters.try_remove(num::index(at)) {
+            if let Some(name) = gone.idempotency {
+                self.namesakes.remove(name, at);
+            }
+            self.vigil.end(gone.watches, at);
         }
         left.into_iter().for_each(|line| self.put_on_agenda(line));
     }

@@ -4,12 +4,12 @@
 //! line that is about to be served blocks nobody who comes anew.
 use super::Ledger;
 use super::judge::{Blocker, Claim, NEWCOMER, Verdict};
-use super::line::Hearing;
+use super::line::{Hearing, Patience};
+use super::vigil::keep;
 use crate::account::Key;
 use crate::decision::Decision;
 use crate::metric::Amounts;
 use crate::num;
-use crate::time::Time;
 
 /// A caller that was sent away and is yet to be told why.
 #[derive(Debug)]
@@ -88,15 +88,17 @@ impl Ledger {
             order,
         };
         let verdict = self.verdict(claim);
-        let until = self.waiters.get(num::index(at)).map(|waiter| waiter.until);
-        match (verdict, until) {
-            (Verdict::Blocked(blockers), Some(until)) => is_hopeful(&blockers, until),
+        let waiter = self.waiters.get(num::index(at));
+        match (verdict, waiter) {
+            (Verdict::Blocked(blockers), Some(waiter)) => is_hopeful(&blockers, waiter.patience),
             _ => true,
         }
     }
 }
 
-/// Whether all that is open could be given back in time for a wait until then to help.
-pub(crate) fn is_hopeful(blockers: &[Blocker], until: Time) -> bool {
-    blockers.iter().all(|blocker| blocker.soonest <= until)
+/// Whether a wait can help: nothing blocks that the caller does not wait for, and all that is open could be given back while
+/// its patience lasts.
+pub(crate) fn is_hopeful(blockers: &[Blocker], patience: Patience) -> bool {
+    let until = patience.until;
+    !keep(blockers, patience.waits_for) && blockers.iter().all(|blocker| blocker.soonest <= until)
 }

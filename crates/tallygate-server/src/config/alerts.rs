@@ -7,7 +7,6 @@ use tallygate_core::Rule;
 use super::amount::{self, Refusal};
 use super::fields::{Fields, Number, Reading};
 use super::tree::Value;
-use crate::quota::is_quota_of;
 
 /// What is told of one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +32,7 @@ impl Alerts {
         let is_quota = rule
             .limits
             .iter()
-            .any(|(metric, _, shape)| is_quota_of(*metric, shape));
+            .any(|(metric, _, shape)| shape.is_quota_of(*metric));
         let usual = is_quota.then(|| USUAL.to_vec());
         if let Some(at) = written.or(usual) {
             let per = rule.per.clone();

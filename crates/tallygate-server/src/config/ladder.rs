@@ -10,7 +10,6 @@ use super::routes::{Model, Routes};
 use super::shape::Limited;
 use super::tiers::unknown_model;
 use super::tree::{Node, Value};
-use crate::quota::is_quota_of;
 
 /// The value of the label `downgraded` of a call that went down because a quota was in the way.
 pub(crate) const WENT_DOWN: &str = "yes";
@@ -207,7 +206,7 @@ pub(super) fn condition(
     }
     let names = |label: &str| named.iter().any(|(name, _)| name == label);
     let mut limits = limited.limits.iter();
-    let is_quota = limits.any(|(metric, _, shape)| is_quota_of(*metric, shape));
+    let is_quota = limits.any(|(metric, _, shape)| shape.is_quota_of(*metric));
     let exempts = is_quota && reach == Reach::Part && !names("model") && !names(DOWNGRADED);
     let unsaid = if exempts {
         Counts::Exempt

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tallygate_core::{Admission, Amounts, Metric, Metrics, Replay, Stated};
+use tallygate_store::WaitsFor;
 
 use super::fields::{FieldError, Fields};
 use super::money::Reservation;
@@ -127,6 +128,7 @@ impl Wanted {
             ttl: self.ttl,
             door: Door::Decision,
             max_wait: self.max_wait,
+            waits_for: WaitsFor::Anything,
             idempotency_key: self.idempotency_key.as_deref(),
         }
     }

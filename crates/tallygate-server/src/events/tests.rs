@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tallygate_core::{Amounts, Decision};
-use tallygate_store::{Clock, MemoryOptions, MemoryStore, Reserve, SettledBy, Store};
+use tallygate_store::{Clock, MemoryOptions, MemoryStore, Reserve, SettledBy, Store, WaitsFor};
 
 use super::*;
 
@@ -48,6 +48,7 @@ impl Town {
             ttl: Duration::from_secs(60),
             max_wait: Duration::ZERO,
             idempotency_key: None,
+            waits_for: WaitsFor::Anything,
             settled_by: SettledBy::AnyNode,
         };
         let now = self.store.now();

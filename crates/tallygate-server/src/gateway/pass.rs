@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tallygate_core::{Amounts, Metric};
-use tallygate_store::Settlement;
 use tallygate_store::usage::Outcome;
+use tallygate_store::{Settlement, WaitsFor};
 use tallygate_tokens::Dialect;
 use tokio::time::Instant;
 
@@ -64,6 +64,7 @@ pub(crate) async fn pass(
         ttl: bounds.total_time + TTL_SLACK,
         door: Door::Gateway,
         max_wait: Duration::ZERO,
+        waits_for: WaitsFor::Anything,
         idempotency_key: None,
     };
     let (mut head, body) = request.into_parts();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tallygate_core::Amounts;
+use tallygate_store::WaitsFor;
 use tallygate_tokens::{Call, Dialect, Endpoint};
 
 use super::TTL_SLACK;
@@ -114,6 +115,7 @@ impl<'a> Seeking<'a> {
             ttl: self.caller.config().bounds().total_time + TTL_SLACK,
             door: Door::Gateway,
             max_wait: self.max_wait,
+            waits_for: WaitsFor::Anything,
             idempotency_key: None,
         }
     }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tallygate_core::{Admission, Amounts, Decision, FullError, Replay};
-use tallygate_store::{Reserve, SettledBy, StoreError};
+use tallygate_store::{Reserve, SettledBy, StoreError, WaitsFor};
 use tokio::time::Instant;
 
 use super::{Hold, Pipeline};
 use crate::identify::Identity;
 use crate::observe::Door;
+use crate::quota::is_for_a_quota;
 use crate::wire::ApiError;
 
 /// What is asked, and under which terms.
@@ -23,6 +24,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) door: Door,
     /// How long the caller would wait in line.
     pub(crate) max_wait: Duration,
+    /// For what.
+    pub(crate) waits_for: WaitsFor,
     /// The caller's name for this call, so that asking twice is asking once.
     pub(crate) idempotency_key: Option<&'a str>,
 }
@@ -94,6 +97,7 @@ impl Pipeline {
             ttl: terms.ttl,
             max_wait: terms.max_wait,
             idempotency_key: terms.idempotency_key,
+            waits_for: terms.waits_for,
             settled_by: match terms.door {
                 Door::Gateway => SettledBy::ThisNode,
                 Door::Decision => SettledBy::AnyNode,
@@ -111,7 +115,10 @@ impl Pipeline {
             }
             decided => decided?,
         };
-        if let Decision::Admit(admission) = &decision {
+        // Who goes on to another attempt has not given up.
+        if terms.waits_for == WaitsFor::Rates && is_for_a_quota(&decision) {
+            line.leave();
+        } else if let Decision::Admit(admission) = &decision {
             line.leave();
             if admission.replay == Replay::Fresh {
                 let now = self.store.now();

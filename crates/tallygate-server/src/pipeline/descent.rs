@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use tallygate_core::{Admission, Decision, Denial, Mode, Standing, Time};
+use tallygate_core::{Admission, Decision, Denial, Replay, Standing, Time};
+use tallygate_store::WaitsFor;
 use tokio::time::Instant;
 
 use super::marks::{Marks, is_mark};
 use super::{Pipeline, Refusal, Step, Terms};
 use crate::ledger::{Reserved, Subject};
 use crate::observe::{Door, Downgraded};
-use crate::quota::is_quota;
+use crate::quota::is_for_a_quota;
 use crate::wire::ApiError;
 
 /// The attempts of one call that were asked for, what was said, and how long its caller would still wait.
@@ -19,6 +20,8 @@ pub(crate) struct Descent {
     left: usize,
     since: Instant,
     max_wait: Duration,
+    /// How long it stood in line for the attempts that were asked for before.
+    waited: Duration,
     refused: Vec<Refusal>,
     /// Whom the first denial was told, and by what.
     denied: Option<(Labels, Vec<Standing>)>,
@@ -67,6 +70,7 @@ impl Descent {
             left: attempts,
             since: Instant::now(),
             max_wait,
+            waited: Duration::ZERO,
             refused: Vec::new(),
             denied: None,
             marks: Marks::default(),
@@ -201,30 +205,33 @@ impl Descent {
         }
     }
 
-    /// Asks the limits. An attempt that is not the last does not wait for a quota.
-    async fn decide(&self, pipeline: &Pipeline, asking: &Asking<'_>) -> Result<Decision, ApiError> {
-        if self.left > 0 {
-            let decision = decide_within(Duration::ZERO, pipeline, asking).await?;
-            let is_denied = matches!(decision, Decision::Deny(_));
-            if !is_denied || is_for_a_quota(&decision) || self.max_wait.is_zero() {
-                return Ok(decision);
-            }
-        }
+    /// Asks the limits. An attempt that is not the last does not wait for a quota, and goes on to the next when one fills.
+    async fn decide(
+        &mut self,
+        pipeline: &Pipeline,
+        asking: &Asking<'_>,
+    ) -> Result<Decision, ApiError> {
+        let began = Instant::now();
         let left = self.max_wait.saturating_sub(self.since.elapsed());
-        decide_within(left, pipeline, asking).await
+        let terms = Terms {
+            max_wait: left,
+            waits_for: match self.left {
+                0 => WaitsFor::Anything,
+                _ => WaitsFor::Rates,
+            },
+            ..asking.terms
+        };
+        let mut decision = pipeline.decide(asking.subject, &terms).await?;
+        match &mut decision {
+            Decision::Admit(admission) if admission.replay == Replay::Fresh => {
+                admission.waited += self.waited;
+            }
+            Decision::Admit(_) => {}
+            _ if left.is_zero() => {}
+            _ => self.waited += began.elapsed(),
+        }
+        Ok(decision)
     }
-}
-
-async fn decide_within(
-    max_wait: Duration,
-    pipeline: &Pipeline,
-    asking: &Asking<'_>,
-) -> Result<Decision, ApiError> {
-    let terms = Terms {
-        max_wait,
-        ..asking.terms
-    };
-    pipeline.decide(asking.subject, &terms).await
 }
 
 /// Why an attempt is refused, with what the ledger is told should that be the answer.
@@ -243,18 +250,4 @@ fn refused(
         waited: since.elapsed(),
     };
     refusal.of_subject(Subject::of(asking.subject, asking.asked), &reserved)
-}
-
-/// Whether another model may help where this was said: a quota is used up, or the demand can never fit.
-fn is_for_a_quota(decision: &Decision) -> bool {
-    match decision {
-        Decision::Admit(_) => false,
-        Decision::Deny(denial) => has_a_quota(denial),
-        Decision::Never(_) => true,
-    }
-}
-
-fn has_a_quota(denial: &Denial) -> bool {
-    let mut blocking = denial.blocked_by.iter().map(|standing| &standing.limit);
-    blocking.any(|limit| limit.mode == Mode::Enforce && is_quota(limit))
 }

@@ -7,7 +7,6 @@ use super::Ask;
 use super::denial::{binding, exhausted, reached, too_large};
 use super::error::ApiError;
 use crate::identify::Rejection;
-use crate::quota::is_quota;
 
 pub(super) fn body(error: &ApiError, ask: &Ask<'_>) -> Value {
     let said = Said::of(error, ask);
@@ -47,7 +46,7 @@ impl Said {
         let (Some(standing), Some(wait)) = (binding(blocked_by), error.wait(ask)) else {
             return Self::limited(None, error.to_string());
         };
-        if wait.is_long() && is_quota(&standing.limit) {
+        if wait.is_long() && standing.limit.is_quota() {
             let message = exhausted(standing, ask, wait);
             return Self {
                 message,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use tallygate_core::Standing;
+use tallygate_core::{Amounts, Metric, Standing};
 use tallygate_sim::{ApiCall, Reply};
 use tallygate_tokens::Endpoint;
 
@@ -410,6 +410,32 @@ async fn a_rate_is_waited_for_and_a_quota_is_not() {
         (200, Some("gpt-4o-mini"))
     );
     assert_eq!(used_of(&world, "month requests ", "busy").await, 1);
+}
+
+/// A call that waits for a rate goes down as soon as a quota of its own model fills: it would have come to the quota's line.
+#[tokio::test]
+async fn a_quota_that_fills_sends_down_who_waits_for_a_rate() {
+    let world = World::new(&format!("{PRO}waiting: {{ max_wait: 20s }}")).await;
+    let busy = [("tier", "pro"), ("user", "busy"), ("downgraded", "no")];
+    let slot = world.hold(&busy[..2]).await;
+    let call = chat("pro", "busy");
+    let (reply, ()) = tokio::join!(world.call(&call), async {
+        world.until(|store| store.stats().waiters == 1).await;
+        // It needs no slot, and nobody is in the line of the month.
+        let month = Amounts::ZERO.with(Metric::REQUESTS, 1);
+        world.hold_of(&busy, month).await;
+        // It is in line again, for the slot of the model below.
+        world
+            .until(|store| store.stats().waiters == 1 && store.stats().reservations == 2)
+            .await;
+        world.server.store().cancel(slot).await.expect("held");
+    });
+    let told = (Some("gpt-4o-mini"), Some("gpt-4o"));
+    assert_eq!((reply.status, models(&reply)), (200, told));
+    let waits = "tallygate_wait_seconds_count{outcome=\"admit\"} 1";
+    assert!(world.metrics().contains(waits), "{}", world.metrics());
+    let gave_up = "tallygate_wait_seconds_count{outcome=\"deny\"}";
+    assert!(!world.metrics().contains(gave_up), "it went on");
 }
 
 const STAIRS: &str = "\

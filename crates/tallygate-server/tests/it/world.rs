@@ -10,7 +10,7 @@ use tallygate_core::{Amounts, Decision, Metric, ReservationId, Standing};
 use tallygate_server::{Config, Listeners, RunError, Server, ServerHandle};
 use tallygate_sim::{ApiCall, Client, Mock, MockOptions, Reply};
 use tallygate_store::usage::Shelf;
-use tallygate_store::{MemoryOptions, MemoryStore, Reserve, SettledBy, Store};
+use tallygate_store::{MemoryOptions, MemoryStore, Reserve, SettledBy, Store, WaitsFor};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -218,12 +218,18 @@ impl World {
 
     /// Takes one slot of what `subject` may have at once.
     pub(crate) async fn hold(&self, subject: &[(&str, &str)]) -> ReservationId {
+        self.hold_of(subject, Amounts::call(0, 0)).await
+    }
+
+    /// Holds `demand` for `subject`.
+    pub(crate) async fn hold_of(&self, subject: &[(&str, &str)], demand: Amounts) -> ReservationId {
         let ask = Reserve {
             subject,
-            demand: Amounts::call(0, 0),
+            demand,
             ttl: Duration::from_secs(60),
             max_wait: Duration::ZERO,
             idempotency_key: None,
+            waits_for: WaitsFor::Anything,
             settled_by: SettledBy::AnyNode,
         };
         match self.server.store().reserve(ask).await {

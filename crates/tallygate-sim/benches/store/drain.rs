@@ -15,7 +15,7 @@ use tallygate_sim::fifo::{self, Arrivals, Quota, Task};
 use tallygate_sim::limit::{Fit, Meter};
 use tallygate_sim::servers::Server;
 use tallygate_sim::{At, Clock, MockLimit, MockMetric, Rng, Sizes};
-use tallygate_store::{Reserve, SettledBy, Store};
+use tallygate_store::{Reserve, SettledBy, Store, WaitsFor};
 
 use super::crew::Crew;
 use super::options::Options;
@@ -329,6 +329,7 @@ impl Batch {
             ttl: Duration::from_secs(60),
             max_wait: PATIENCE,
             idempotency_key: None,
+            waits_for: WaitsFor::Anything,
             settled_by: SettledBy::AnyNode,
         };
         let mut down = 0;

@@ -12,7 +12,7 @@ use tallygate_core::{Amounts, Decision, Metric};
 use tallygate_sim::Rng;
 use tallygate_store::folder::{DataFolder, FolderError, Purpose};
 use tallygate_store::{
-    Durability, MemoryOptions, MemoryStore, Reserve, SettledBy, Settlement, Store,
+    Durability, MemoryOptions, MemoryStore, Reserve, SettledBy, Settlement, Store, WaitsFor,
 };
 use tokio::runtime::Runtime;
 
@@ -178,6 +178,7 @@ async fn call(store: Arc<MemoryStore>, stop: Arc<AtomicBool>, number: u64) -> (u
             ttl: Duration::from_secs(60),
             max_wait: Duration::ZERO,
             idempotency_key: None,
+            waits_for: WaitsFor::Anything,
             settled_by: SettledBy::AnyNode,
         };
         let began = Instant::now();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tallygate_core::{Amounts, Decision};
 use tallygate_sim::Clock;
 use tallygate_sim::servers::Server;
-use tallygate_store::{Reserve, SettledBy, Store};
+use tallygate_store::{Reserve, SettledBy, Store, WaitsFor};
 
 use super::crew::Crew;
 use super::options::Options;
@@ -90,6 +90,7 @@ async fn acquire(store: Arc<dyn Store>, user: String, clock: Clock) -> Outcome<u
         ttl: Duration::from_secs(5),
         max_wait: Duration::from_secs(30),
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     };
     match store.reserve(ask).await? {

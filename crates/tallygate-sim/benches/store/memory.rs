@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tallygate_core::{Amounts, Decision, Metric, Policy};
 use tallygate_sim::servers::{Engine, Server};
-use tallygate_store::{Reserve, SettledBy, Store};
+use tallygate_store::{Reserve, SettledBy, Store, WaitsFor};
 
 use super::crew::Crew;
 use super::options::Options;
@@ -124,6 +124,7 @@ async fn load(store: Arc<dyn Store>, next: Arc<AtomicU64>, step: u64) -> Outcome
             ttl: Duration::from_secs(60),
             max_wait: Duration::ZERO,
             idempotency_key: None,
+            waits_for: WaitsFor::Anything,
             settled_by: SettledBy::AnyNode,
         };
         let Decision::Admit(admission) = worker::reserve(&*store, ask, &mut down).await? else {

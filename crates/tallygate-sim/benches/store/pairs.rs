@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tallygate_core::{Amounts, Decision};
 use tallygate_sim::Rng;
 use tallygate_sim::servers::Server;
-use tallygate_store::{Reserve, SettledBy, Store};
+use tallygate_store::{Reserve, SettledBy, Store, WaitsFor};
 
 use super::crew::Crew;
 use super::histogram::Histogram;
@@ -297,6 +297,7 @@ async fn ours(store: &dyn Store, user: &str, down: &mut usize) -> Outcome<(Insta
         ttl: Duration::from_secs(60),
         max_wait: Duration::ZERO,
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     };
     let Decision::Admit(admission) = worker::reserve(store, ask, down).await? else {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tallygate_core::{Amounts, Decision, Metric, Shape};
 use tallygate_sim::servers::Server;
 use tallygate_sim::{Clock, Rng};
-use tallygate_store::{Reserve, SettledBy, Settlement, Store};
+use tallygate_store::{Reserve, SettledBy, Settlement, Store, WaitsFor};
 
 use super::crew::Crew;
 use super::histogram::Histogram;
@@ -126,6 +126,7 @@ async fn turn(store: &dyn Store, clock: &Clock, call: Duration) -> Outcome<Turn>
         ttl: Duration::from_secs(30),
         max_wait: Duration::from_secs(60),
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     };
     let admission = match store.reserve(ask).await? {

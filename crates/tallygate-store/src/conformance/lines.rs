@@ -1,6 +1,6 @@
 //! No starvation: waiters are served in order and woken exactly, and waiting holds nothing.
 use super::Harness;
-use super::rules::{ALICE, BOB, bucket, flight, long, rule, tokens, tokens_by_user};
+use super::rules::{ALICE, BOB, bucket, flight, long, request, rule, tokens, tokens_by_user};
 use super::trial::{Trial, policy};
 use super::verdict::{Stop, Verdict, ensure, fail, same};
 use super::waiting::Waiting;
@@ -8,7 +8,7 @@ use crate::store::{BoxFuture, Reserve, Settlement};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tallygate_core::{Decision, Metric, Rule, Shape};
+use tallygate_core::{Decision, Metric, Rule, Shape, WaitsFor};
 
 pub(super) const CASES: &[super::Case] = cases! { "lines":
     waiters_are_served_at_the_exact_instant,
@@ -31,6 +31,8 @@ pub(super) const CASES: &[super::Case] = cases! { "lines":
     a_wait_that_loses_its_hope_is_refused_then,
     a_denied_waiter_knows_when,
     many_waiters_all_end,
+    who_waits_for_rates_only_is_denied_by_a_quota,
+    a_quota_that_fills_ends_a_wait_for_rates_only,
 };
 
 const MOMENT: Duration = Duration::from_nanos(1);
@@ -399,4 +401,51 @@ async fn many_waiters_all_end(harness: &dyn Harness) -> Verdict {
     same("served", served.load(Ordering::SeqCst), 60)?;
     t.used(ALICE, "quota", 300).await?;
     t.used(BOB, "quota", 300).await
+}
+
+/// A rate for all, and a quota a user.
+fn rate_and_quota(t: Duration) -> [Rule; 2] {
+    let rate = [(Metric::REQUESTS, 1, bucket(t * 1000))];
+    let quota = [(Metric::TOKENS, 100, long())];
+    [rule("rate", &[], &rate), rule("quota", &["user"], &quota)]
+}
+
+async fn who_waits_for_rates_only_is_denied_by_a_quota(harness: &dyn Harness) -> Verdict {
+    let t = Trial::open(harness, rate_and_quota(harness.second())).await?;
+    // It may be given back, so that whoever waits for anything would have hope.
+    t.admit(t.ask(ALICE, request(60))).await?;
+    let for_rates = |amount| Reserve {
+        waits_for: WaitsFor::Rates,
+        ..t.patient(ALICE, request(amount))
+    };
+    // Both are in the way of it.
+    let denial = t.deny(for_rates(41)).await?;
+    same("the limits in its way", denial.blocked_by.len(), 2)?;
+    same("who waits", t.store().stats().waiters, 0)?;
+    let mut waiting = t.queue(for_rates(40), 1).await?;
+    still_waits(&t, &mut waiting).await
+}
+
+/// Whatever fills it: it was never in the line of the quota.
+async fn a_quota_that_fills_ends_a_wait_for_rates_only(harness: &dyn Harness) -> Verdict {
+    for overruns in [false, true] {
+        let t = Trial::open(harness, rate_and_quota(harness.second())).await?;
+        let held = t.admit(t.ask(ALICE, request(50))).await?;
+        let ask = Reserve {
+            waits_for: WaitsFor::Rates,
+            ..t.patient(ALICE, request(40))
+        };
+        let waiting = t.queue(ask, 1).await?;
+        match overruns {
+            true => drop(t.settle(held.id, request(61)).await?),
+            // It asks for nothing that the rate counts.
+            false => drop(t.spend(ALICE, tokens(11)).await?),
+        }
+        let denial = waiting.denied().await?;
+        let by = denial.blocked_by.iter();
+        let is_told = by.into_iter().any(|by| &*by.limit.name == "quota");
+        ensure(is_told, || format!("the quota is not named: {denial:?}"))?;
+        same("who waits", t.store().stats().waiters, 0)?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@ use super::poll::{self, Strict};
 use super::rules::Subject;
 use super::verdict::{Failure, Stop, Verdict, fail, fail_at};
 use super::{Harness, Rig};
-use crate::store::{BoxFuture, Reserve, SettleError, SettledBy, Settlement, Store};
+use crate::store::{BoxFuture, Reserve, SettleError, SettledBy, Settlement, Store, WaitsFor};
 use std::fmt::Debug;
 use std::future::Future;
 use std::panic::Location;
@@ -128,6 +128,7 @@ impl<'h> Trial<'h> {
             ttl: self.second * 10_000,
             max_wait: Duration::ZERO,
             idempotency_key: None,
+            waits_for: WaitsFor::Anything,
             settled_by: SettledBy::AnyNode,
         }
     }

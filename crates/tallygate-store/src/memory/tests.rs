@@ -1,6 +1,6 @@
 //! What only the store itself can see.
 use super::{MemoryOptions, MemoryStore};
-use crate::store::{Reserve, SettledBy, Store};
+use crate::store::{Reserve, SettledBy, Store, WaitsFor};
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{Amounts, Metric, Metrics, Mode, Policy, Rule, Shape, StoreDown};
@@ -28,6 +28,7 @@ fn the_thread_ends_with_the_store() {
             ttl: Duration::from_secs(3600),
             max_wait: Duration::ZERO,
             idempotency_key: None,
+            waits_for: WaitsFor::Anything,
             settled_by: SettledBy::AnyNode,
         };
         store.try_reserve(&ask).unwrap();

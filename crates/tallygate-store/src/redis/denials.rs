@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tallygate_core::remote::{self, Judgement};
+use tallygate_core::remote::{self, Block, Judgement};
 use tallygate_core::{Decision, Time};
 use tokio::time::Instant;
 
@@ -70,13 +70,18 @@ impl Denials {
 
     /// The denial of a demand, if all its counters are known and have no room yet.
     pub(crate) fn decide(&self, errand: &Errand, now: Time) -> Option<Decision> {
+        Some(remote::denial(self.blocks(errand, now)?, now))
+    }
+
+    /// What is known to deny a demand.
+    pub(crate) fn blocks(&self, errand: &Errand, now: Time) -> Option<Vec<Block>> {
         if errand.ask.name.is_some() {
             return None;
         }
         let sheets = self.sheets(&errand.ask.accounts)?;
         let views = views(&errand.ask.accounts, &sheets);
         match remote::judge(&views, &errand.ask.demand, now) {
-            Judgement::Blocked(blocks) => Some(remote::denial(blocks, now)),
+            Judgement::Blocked(blocks) => Some(blocks),
             _ => None,
         }
     }

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tallygate_core::{Decision, FullError, Time};
+use tallygate_core::{Decision, FullError, Time, WaitsFor};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -340,6 +340,15 @@ impl Room {
             true => Ways::Stay(None),
             false => Ways::Move,
         }
+    }
+
+    /// Those of a line who wait for rates only.
+    fn for_rates(&self, place: &Place) -> Vec<(u64, Arc<Errand>)> {
+        let lines = self.lines.lock();
+        let all = lines.of(place);
+        let some = all.filter(|(_, waiter)| waiter.errand.waits_for == WaitsFor::Rates);
+        some.map(|(order, waiter)| (order, waiter.errand.clone()))
+            .collect()
     }
 
     /// Those of a line whose patience has ended.

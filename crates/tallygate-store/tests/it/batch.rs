@@ -6,7 +6,7 @@ use tallygate_core::{Admission, Amounts, Decision, Metric, Policy};
 use tallygate_sim::limit::{Fit, Meter};
 use tallygate_sim::servers::{Engine, Server};
 use tallygate_sim::{At, MockLimit, MockMetric, Rng, Sizes};
-use tallygate_store::{RedisOptions, RedisStore, Reserve, SettledBy, Settlement, Store};
+use tallygate_store::{RedisOptions, RedisStore, Reserve, SettledBy, Settlement, Store, WaitsFor};
 
 /// How long reservations stand unsettled.
 const TTL: Duration = Duration::from_secs(60);
@@ -30,6 +30,7 @@ async fn admitted(store: &RedisStore, demand: Amounts) -> Admission {
         ttl: TTL,
         max_wait: Duration::from_secs(120),
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     };
     match store.reserve(ask).await {

@@ -15,6 +15,7 @@ use tallygate_core::{
 use tallygate_store::conformance::{Harness, Rig};
 use tallygate_store::{
     BoxFuture, MemoryStore, Reserve, SettleError, Settlement, Store, StoreError, StoreStats,
+    WaitsFor,
 };
 
 /// What is wrong with a store.
@@ -34,6 +35,7 @@ pub(crate) enum Flaw {
     RoundsWaitsUp,
     SaysNowForNever,
     HasNoLine,
+    SitsOutQuotas,
     DoesNotWake,
     KeepsThoseWhoLeft,
     ActsUnpolled,
@@ -59,9 +61,10 @@ impl Harness for Fronts {
     fn patience(&self) -> Duration {
         match self.0 {
             // What never comes need not be waited for.
-            Flaw::DoesNotWake | Flaw::KeepsThoseWhoLeft | Flaw::NeverExpires => {
-                Duration::from_millis(50)
-            }
+            Flaw::DoesNotWake
+            | Flaw::SitsOutQuotas
+            | Flaw::KeepsThoseWhoLeft
+            | Flaw::NeverExpires => Duration::from_millis(50),
             _ => Duration::from_secs(10),
         }
     }
@@ -318,7 +321,7 @@ fn owned(memory: Arc<MemoryStore>, ask: Reserve<'_>) -> Orphan {
     let subject = owned_subject(&ask);
     let key = ask.idempotency_key.map(str::to_owned);
     let (demand, ttl, max_wait) = (ask.demand, ask.ttl, ask.max_wait);
-    let settled_by = ask.settled_by;
+    let (settled_by, waits_for) = (ask.settled_by, ask.waits_for);
     Box::pin(async move {
         let ask = Reserve {
             subject: &borrowed(&subject),
@@ -326,6 +329,7 @@ fn owned(memory: Arc<MemoryStore>, ask: Reserve<'_>) -> Orphan {
             ttl,
             max_wait,
             idempotency_key: key.as_deref(),
+            waits_for,
             settled_by,
         };
         memory.reserve(ask).await
@@ -407,6 +411,13 @@ impl Store for Front {
         }
         Box::pin(async move {
             give_way().await;
+            let ask = match self.flaw {
+                Flaw::SitsOutQuotas => Reserve {
+                    waits_for: WaitsFor::Anything,
+                    ..ask
+                },
+                _ => ask,
+            };
             Ok(self.told(&ask, self.decide(ask).await?))
         })
     }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tallygate_core::{Amounts, Calendar, Decision, Metric, Metrics, Policy, Shape, Standing};
 use tallygate_sim::servers::{Engine, Server};
-use tallygate_store::{RedisOptions, RedisStore, Reserve, SettledBy, Settlement, Store};
+use tallygate_store::{RedisOptions, RedisStore, Reserve, SettledBy, Settlement, Store, WaitsFor};
 
 /// Tells a worker, which is this program again, which server to work on.
 const WORKER: &str = "TALLYGATE_KILLED_WORKER";
@@ -125,6 +125,7 @@ async fn work(store: Arc<RedisStore>) {
             ttl: TTL,
             max_wait: Duration::from_secs(60),
             idempotency_key: None,
+            waits_for: WaitsFor::Anything,
             settled_by: SettledBy::AnyNode,
         };
         let admission = match store.reserve(ask).await {
@@ -188,6 +189,7 @@ async fn waited(store: &RedisStore) -> Duration {
         ttl: TTL,
         max_wait: Duration::from_secs(60),
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     };
     match store.reserve(ask).await {

@@ -3,7 +3,7 @@ use crate::support::{open_redis, policy, script_calls};
 use std::time::Duration;
 use tallygate_core::{Amounts, Calendar, Decision, Metric, Policy, Shape};
 use tallygate_sim::servers::{Engine, Server};
-use tallygate_store::{Reserve, SettledBy, Settlement, Store};
+use tallygate_store::{Reserve, SettledBy, Settlement, Store, WaitsFor};
 
 const ALICE: &[(&str, &str)] = &[("user", "alice")];
 
@@ -22,6 +22,7 @@ fn ask(tokens: u64) -> Reserve<'static> {
         ttl: Duration::from_secs(600),
         max_wait: Duration::ZERO,
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{Amounts, Calendar, Decision, Metric, Shape};
 use tallygate_sim::servers::{Engine, Server};
-use tallygate_store::{RedisStore, Reserve, SettledBy, Settlement, Store, StoreError, StoreHealth};
+use tallygate_store::{
+    RedisStore, Reserve, SettledBy, Settlement, Store, StoreError, StoreHealth, WaitsFor,
+};
 
 async fn open(server: &Server) -> Arc<RedisStore> {
     let month = Shape::Fixed {
@@ -22,6 +24,7 @@ async fn ask(store: &RedisStore, user: &str) -> Result<Decision, StoreError> {
         ttl: Duration::from_secs(600),
         max_wait: Duration::ZERO,
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     };
     store.reserve(reserve).await

@@ -7,7 +7,9 @@ use tallygate_core::{
     StoreDown,
 };
 use tallygate_sim::servers::{Engine, Server};
-use tallygate_store::{RedisStore, Regime, Reserve, SettleError, SettledBy, Settlement, Store};
+use tallygate_store::{
+    RedisStore, Regime, Reserve, SettleError, SettledBy, Settlement, Store, WaitsFor,
+};
 
 const ALICE: &[(&str, &str)] = &[("user", "alice")];
 
@@ -29,6 +31,7 @@ fn ask(tokens: u64) -> Reserve<'static> {
         ttl: Duration::from_secs(600),
         max_wait: Duration::ZERO,
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::ThisNode,
     }
 }
@@ -70,6 +73,7 @@ async fn load(store: Arc<RedisStore>, settled_by: SettledBy) -> u64 {
             for _ in 0..300 {
                 beat.tick().await;
                 let ask = Reserve {
+                    waits_for: WaitsFor::Anything,
                     settled_by,
                     ..ask(3)
                 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tallygate_core::{Admission, Amounts, Decision, Metric, Metrics, Policy, Shape};
 use tallygate_sim::servers::{Engine, Server};
-use tallygate_store::{RedisStore, Reserve, SettledBy, Store};
+use tallygate_store::{RedisStore, Reserve, SettledBy, Store, WaitsFor};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -29,6 +29,7 @@ fn slot(max_wait: Duration) -> Reserve<'static> {
         ttl: Duration::from_secs(60),
         max_wait,
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     }
 }

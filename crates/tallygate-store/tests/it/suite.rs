@@ -166,6 +166,16 @@ const FLAWS: &[(Flaw, &str, &str)] = &[
         "a denial expected: Admit",
     ),
     (
+        Flaw::SitsOutQuotas,
+        "lines::who_waits_for_rates_only_is_denied_by_a_quota",
+        "no answer came",
+    ),
+    (
+        Flaw::SitsOutQuotas,
+        "lines::a_quota_that_fills_ends_a_wait_for_rates_only",
+        "no answer came",
+    ),
+    (
         Flaw::DoesNotWake,
         "lines::waiters_are_served_at_the_exact_instant",
         "no answer came",

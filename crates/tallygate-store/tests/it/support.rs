@@ -11,7 +11,7 @@ use tallygate_sim::servers::Server;
 use tallygate_store::conformance::{Harness, Rig};
 use tallygate_store::{
     BoxFuture, Clock, MemoryOptions, MemoryStore, RedisOptions, RedisStore, Reserve, SettledBy,
-    Store,
+    Store, WaitsFor,
 };
 
 /// The middle of a month, a second and a bit past its full hour.
@@ -182,6 +182,7 @@ pub(crate) fn ask<'a>(subject: &'a [(&'a str, &'a str)], demand: Amounts) -> Res
         ttl: Duration::from_secs(3600),
         max_wait: Duration::ZERO,
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     }
 }

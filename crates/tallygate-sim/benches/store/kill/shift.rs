@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tallygate_core::{Amounts, Decision, Metric};
 use tallygate_sim::{Clock, Rng};
-use tallygate_store::{Reserve, SettledBy, Settlement, Store};
+use tallygate_store::{Reserve, SettledBy, Settlement, Store, WaitsFor};
 
 use super::super::Outcome;
 use super::super::machine;
@@ -79,6 +79,7 @@ impl Shift {
             ttl: TTL,
             max_wait: Duration::from_secs(60),
             idempotency_key: None,
+            waits_for: WaitsFor::Anything,
             settled_by: SettledBy::AnyNode,
         };
         let admission = match self.store.reserve(ask).await? {

@@ -8,7 +8,7 @@ use super::{Durability, OpenError, Site};
 use crate::clock::Clock;
 use crate::folder::{DataFolder, Faulty, Purpose};
 use crate::memory::{MemoryOptions, MemoryStore};
-use crate::store::{Reserve, SettledBy, StoreError};
+use crate::store::{Reserve, SettledBy, StoreError, WaitsFor};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -108,6 +108,7 @@ fn ask(amount: u64) -> Reserve<'static> {
         ttl: Duration::from_secs(3600),
         max_wait: Duration::ZERO,
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     }
 }

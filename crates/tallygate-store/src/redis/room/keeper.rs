@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tallygate_core::remote::{self, Block, Judgement};
-use tallygate_core::{Decision, ReservationId, Time};
+use tallygate_core::{Decision, ReservationId, Time, WaitsFor};
 use tokio::time::Instant;
 
 /// A caller's hold on its place.
@@ -34,6 +34,9 @@ impl Shared {
     pub(crate) async fn wait(self: &Arc<Self>, errand: Errand, patience: Duration) -> Answer {
         let errand = Arc::new(errand);
         let until = Until::after(self.now(), patience);
+        if let Some(denial) = self.known_denial(&errand) {
+            return Ok(denial);
+        }
         let place = match self.room.touched(&errand) {
             Some(place) => {
                 return self.join(errand, place, until).await;
@@ -42,7 +45,7 @@ impl Shared {
                 Outcomes::Admitted(admission, _) => return Ok(Decision::Admit(admission)),
                 Outcomes::Never(never) => return Ok(never),
                 Outcomes::Blocked(blocks, now) => {
-                    if is_hopeless(&blocks, until.shown) {
+                    if errand.is_kept(&blocks) || is_hopeless(&blocks, until.shown) {
                         return Ok(remote::denial(blocks, now));
                     }
                     let last = errand.place_of(&blocks);
@@ -55,6 +58,30 @@ impl Shared {
         self.stand(errand, (place, order), until).await
     }
 
+    /// The denial of one that does not wait for quotas, where one is known to have no room for it.
+    fn known_denial(&self, errand: &Errand) -> Option<Decision> {
+        if errand.waits_for != WaitsFor::Rates {
+            return None;
+        }
+        let now = self.now();
+        let blocks = self.denials.blocks(errand, now)?;
+        errand.is_kept(&blocks).then(|| remote::denial(blocks, now))
+    }
+
+    /// Answers those of a line whom a quota keeps that they do not wait for, as far as that is known here: of the others it is
+    /// seen when they are the first.
+    async fn turn_away_kept(&self, place: &Place) {
+        for (order, errand) in self.room.for_rates(place) {
+            let Some(denial) = self.known_denial(&errand) else {
+                continue;
+            };
+            if self.room.begin(order) {
+                self.tell(order, Ok(denial), None).await;
+                self.room.asked(order);
+            }
+        }
+    }
+
     /// Joins a line of this process, unless the wait cannot help.
     async fn join(self: &Arc<Self>, errand: Arc<Errand>, place: Place, until: Until) -> Answer {
         let order = self.room.arrive(self.now())?;
@@ -62,7 +89,9 @@ impl Shared {
             let views = views(&errand.ask.accounts, &sheets);
             match remote::judge(&views, &errand.ask.demand, now) {
                 Judgement::Never(never) => return Ok(Decision::Never(never)),
-                Judgement::Blocked(blocks) if is_hopeless(&blocks, until.shown) => {
+                Judgement::Blocked(blocks)
+                    if errand.is_kept(&blocks) || is_hopeless(&blocks, until.shown) =>
+                {
                     return Ok(remote::denial(blocks, now));
                 }
                 _ => {}
@@ -213,7 +242,7 @@ impl Shared {
         };
         let outcome = self.attempt(&errand, &turn).await;
         let place = match &outcome {
-            Ok(Outcomes::Blocked(blocks, _)) => errand.place_of(blocks),
+            Ok(Outcomes::Blocked(blocks, _)) if !errand.is_kept(blocks) => errand.place_of(blocks),
             _ => None,
         };
         match (outcome, place) {
@@ -284,8 +313,12 @@ impl Shared {
         Some(again)
     }
 
-    /// Whether nothing can help the first of a line any more: what was open when it came was used since.
+    /// Whether nothing can help the first of a line any more: what was open when it came was used since, or a quota is used up
+    /// that it does not wait for.
     fn is_too_late(&self, next: &Next, blocks: &[Block]) -> bool {
+        if next.errand.is_kept(blocks) {
+            return true;
+        }
         let left = next.until.saturating_duration_since(Instant::now());
         is_hopeless(blocks, self.now().plus(left.into()))
     }
@@ -332,6 +365,7 @@ async fn keep(shared: Weak<Shared>, stand: Standing) {
             None => return strong.leave(&stand).await,
             Some(again) => turn = again,
         }
+        strong.turn_away_kept(&place).await;
         for (order, errand) in strong.room.impatient(&place) {
             if strong.room.begin(order) {
                 strong.lose_patience(order, &errand, &stand).await;
@@ -458,6 +492,12 @@ impl Errand {
         let account = self.account_at(place);
         let limit = account.and_then(|account| account.rule.rule.limits().nth(place.1));
         limit.map_or(0, |limit| self.ask.demand.get(limit.metric()))
+    }
+
+    /// Whether one of these is a quota that it does not wait for.
+    fn is_kept(&self, blocks: &[Block]) -> bool {
+        let mut limits = blocks.iter().map(|block| &block.standing.limit);
+        self.waits_for == WaitsFor::Rates && limits.any(|limit| limit.is_quota())
     }
 
     /// The counter of these that will have room last.

@@ -3,7 +3,7 @@ use super::engine::Engine;
 use super::network::{Network, Weather};
 use super::rule;
 use crate::redis::{RedisOptions, RedisStore};
-use crate::store::{Reserve, SettledBy, Store};
+use crate::store::{Reserve, SettledBy, Store, WaitsFor};
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{Amounts, Decision, Metric, Metrics, Policy, Shape, Span};
@@ -37,6 +37,7 @@ async fn take(store: &RedisStore, subject: Subject, tokens: u64) {
         ttl: Duration::from_secs(3600),
         max_wait: Duration::from_secs(3600),
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     });
     let decision = decision.await;

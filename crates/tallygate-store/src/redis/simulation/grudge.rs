@@ -6,7 +6,7 @@ use crate::redis::link::{Call, LinkError, Notice, Route};
 use crate::redis::names;
 use crate::redis::pump::Carrier;
 use crate::redis::{RedisOptions, RedisStore};
-use crate::store::{BoxFuture, Reserve, SettleError, SettledBy, Settlement, Store};
+use crate::store::{BoxFuture, Reserve, SettleError, SettledBy, Settlement, Store, WaitsFor};
 use parking_lot::Mutex;
 use redis::Value;
 use std::sync::Arc;
@@ -75,6 +75,7 @@ async fn reserved(store: &RedisStore) -> ReservationId {
         ttl: Duration::from_secs(60),
         max_wait: Duration::ZERO,
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     });
     match decision.await {

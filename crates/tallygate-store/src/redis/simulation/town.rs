@@ -2,7 +2,7 @@
 use super::network::Network;
 use super::truth::{CALLERS, End, Verdict};
 use crate::redis::{RedisOptions, RedisStore};
-use crate::store::{Reserve, SettleError, SettledBy, Settlement, Store, StoreError};
+use crate::store::{Reserve, SettleError, SettledBy, Settlement, Store, StoreError, WaitsFor};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -234,6 +234,7 @@ impl Town {
             ttl: plan.ttl,
             max_wait: plan.max_wait,
             idempotency_key: plan.key.as_deref(),
+            waits_for: WaitsFor::Anything,
             settled_by: SettledBy::AnyNode,
         });
         let stays = plan.leaves.unwrap_or(Duration::from_secs(3600));

@@ -14,7 +14,7 @@ use crate::store::Reserve;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tallygate_core::remote::{self, Block, Judgement};
-use tallygate_core::{Admission, Amounts, Decision, Span, Time};
+use tallygate_core::{Admission, Amounts, Decision, Span, Time, WaitsFor};
 
 /// A demand on its way, and where its counters are kept.
 #[derive(Clone)]
@@ -23,6 +23,7 @@ pub(crate) struct Errand {
     pub(crate) desk: Arc<Desk>,
     pub(crate) ask: Ask,
     pub(crate) groups: Vec<Group>,
+    pub(crate) waits_for: WaitsFor,
     /// Whether it may be held unknown to anybody: the answer to an attempt was lost.
     pub(crate) unsure: Arc<AtomicBool>,
 }
@@ -70,7 +71,10 @@ impl Shared {
     pub(crate) fn errand(&self, ask: &Reserve<'_>) -> Errand {
         let name = ask.idempotency_key;
         let name = name.map(|key| names::idempotency(key, ask.subject));
-        self.errand_of(ask.subject, (ask.demand, ask.ttl.into()), name)
+        Errand {
+            waits_for: ask.waits_for,
+            ..self.errand_of(ask.subject, (ask.demand, ask.ttl.into()), name)
+        }
     }
 
     /// The same errand under the rules that are in force now.
@@ -78,7 +82,10 @@ impl Shared {
         let subject = errand.subject.iter();
         let subject: Vec<_> = subject.map(|(label, value)| (&**label, &**value)).collect();
         let ask = &errand.ask;
-        self.errand_of(&subject, (ask.demand, ask.ttl), ask.name)
+        Errand {
+            waits_for: errand.waits_for,
+            ..self.errand_of(&subject, (ask.demand, ask.ttl), ask.name)
+        }
     }
 
     pub(crate) fn errand_of(
@@ -116,6 +123,7 @@ impl Shared {
             },
             desk,
             groups,
+            waits_for: WaitsFor::Anything,
             unsure: Arc::default(),
         }
     }

@@ -6,7 +6,7 @@ use tallygate_core::{
 };
 use tallygate_sim::servers::{Engine, Server};
 use tallygate_store::{
-    RedisOptions, RedisStore, Reserve, SettledBy, Store, StoreError, StoreHealth,
+    RedisOptions, RedisStore, Reserve, SettledBy, Store, StoreError, StoreHealth, WaitsFor,
 };
 
 pub(super) const ALICE: &[(&str, &str)] = &[("user", "alice")];
@@ -77,6 +77,7 @@ pub(super) fn ask(amount: u64) -> Reserve<'static> {
         ttl: Duration::from_secs(600),
         max_wait: Duration::ZERO,
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::AnyNode,
     }
 }

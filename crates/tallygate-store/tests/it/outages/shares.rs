@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tallygate_core::{Decision, StoreDown};
 use tallygate_sim::servers::Engine;
-use tallygate_store::{RedisStore, Reserve, SettledBy, Settlement, Store};
+use tallygate_store::{RedisStore, Reserve, SettledBy, Settlement, Store, WaitsFor};
 use tokio::task::JoinHandle;
 
 /// What all callers together did.
@@ -31,6 +31,7 @@ fn caller(store: &Arc<RedisStore>, tally: &Arc<Tally>, amount: u64) -> JoinHandl
     let (store, tally) = (store.clone(), tally.clone());
     tokio::spawn(async move {
         let ours = Reserve {
+            waits_for: WaitsFor::Anything,
             settled_by: SettledBy::ThisNode,
             ..ask(amount)
         };

@@ -5,7 +5,7 @@ use crate::redis::options::RedisOptions;
 use crate::redis::simulation::engine::Engine;
 use crate::redis::simulation::network::{Network, Weather};
 use crate::redis::store::RedisStore;
-use crate::store::{Reserve, SettledBy, Store};
+use crate::store::{Reserve, SettledBy, Store, WaitsFor};
 use futures_util::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,7 @@ fn hold(store: &RedisStore, tokens: u64) -> Option<ReservationId> {
         ttl: Duration::from_secs(3600),
         max_wait: Duration::ZERO,
         idempotency_key: None,
+        waits_for: WaitsFor::Anything,
         settled_by: SettledBy::ThisNode,
     });
     match asked.now_or_never() {

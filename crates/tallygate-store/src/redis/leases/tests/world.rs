@@ -8,7 +8,7 @@ use crate::redis::simulation::network::{Came, Network, Weather};
 use crate::redis::simulation::truth::Verdict;
 use crate::redis::simulation::{CHANCE, is_one_seed};
 use crate::redis::store::RedisStore;
-use crate::store::{Reserve, SettledBy, Settlement, Store};
+use crate::store::{Reserve, SettledBy, Settlement, Store, WaitsFor};
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -214,6 +214,7 @@ impl World {
             ttl: Duration::from_millis(200 + rng.below(5000)),
             max_wait: Duration::from_millis(wait),
             idempotency_key: None,
+            waits_for: WaitsFor::Anything,
             settled_by: SettledBy::ThisNode,
         });
         let Ok(Decision::Admit(admission)) = decision.await else {
