@@ -3,13 +3,14 @@
 //! One process at a time owns a folder; several parts of it share the one [`DataFolder`]. Everything here blocks.
 mod directory;
 mod faulty;
+mod ground;
 #[cfg(test)]
 mod tests;
 
 pub use faulty::{Faulty, Trouble};
 
 use directory::Directory;
-pub(crate) use directory::lock;
+pub(crate) use directory::{anew, lock};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,7 +52,8 @@ pub trait Files: Send + Sync + fmt::Debug {
     /// Opens a file to write at its end. It is made if it is missing, and its name then outlives the machine.
     ///
     /// # Errors
-    /// What the disk says.
+    /// What the disk says. A folder that was moved away or replaced since it was opened takes no writes, as a disk that fails;
+    /// nothing of it is made anew.
     fn open_append(&self, name: &str) -> io::Result<Box<dyn Append>>;
 
     /// Puts a file in the place of another or of none: all of it or nothing. On return it outlives the machine. Who has
@@ -109,6 +111,16 @@ pub enum FolderError {
         /// The folder.
         folder: PathBuf,
     },
+    /// Every user of the machine may write to it.
+    #[error(
+        "every user of this machine may write to the folder {}, where keys are kept: run `chmod o-w` on it, or name a folder \
+         inside it, which is made for its owner alone",
+        .folder.display()
+    )]
+    Open {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A later version wrote it.
     #[error(
         "the folder {} has format {found}, and this version reads {FORMAT}: use the version that wrote it, or a later one",
@@ -145,7 +157,8 @@ impl DataFolder {
     /// Opens a folder. Waits up to a second for a process that is just ending.
     ///
     /// # Errors
-    /// When it is in use, was written by a later version, is not one of Tallygate's, or the disk fails.
+    /// When it is in use, may be written by everybody, was written by a later version, is not one of Tallygate's, or the disk
+    /// fails.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Arc<Self>, FolderError> {
         let directory = match purpose {
             Purpose::Own => Directory::own(path, LOCK)?,

@@ -1,16 +1,18 @@
 //! A folder on a disk.
+use super::ground::{self, Ground, is_open_to_all};
 use super::{Append, Files, FolderError};
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Files in a folder of this machine.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    /// Held as long as the folder is owned; none if it is not.
-    lock: Option<File>,
+    /// What it stands on as long as it is owned; none if it is not.
+    ground: Option<Arc<Ground>>,
 }
 
 /// How long a process that is just ending is waited for.
@@ -27,9 +29,16 @@ impl Directory {
             error,
         };
         made_to_last(path).map_err(failed)?;
+        if is_open_to_all(path).map_err(failed)? {
+            return Err(FolderError::Open {
+                folder: path.to_owned(),
+            });
+        }
+        let locked = locked(path, lock)?;
+        let ground = Ground::of(path, (lock, locked)).map_err(failed)?;
         let directory = Self {
             path: path.to_owned(),
-            lock: Some(locked(path, lock)?),
+            ground: Some(Arc::new(ground)),
         };
         directory.tidy().map_err(failed)?;
         Ok(directory)
@@ -40,7 +49,7 @@ impl Directory {
         match fs::read_dir(path) {
             Ok(_) => Ok(Self {
                 path: path.to_owned(),
-                lock: None,
+                ground: None,
             }),
             Err(error) => Err(FolderError::Disk {
                 folder: path.to_owned(),
@@ -75,20 +84,12 @@ impl Directory {
         Ok(names)
     }
 
-    /// Where a file is that may be written.
-    fn place(&self, name: &str) -> io::Result<PathBuf> {
-        if self.lock.is_none() {
-            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
-        }
-        let place = self.path.join(name);
-        if let Some((folder, _)) = name.split_once('/') {
-            let folder = self.path.join(folder);
-            if !folder.is_dir() {
-                made(&folder)?;
-                sync_folder(&self.path)?;
-            }
-        }
-        Ok(place)
+    /// Where a file is that may be written, and what that rests on.
+    fn place(&self, name: &str) -> io::Result<(PathBuf, &Arc<Ground>)> {
+        let ground = self.ground.as_ref();
+        let ground = ground.ok_or(io::ErrorKind::ReadOnlyFilesystem)?;
+        ground.enter(name)?;
+        Ok((self.path.join(name), ground))
     }
 }
 
@@ -117,20 +118,20 @@ impl Files for Directory {
     }
 
     fn open_append(&self, name: &str) -> io::Result<Box<dyn Append>> {
-        let place = self.place(name)?;
+        let (place, ground) = self.place(name)?;
         let is_new = !place.exists();
         let file = appended(&place)?;
         if is_new {
             sync_folder_of(&place)?;
         }
-        Ok(Box::new(Tail(file)))
+        let (ground, name) = (Arc::clone(ground), name.to_owned());
+        Ok(Box::new(Tail { file, ground, name }))
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let place = self.place(name)?;
-        let unfinished = self.place(&format!("{name}{UNFINISHED}"))?;
-        let mut file = private(OpenOptions::new().write(true).create(true).truncate(true))
-            .open(&unfinished)?;
+        let (place, _) = self.place(name)?;
+        let unfinished = self.path.join(format!("{name}{UNFINISHED}"));
+        let mut file = anew(&unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&unfinished, &place)?;
@@ -138,7 +139,7 @@ impl Files for Directory {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let place = self.place(name)?;
+        let (place, _) = self.place(name)?;
         fs::remove_file(&place)?;
         sync_folder_of(&place)
     }
@@ -146,23 +147,28 @@ impl Files for Directory {
 
 /// A file that is written at its end.
 #[derive(Debug)]
-struct Tail(File);
+struct Tail {
+    file: File,
+    ground: Arc<Ground>,
+    name: String,
+}
 
 impl Append for Tail {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        self.ground.enter(&self.name)?;
+        self.file.write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 }
 
@@ -170,17 +176,8 @@ impl Append for Tail {
 fn made_to_last(path: &Path) -> io::Result<()> {
     let around = path.ancestors();
     let missing: Vec<&Path> = around.take_while(|one| !one.exists()).collect();
-    made(path)?;
+    ground::folder().recursive(true).create(path)?;
     missing.into_iter().try_for_each(sync_folder_of)
-}
-
-/// Makes a folder that its owner alone may look into: it has the hashes of keys, and who called how often.
-fn made(path: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }
 
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {
@@ -190,7 +187,17 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 }
 
 fn appended(path: &Path) -> io::Result<File> {
+    ground::refuse_link(path)?;
     private(OpenOptions::new().append(true).create(true)).open(path)
+}
+
+/// A file that is made, in the place of one that a killed process left. What stands in its place is never written to: it
+/// could be a link to a file elsewhere.
+pub(crate) fn anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => private(OpenOptions::new().write(true).create_new(true)).open(path),
+    }
 }
 
 /// Returns when the names in the folder of `place` outlive the machine.
@@ -202,7 +209,7 @@ fn sync_folder_of(place: &Path) -> io::Result<()> {
     }
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

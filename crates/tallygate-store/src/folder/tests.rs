@@ -200,3 +200,114 @@ fn a_loss_of_power_takes_some_of_what_was_not_synced() {
         "{shortest} {longest} {torn}"
     );
 }
+
+/// A folder in use, its path, and another place beside it.
+#[cfg(unix)]
+fn in_use() -> (Scratch, std::sync::Arc<DataFolder>, PathBuf) {
+    let scratch = Scratch::new();
+    fs::create_dir(&scratch.0).unwrap();
+    let folder = DataFolder::open(&scratch.0.join("data"), Purpose::Own).unwrap();
+    folder.files().replace("inside/file", b"kept").unwrap();
+    let beside = scratch.0.join("beside");
+    (scratch, folder, beside)
+}
+
+/// Nothing of a folder that is gone can be written, and it is not made again in part; put back, it goes on.
+#[cfg(unix)]
+#[test]
+fn a_folder_that_was_moved_away_takes_no_writes_until_it_is_back() {
+    for part in ["", "inside", "lock"] {
+        let (scratch, folder, beside) = in_use();
+        let files = folder.files();
+        let mut file = files.open_append("inside/log").unwrap();
+        let place = scratch.0.join("data").join(part);
+        fs::rename(&place, &beside).unwrap();
+        let refused = |said: std::io::Result<()>| {
+            let said = said.unwrap_err().to_string();
+            assert!(said.contains("moved away"), "{part}: {said}");
+            assert!(!place.exists(), "{part}");
+        };
+        refused(files.replace("inside/file", b"lost"));
+        refused(files.open_append("inside/log").map(drop));
+        refused(files.remove("inside/file"));
+        refused(file.write(b"lost"));
+        fs::rename(&beside, &place).unwrap();
+        assert_eq!(files.read("inside/file").unwrap(), b"kept", "{part}");
+        file.write(b"again").unwrap();
+        files.replace("inside/file", b"anew").unwrap();
+        assert_eq!(files.read("inside/file").unwrap(), b"anew");
+    }
+}
+
+/// What stands in the place of the folder that was opened is somebody else's.
+#[cfg(unix)]
+#[test]
+fn a_folder_in_its_place_is_left_alone() {
+    for part in ["", "inside", "lock"] {
+        let (scratch, folder, beside) = in_use();
+        let files = folder.files();
+        let mut file = files.open_append("inside/log").unwrap();
+        let place = scratch.0.join("data").join(part);
+        fs::rename(&place, &beside).unwrap();
+        match part {
+            "lock" => fs::write(&place, "").unwrap(),
+            _ => fs::create_dir(&place).unwrap(),
+        }
+        if part.is_empty() {
+            fs::create_dir(place.join("inside")).unwrap();
+            fs::write(place.join("lock"), "").unwrap();
+            fs::write(place.join("inside/file"), "another").unwrap();
+        }
+        let refused = files.replace("inside/file", b"lost").unwrap_err();
+        assert!(
+            refused.to_string().contains("replaced"),
+            "{part}: {refused}"
+        );
+        files.remove("inside/file").unwrap_err();
+        file.write(b"lost").unwrap_err();
+        if part.is_empty() {
+            assert_eq!(fs::read(place.join("inside/file")).unwrap(), b"another");
+        }
+    }
+}
+
+/// A link in the place of a file that is written would lead the writing elsewhere.
+#[cfg(unix)]
+#[test]
+fn links_are_not_written_through() {
+    let (scratch, folder, victim) = in_use();
+    fs::write(&victim, "of another").unwrap();
+    let link = |name: &str| std::os::unix::fs::symlink(&victim, scratch.0.join("data").join(name));
+    link("registry.json.new").unwrap();
+    folder.files().replace("registry.json", b"ours").unwrap();
+    assert_eq!(folder.files().read("registry.json").unwrap(), b"ours");
+    link("audit.jsonl").unwrap();
+    let refused = folder.files().open_append("audit.jsonl").unwrap_err();
+    assert!(refused.to_string().contains("is a link"), "{refused}");
+    assert_eq!(fs::read(&victim).unwrap(), b"of another");
+}
+
+/// Keys are kept in it: nobody else may put others there.
+#[cfg(unix)]
+#[test]
+fn a_folder_that_everybody_may_write_to_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new();
+    fs::create_dir(&scratch.0).unwrap();
+    let set = |mode| fs::set_permissions(&scratch.0, fs::Permissions::from_mode(mode)).unwrap();
+    for mode in [0o777, 0o1777, 0o702] {
+        set(mode);
+        let refused = DataFolder::open(&scratch.0, Purpose::Own).unwrap_err();
+        assert!(matches!(refused, FolderError::Open { .. }), "{refused}");
+        assert!(refused.to_string().contains("chmod o-w"), "{refused}");
+    }
+    assert_eq!(
+        fs::read_dir(&scratch.0).unwrap().count(),
+        0,
+        "nothing is made there"
+    );
+    DataFolder::open(&scratch.0.join("inside"), Purpose::Own).unwrap();
+    fs::remove_dir_all(scratch.0.join("inside")).unwrap();
+    set(0o775);
+    DataFolder::open(&scratch.0, Purpose::Own).unwrap();
+}

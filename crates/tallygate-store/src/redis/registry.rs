@@ -151,11 +151,15 @@ impl Inner {
         if known.token != *token {
             let records = match text.is_empty() {
                 true => Records::default(),
-                false => serde_json::from_slice(text).map_err(|error| {
+                false => serde_json::from_slice::<Records>(text).map_err(|error| {
                     let key = String::from_utf8_lossy(&self.keys[1]).into_owned();
                     RegistryError::Damaged(format!("the key {key} of the store: {error}"))
                 })?,
             };
+            if let Some(key) = records.unreadable() {
+                let said = format!("the key `{}` has no hash that can be read", key.id);
+                return Err(RegistryError::Damaged(said));
+            }
             *known = Known {
                 token: token.clone(),
                 records: Arc::new(records),

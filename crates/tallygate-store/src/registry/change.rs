@@ -1,6 +1,6 @@
 //! What can be changed, and what becomes of it.
 use super::audit::{AuditEntry, Author};
-use super::records::{Former, KeyRecord, KeyState, Override, Records};
+use super::records::{Former, KeyRecord, KeyState, Override, Records, is_hash};
 use super::stamp::Stamp;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -287,6 +287,11 @@ impl Records {
     }
 
     fn check_new(&self, hash: &str) -> Result<(), Refusal> {
+        if !is_hash(hash) {
+            return Err(Refusal::Shape(
+                "a key's hash is `sha256:` and 64 lower-case hex digits",
+            ));
+        }
         let has = |key: &&KeyRecord| {
             let former = key.former.as_ref().is_some_and(|old| old.hash == hash);
             key.hash == hash || former

@@ -11,6 +11,7 @@ use crate::BoxFuture;
 use crate::folder::{Append, DataFolder};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::future::ready;
 use std::io;
@@ -20,7 +21,10 @@ use tokio::task::spawn_blocking;
 
 const RECORDS: &str = "registry.json";
 const LOG: &str = "audit.jsonl";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// The format before it, which had no checksum.
+const UNSEALED: u32 = 1;
 
 /// Keys, overrides and the audit log in a data folder.
 #[derive(Debug)]
@@ -33,10 +37,18 @@ struct Inner {
     log: Mutex<Log>,
 }
 
-/// What is in `registry.json`.
+/// What is in `registry.json`: what is kept, as a text, and the checksum of that text.
 #[derive(Debug, Serialize, Deserialize)]
-struct Saved<R> {
+struct Sealed<'a> {
     format: u32,
+    crc32: String,
+    #[serde(borrow)]
+    kept: &'a RawValue,
+}
+
+/// What is kept.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Saved<R> {
     records: R,
     last: Option<AuditEntry>,
 }
@@ -68,35 +80,79 @@ impl FolderRegistry {
     }
 }
 
+/// What a folder keeps; nothing if nothing was ever changed there.
 fn saved(folder: &DataFolder) -> Result<Saved<Records>, RegistryError> {
-    let bytes = match folder.files().read(RECORDS) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(Saved {
-                format: FORMAT,
-                records: Records::default(),
-                last: None,
-            });
-        }
-        read => read.map_err(down)?,
+    let damaged = |what: String| {
+        let place = folder.path().join(RECORDS);
+        RegistryError::Damaged(format!("{} {what}", place.display()))
     };
-    let place = folder.path().join(RECORDS);
-    let strange = |what: &str| {
-        let place = place.display();
-        RegistryError::Damaged(format!("{place} {what}"))
-    };
+    match folder.files().read(RECORDS) {
+        Ok(bytes) => unsealed(&bytes).map_err(|what| damaged(what.to_string())),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(down(error)),
+        // It is there before the first entry of the log is.
+        Err(_) if read_log(folder).map_err(down)?.is_empty() => Ok(Saved::default()),
+        Err(_) => Err(damaged(Unsealed::Missing.to_string())),
+    }
+}
+
+/// Why `registry.json` is not to be relied on: without it whoever has a key would be let in or kept out wrongly.
+#[derive(Debug, thiserror::Error)]
+enum Unsealed {
+    #[error("was written by a later version: use that one, or a later one")]
+    Newer,
+    #[error("is missing, and {LOG} beside it says that there were keys or overrides: {MEND}")]
+    Missing,
+    #[error("is damaged ({0}): {MEND}")]
+    Unread(#[from] serde_json::Error),
+    #[error("is damaged (its checksum is another): {MEND}")]
+    Changed,
+    #[error("is damaged (its format is {0}): {MEND}")]
+    Strange(u32),
+    #[error("is damaged (the key `{0}` has no hash that can be read): {MEND}")]
+    Hash(String),
+}
+
+const MEND: &str =
+    "bring the folder back from a copy, or move both files away, and all keys have to be made anew";
+
+/// What a whole `registry.json` keeps.
+fn unsealed(bytes: &[u8]) -> Result<Saved<Records>, Unsealed> {
     #[derive(Deserialize)]
     struct Marked {
         format: u32,
     }
-    let marked: Marked = serde_json::from_slice(&bytes)
-        .map_err(|error| strange(&format!("is damaged ({error}): restore it from a copy")))?;
-    if marked.format > FORMAT {
-        return Err(strange(
-            "was written by a later version: use that one, or a later one",
-        ));
+    let marked: Marked = serde_json::from_slice(bytes)?;
+    let saved: Saved<Records> = match marked.format {
+        UNSEALED => serde_json::from_slice(bytes)?,
+        FORMAT => {
+            let sealed: Sealed<'_> = serde_json::from_slice(bytes)?;
+            if checksum(sealed.kept) != sealed.crc32 {
+                return Err(Unsealed::Changed);
+            }
+            serde_json::from_str(sealed.kept.get())?
+        }
+        later if later > FORMAT => return Err(Unsealed::Newer),
+        other => return Err(Unsealed::Strange(other)),
+    };
+    match saved.records.unreadable() {
+        Some(key) => Err(Unsealed::Hash(key.id.clone())),
+        None => Ok(saved),
     }
-    serde_json::from_slice(&bytes)
-        .map_err(|error| strange(&format!("is damaged ({error}): restore it from a copy")))
+}
+
+/// A `registry.json` that keeps this.
+fn sealed(saved: &Saved<&Records>) -> Vec<u8> {
+    let kept = serde_json::value::to_raw_value(saved);
+    let kept = kept.expect("invariant: keys of these maps are texts");
+    to_json(&Sealed {
+        format: FORMAT,
+        crc32: checksum(&kept),
+        kept: &kept,
+    })
+}
+
+fn checksum(kept: &RawValue) -> String {
+    format!("{:08x}", crc32fast::hash(kept.get().as_bytes()))
 }
 
 fn down(error: io::Error) -> RegistryError {
@@ -131,21 +187,17 @@ impl Inner {
 
     fn save(&self, records: &Records, last: Option<&AuditEntry>) -> io::Result<()> {
         let saved = Saved {
-            format: FORMAT,
             records,
             last: last.cloned(),
         };
-        self.folder.files().replace(RECORDS, &to_json(&saved))
+        self.folder.files().replace(RECORDS, &sealed(&saved))
     }
 }
 
 impl Log {
     /// Reads what is there, cuts off what is torn, and adds `last` if it is missing.
     fn open(folder: &DataFolder, last: Option<AuditEntry>) -> io::Result<Self> {
-        let bytes = match folder.files().read(LOG) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            read => read?,
-        };
+        let bytes = read_log(folder)?;
         let whole = bytes
             .iter()
             .rposition(|byte| *byte == b'\n')
@@ -205,6 +257,14 @@ impl Log {
         self.file = folder.files().open_append(LOG)?;
         self.lines = self.entries.len();
         Ok(())
+    }
+}
+
+/// The bytes of the audit log; none if there is none yet.
+fn read_log(folder: &DataFolder) -> io::Result<Vec<u8>> {
+    match folder.files().read(LOG) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read,
     }
 }
 

@@ -120,7 +120,29 @@ pub struct Records {
     pub(super) overrides: BTreeMap<String, BTreeMap<String, Override>>,
 }
 
+impl KeyRecord {
+    /// Whether its hashes are what hashes are. One that is not would keep its caller out without a word.
+    fn is_readable(&self) -> bool {
+        let former = self.former.as_ref().map(|former| &former.hash);
+        std::iter::once(&self.hash)
+            .chain(former)
+            .all(|hash| is_hash(hash))
+    }
+}
+
+/// Whether a text is the hash of a key.
+pub(super) fn is_hash(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:");
+    let is_digit = |digit: u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit);
+    digits.is_some_and(|digits| digits.len() == 64 && digits.bytes().all(is_digit))
+}
+
 impl Records {
+    /// The first key whose hash is none.
+    pub(crate) fn unreadable(&self) -> Option<&KeyRecord> {
+        self.keys.values().find(|key| !key.is_readable())
+    }
+
     /// How many changes there were.
     #[must_use]
     pub fn version(&self) -> u64 {

@@ -11,9 +11,10 @@ fn author(millis: u64) -> Author {
 }
 
 fn create(id: &str) -> Change {
+    let digits: String = id.bytes().map(|byte| format!("{byte:02x}")).collect();
     Change::CreateKey(Grant {
         id: id.to_owned(),
-        hash: format!("hash of {id}"),
+        hash: format!("sha256:{:0>64}", digits),
         roles: vec!["call".to_owned()],
         ..Grant::default()
     })
@@ -36,7 +37,7 @@ fn set(limit: String, until: u64) -> Change {
 fn the_key_that_ended_first_makes_room_and_live_ones_never_do() {
     let key = |number: usize| {
         let id = format!("k{number:05}");
-        let key = json!({ "id": id, "hash": id, "roles": ["call"], "created": 0, "by": "root" });
+        let key = json!({ "id": id, "hash": format!("sha256:{number:064x}"), "roles": ["call"], "created": 0, "by": "root" });
         (id, key)
     };
     let keys: serde_json::Map<_, _> = (0..MAX_KEYS).map(key).collect();

@@ -1,6 +1,6 @@
 //! The folder that the journal is in.
 use super::journal::HEADER;
-use crate::folder::lock;
+use crate::folder::{anew, lock};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ impl Disk for Folder {
 
     fn replace(&mut self, whole: &[u8]) -> io::Result<()> {
         let unfinished = self.path.join(UNFINISHED);
-        let mut file = File::create(&unfinished)?;
+        let mut file = anew(&unfinished)?;
         file.write_all(whole)?;
         file.sync_all()?;
         fs::rename(&unfinished, self.path.join(JOURNAL))?;

@@ -1,5 +1,5 @@
 //! The registry in a data folder, on a disk that fails.
-use super::{Place, at, conforms, create, log, make, noted, revoke};
+use super::{Place, at, conforms, create, hash, log, make, noted, revoke};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -169,12 +169,25 @@ async fn a_torn_or_damaged_line_of_the_log_takes_no_other_with_it() {
 #[tokio::test]
 async fn what_another_version_or_nobody_wrote_is_refused_with_its_mend() {
     for (text, mend) in [
-        (r#"{"format":2,"keyring":[]}"#, "later version"),
-        ("{\"format\":1,", "restore it from a copy"),
+        (r#"{"format":3,"keyring":[]}"#, "later version"),
+        ("{\"format\":1,", "bring the folder back from a copy"),
         (
             r#"{"format":1,"records":{"version":"x"}}"#,
-            "restore it from a copy",
+            "bring the folder back from a copy",
         ),
+        (
+            r#"{"format":0,"records":{"version":0,"keys":{},"overrides":{}},"last":null}"#,
+            "its format is 0",
+        ),
+        (
+            r#"{"format":2,"crc32":"00000000","kept":{"records":{"version":0,"keys":{},"overrides":{}},"last":null}}"#,
+            "its checksum is another",
+        ),
+        (
+            r#"{"format":1,"records":{"version":1,"keys":{"root":{"id":"root","hash":"sha256:Zz","roles":["admin"],"created":0,"by":"local"}},"overrides":{}},"last":null}"#,
+            "the key `root` has no hash that can be read",
+        ),
+        ("", "bring the folder back from a copy"),
     ] {
         let disk = Faulty::new();
         drop(open(&disk).expect("a registry"));
@@ -185,4 +198,63 @@ async fn what_another_version_or_nobody_wrote_is_refused_with_its_mend() {
             "{refused}"
         );
     }
+}
+
+/// Whichever bit is another one, nobody is let in or kept out by it.
+#[tokio::test]
+async fn no_bit_changes_without_being_seen() {
+    let disk = Faulty::new();
+    let registry: Arc<dyn Registry> = open(&disk).expect("a registry");
+    make(&registry, create("alice"), 10).await;
+    let whole = disk.read("registry.json").expect("it was written");
+    for at in 0..whole.len() * 8 {
+        let mut flipped = whole.clone();
+        flipped[at / 8] ^= 1 << (at % 8);
+        disk.damage("registry.json", &flipped);
+        let refused = open(&disk).err();
+        assert!(
+            matches!(refused, Some(RegistryError::Damaged(_))),
+            "bit {at}: {}",
+            String::from_utf8_lossy(&flipped)
+        );
+    }
+    disk.damage("registry.json", &whole);
+    let again: Arc<dyn Registry> = open(&disk).expect("as it was written");
+    assert_eq!(records(&again).await, records(&registry).await);
+}
+
+/// Without its file a registry that had keys is not one that never had any: everybody would be let in.
+#[tokio::test]
+async fn a_registry_that_is_missing_is_missed() {
+    let disk = Faulty::new();
+    drop(open(&disk).expect("a fresh one"));
+    let registry: Arc<dyn Registry> = open(&disk).expect("nothing was changed yet");
+    make(&registry, create("alice"), 10).await;
+    disk.remove("registry.json").expect("it is there");
+    let refused = open(&disk).expect_err("it is refused").to_string();
+    for said in ["registry.json is missing", "move both files away"] {
+        assert!(refused.contains(said), "{refused}");
+    }
+    disk.remove("audit.jsonl").expect("it is there");
+    drop(open(&disk).expect("all keys are to be made anew"));
+}
+
+/// What the version before wrote, without a checksum, is read, and written with one at the next change.
+#[tokio::test]
+async fn an_earlier_registry_is_read() {
+    let disk = Faulty::new();
+    let hash = hash("root");
+    let earlier = format!(
+        r#"{{"format":1,"records":{{"version":1,"keys":{{"root":{{"id":"root","hash":"{hash}","roles":["admin"],"created":0,"by":"local"}}}},"overrides":{{}}}},"last":null}}"#
+    );
+    disk.damage("registry.json", earlier.as_bytes());
+    let files = Box::new(disk.clone());
+    disk.damage("FORMAT", b"tallygate 1\n");
+    let folder = DataFolder::over(Path::new("data"), files, Purpose::Own).expect("a folder");
+    let registry: Arc<dyn Registry> = FolderRegistry::open(folder).expect("it is read");
+    make(&registry, create("alice"), 10).await;
+    let text = disk.read("registry.json").expect("it was written");
+    assert!(text.starts_with(b"{\"format\":2,\"crc32\":"));
+    let again: Arc<dyn Registry> = open(&disk).expect("it is read");
+    assert_eq!(records(&again).await.keys().count(), 2);
 }

@@ -1,11 +1,12 @@
 //! A disk that takes no writes for a while: what is decided then, what is said of it, and that nothing is lost.
 use super::{Ground, admitted, ask, block_on, daily, tokens, until, used};
-use crate::folder::Trouble;
-use crate::memory::MemoryStore;
-use crate::memory::journal::Durability;
+use crate::folder::{DataFolder, Purpose, Trouble};
+use crate::memory::journal::{Durability, Site};
+use crate::memory::{MemoryOptions, MemoryStore};
 use crate::store::{SettleError, Settlement, Store, StoreError, StoreHealth};
 use std::sync::Arc;
-use tallygate_core::{Amounts, Outcome, StoreDown};
+use std::time::Duration;
+use tallygate_core::{Amounts, Bounds, Outcome, StoreDown};
 
 const TROUBLES: [Trouble; 4] = [
     Trouble::Full(0),
@@ -179,4 +180,49 @@ fn too_much_to_keep_is_written_as_a_whole() {
     block_on(store.close());
     let after = ground.with(ground.disk.power_loss(5));
     assert_eq!(used(&after.open(&policy)), 1102);
+}
+
+/// A folder that is moved away while it is in use is a disk that takes no writes: nothing of it is made again, and all that came
+/// meanwhile is in it once it is back.
+#[cfg(unix)]
+#[test]
+fn a_folder_that_is_moved_away_is_missed_and_not_made_again() {
+    let name = format!("tallygate-moved-{:016x}", getrandom::u64().unwrap());
+    let around = std::env::temp_dir().join(name);
+    let (here, there) = (around.join("data"), around.join("elsewhere"));
+    let policy = daily(100, StoreDown::Closed);
+    let open = || {
+        let folder = DataFolder::open(&here, Purpose::Own).unwrap();
+        let site = Site {
+            retry: Duration::from_millis(5),
+            ..Site::new(folder, Bounds::default())
+        };
+        MemoryStore::open_at(&site, &policy, MemoryOptions::default(), Durability::Sync).unwrap()
+    };
+    let store = open();
+    let before = admitted(block_on(store.reserve(ask(40)))).id;
+    std::fs::rename(&here, &there).unwrap();
+    let usage = Settlement::Exact(tokens(15));
+    let outcome = Outcome::Settled;
+    let kept = block_on(store.settle(before, usage));
+    assert_eq!(kept, Err(SettleError::Kept { outcome }));
+    let StoreHealth::Down { reason } = store.health() else {
+        panic!("it is missed");
+    };
+    assert!(
+        reason.contains("moved away while it was in use"),
+        "{reason}"
+    );
+    let refused = block_on(store.reserve(ask(1)));
+    assert!(
+        matches!(refused, Err(StoreError::Down { .. })),
+        "{refused:?}"
+    );
+    assert!(!here.exists(), "it is not made again");
+    std::fs::rename(&there, &here).unwrap();
+    until("the folder is back", || !is_down(&store));
+    admitted(block_on(store.reserve(ask(1))));
+    drop(store);
+    assert_eq!(used(&open()), 16);
+    std::fs::remove_dir_all(&around).unwrap();
 }
