@@ -26,6 +26,7 @@ mod ring;
 mod shape;
 mod slot;
 mod table;
+pub mod text;
 mod time;
 
 pub use codec::JournalError;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use subtle::ConstantTimeEq;
+use tallygate_core::text::is_printable;
 use tallygate_store::registry::Stamp;
 
 use crate::percent;
@@ -233,7 +234,7 @@ fn with_trusted(identity: Arc<Identity>, headers: &HeaderMap) -> Result<Arc<Iden
         let value = value
             .to_str()
             .ok()
-            .filter(|text| text.len() <= MAX_LABEL_VALUE);
+            .filter(|text| text.len() <= MAX_LABEL_VALUE && is_printable(text));
         let value = value.ok_or(Rejection::BadHeader(label_header(label)))?;
         if identity.label(label).is_none() && !value.is_empty() {
             added.push(((*label).to_owned(), value.to_owned()));

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 use tallygate_core::Time;
+use tallygate_core::text::printable;
 use tallygate_store::usage::{Query, Report, Row, Totals};
 
 use crate::wire::rfc3339;
@@ -123,12 +124,13 @@ pub(crate) fn write_csv(report: &Value, out: &mut dyn Write) -> io::Result<()> {
     let by: Vec<&str> = listed(&report["by"]).filter_map(Value::as_str).collect();
     let sums = own_sums(&Totals::default()).map(|(name, _)| name);
     let saved = FORMULAS.map(|(name, _)| name);
-    let names = by.iter().chain(&sums).chain(&saved);
-    out.write_all(line(names.map(|name| (*name).to_owned())).as_bytes())?;
+    let ours = sums.iter().chain(&saved).map(|name| (*name).to_owned());
+    let names = by.iter().map(|name| cell(name)).chain(ours);
+    out.write_all(line(names).as_bytes())?;
     for row in listed(&report["rows"]) {
         let key = by
             .iter()
-            .map(|name| row["key"][name].as_str().unwrap_or_default().to_owned());
+            .map(|name| cell(row["key"][name].as_str().unwrap_or_default()));
         let sums = sums.iter().map(|name| row[name].to_string());
         let saved = saved.iter().map(|name| row["savings"][name].to_string());
         out.write_all(line(key.chain(sums).chain(saved)).as_bytes())?;
@@ -139,6 +141,20 @@ pub(crate) fn write_csv(report: &Value, out: &mut dyn Write) -> io::Result<()> {
 fn listed(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
+
+/// A value that may come from anybody. A spreadsheet takes what begins like a formula for one, so that begins with a `'`
+/// (OWASP, "CSV Injection").
+fn cell(value: &str) -> String {
+    let mark = match value.starts_with(FORMULA_MARKS) {
+        true => "'",
+        false => "",
+    };
+    format!("{mark}{}", printable(value))
+}
+
+const FORMULA_MARKS: [char; 11] = [
+    '=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}',
+];
 
 fn line(fields: impl Iterator<Item = String>) -> String {
     let quoted = fields.map(|field| match field.contains([',', '"', '\n', '\r']) {
@@ -177,5 +193,52 @@ mod tests {
             lines[1]
         );
         assert_eq!(lines[0].split(',').count(), 22);
+    }
+
+    #[test]
+    fn no_value_is_a_formula_or_moves_the_cursor() {
+        let row = |value: &str| Row {
+            key: vec![value.to_owned()],
+            totals: Totals::default(),
+        };
+        let sly = [
+            "=1+1",
+            "+1",
+            "-1",
+            "@x",
+            "\ta",
+            "\ra",
+            "\u{ff1d}1",
+            "a\u{1b}[2J\u{202e}",
+            "a=b",
+        ];
+        let mut saved = Totals::default();
+        saved.savings.downgraded_cost = -5;
+        let mut rows: Vec<Row> = sly.map(row).into();
+        rows[8].totals = saved;
+        let report = Report {
+            by: vec![Dimension::Label("=team".to_owned())],
+            rows,
+            ..Report::default()
+        };
+        let written = csv(&json(&report, &Query::default()));
+        let first = written.lines().map(|line| line.split(',').next());
+        let first: Vec<&str> = first.map(|cell| cell.expect("a cell")).collect();
+        assert_eq!(
+            first,
+            [
+                "'=team",
+                "'=1+1",
+                "'+1",
+                "'-1",
+                "'@x",
+                "'\u{fffd}a",
+                "'\u{fffd}a",
+                "'\u{ff1d}1",
+                "a\u{fffd}[2J\u{fffd}",
+                "a=b"
+            ]
+        );
+        assert!(written.contains(",-5,"), "a number stays one: {written}");
     }
 }

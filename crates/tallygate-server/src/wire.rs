@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::Value;
+use tallygate_core::text::printable_json;
 use tallygate_core::{Amounts, Time};
 use tallygate_tokens::{Dialect, Endpoint};
 
@@ -53,7 +54,9 @@ pub struct Ask<'a> {
 #[must_use]
 pub fn error(error: &ApiError, ask: &Ask<'_>) -> Response<Bytes> {
     let body = body(error, ask);
-    let mut response = Response::new(Bytes::from(body.to_string()));
+    // Messages repeat what was asked for, and are read at terminals and in logs.
+    let body = printable_json(&body.to_string()).into_owned();
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status(error, ask.voice);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

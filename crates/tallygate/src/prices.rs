@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use tallygate_core::text::printable_json;
 use tallygate_server::Config;
 use tallygate_server::config::{PriceOrigin, Priced};
 use tallygate_tokens::{Cost, PerMillion, PriceSource, PriceTable, Rates};
@@ -261,6 +262,6 @@ fn import(args: &Import, screen: &Screen) -> Result<(), Failure> {
     tell(&format!(
         "{priced} models have a price; {skipped} are free or not sold by tokens, and left out"
     ));
-    screen.write(&read.table.to_json());
+    screen.write(&printable_json(&read.table.to_json()));
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value;
+use tallygate_core::text::{printable_json, printable_lines};
 
 /// Where a command's answer goes.
 #[derive(Debug, Clone, Copy)]
@@ -32,13 +33,13 @@ impl Screen {
     /// Writes the answer in the form that was asked for. One line of JSON, or the text.
     pub(crate) fn answer(self, json: &Value, text: &str) {
         if self.json {
-            self.line(&json.to_string());
+            self.line(&printable_json(&json.to_string()));
         } else {
-            self.line(text.trim_end_matches('\n'));
+            self.line(&printable_lines(text.trim_end_matches('\n')));
         }
     }
 
-    /// Writes one line and flushes it, so that whoever reads a pipe sees it now.
+    /// Writes one line as it is and flushes it, so that whoever reads a pipe sees it now.
     pub(crate) fn line(self, line: &str) {
         self.write(&format!("{line}\n"));
     }
@@ -50,8 +51,8 @@ impl Screen {
     }
 }
 
-/// Writes a line to standard error. A reader that went away (`2>&1 | head`) is no failure of ours here either.
+/// Writes lines to standard error; what somebody else wrote in them moves no cursor. A reader that went away (`2>&1 | head`) is no failure of ours here either.
 pub(crate) fn tell(line: &str) {
     let mut out = io::stderr().lock();
-    drop(writeln!(out, "{line}"));
+    drop(writeln!(out, "{}", printable_lines(line)));
 }

@@ -1,5 +1,7 @@
 //! Tables for a person.
 
+use tallygate_core::text::printable;
+
 /// Columns with their heads, two blanks between them; the last one is not filled up.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = head.map(width);
@@ -20,16 +22,11 @@ fn width(text: &str) -> usize {
 fn line(cells: &[String], widths: &[usize]) -> String {
     let filled = cells.iter().zip(widths).map(|(cell, widest)| {
         let blanks = widest.saturating_sub(width(cell));
+        // What a server tells may be what somebody else made it tell.
         format!("{}{}", printable(cell), " ".repeat(blanks))
     });
     let line: Vec<String> = filled.collect();
     line.join("  ").trim_end().to_owned()
-}
-
-/// What a server tells may be what somebody else made it tell: nothing of it moves the cursor.
-fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { '?' } else { c };
-    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -44,7 +41,7 @@ mod tests {
         ];
         assert_eq!(
             table(["id", "state"], &rows),
-            "id     state\nalice  live\nb?     é"
+            "id     state\nalice  live\nb\u{fffd}     é"
         );
     }
 }

@@ -1,10 +1,11 @@
 //! What the admin API answers when it does not do what it was asked.
 
-use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
 use http::{StatusCode, Uri};
 use serde_json::{Map, Value, json};
+use tallygate_core::text::printable_json;
 use tallygate_store::registry::{ChangeError, Refusal, RegistryError};
 
 use crate::decision::FieldError;
@@ -104,7 +105,8 @@ impl Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body())).into_response()
+        let body = printable_json(&self.body().to_string()).into_owned();
+        (self.status, [(CONTENT_TYPE, "application/json")], body).into_response()
     }
 }
 

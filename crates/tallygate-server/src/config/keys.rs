@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use tallygate_core::DOWNGRADED;
+use tallygate_core::text::is_printable;
 
 use super::fields::{Fields, Known, Reading, one_of};
 use super::problem::{Kind, Place, Problem};
@@ -229,7 +230,7 @@ fn subject(node: &Node, reading: &mut Reading<'_>) -> Vec<(String, String)> {
 fn check_value(text: &str, what: &str, at: Place, reading: &mut Reading<'_>) -> bool {
     let refusal = if text.len() > MAX_LABEL_VALUE {
         "is longer than 256 bytes"
-    } else if text.chars().any(char::is_control) {
+    } else if !is_printable(text) {
         "has control characters"
     } else {
         return true;

@@ -7,6 +7,7 @@ use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
 };
 use serde::Serialize;
+use tallygate_core::text::printable;
 
 /// What sort of mistake a [`Problem`] is; a stable word for machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -132,7 +133,7 @@ impl Problem {
             kind,
             line: at.line.max(1),
             column: at.column.max(1),
-            message: message.into(),
+            message: printable(&message.into()).into_owned(),
             mend: None,
             at: (at.offset, at.length),
         }
@@ -148,7 +149,7 @@ impl Problem {
     /// Adds how to mend it.
     #[must_use]
     pub(super) fn mend(mut self, how: impl Into<String>) -> Self {
-        self.mend = Some(how.into());
+        self.mend = Some(printable(&how.into()).into_owned());
         self
     }
 
@@ -232,7 +233,7 @@ impl ConfigErrors {
         // What stands behind an anchor is read once for each of its uses.
         problems.dedup();
         Self {
-            source: NamedSource::new(name, Arc::from(source)),
+            source: NamedSource::new(printable(name), Arc::from(source)),
             problems,
         }
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use tallygate_core::DOWNGRADED;
+use tallygate_core::text::is_printable;
 
 use super::fields::{FieldError, Fields};
 use crate::identify::{Identity, KEY_LABEL, MAX_LABEL_VALUE};
@@ -52,8 +53,11 @@ impl<'a> Subject<'a> {
         if CALL_LABELS.contains(&label) {
             return Err("left out: the server sets it");
         }
-        if value.len() > MAX_LABEL_VALUE {
-            return Err("a text of at most 256 bytes");
+        if !is_label_text(label) {
+            return Err("called by a text of at most 256 bytes without control characters");
+        }
+        if !is_label_text(&value) {
+            return Err("a text of at most 256 bytes without control characters");
         }
         match self.get(label) {
             Some(own) if own == value => return Ok(()),
@@ -81,4 +85,9 @@ impl<'a> Subject<'a> {
         let own = self.0.iter().map(|(label, value)| (&**label, &**value));
         own.chain(call.iter().copied()).collect()
     }
+}
+
+/// Labels end up in reports, logs and at terminals.
+fn is_label_text(text: &str) -> bool {
+    text.len() <= MAX_LABEL_VALUE && is_printable(text)
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use tallygate_core::text::is_printable;
 
 /// How many models are told apart in metrics; the rest counts as `other`.
 pub const MAX_MODELS: usize = 256;
@@ -35,7 +36,7 @@ impl Names {
 
     /// Makes `name` known, as long as there is room.
     pub(super) fn learn(&self, name: &str) {
-        if name.len() > MAX_NAME || self.known.read().contains(name) {
+        if name.len() > MAX_NAME || !is_printable(name) || self.known.read().contains(name) {
             return;
         }
         let mut known = self.known.write();
@@ -59,5 +60,7 @@ mod tests {
         let fresh = Names::default();
         fresh.learn(&long);
         assert_eq!(&*fresh.of(&long), "other");
+        fresh.learn("m\u{1b}[2J");
+        assert_eq!(&*fresh.of("m\u{1b}[2J"), "other");
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Uri};
+use tallygate_core::text::is_printable;
 use tallygate_tokens::Endpoint;
 
 use super::{Attempt, Pipeline, Setup, Step};
@@ -45,10 +46,10 @@ impl Pipeline {
 /// When it is longer, or has control characters.
 pub(crate) fn check_name(model: &str) -> Result<(), ApiError> {
     let refused = |why: &str| Err(ApiError::invalid(why, Some("model")));
-    match model.chars().any(char::is_control) {
+    match is_printable(model) {
         _ if model.len() > MAX_LABEL_VALUE => refused("the model's name is longer than 256 bytes"),
-        true => refused("the model's name has control characters"),
-        false => Ok(()),
+        true => Ok(()),
+        false => refused("the model's name has control characters"),
     }
 }
 

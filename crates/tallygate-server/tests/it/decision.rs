@@ -429,3 +429,28 @@ async fn a_settlement_leaves_alone_the_metrics_it_does_not_name() {
     assert_eq!(world.used(Metric::REQUESTS, &carol).await, 7);
     assert_eq!(world.used(Metric::TOKENS, &carol).await, 30);
 }
+
+/// Labels end up in reports, in logs and at terminals; so do the messages that refuse them.
+#[tokio::test]
+async fn no_label_moves_a_cursor_or_turns_a_text() {
+    let world = world().await;
+    for sly in ["\u{1b}[2J", "a\nb", "\u{9b}2J", "a\u{202e}b"] {
+        let value = json!({ "subject": { "user": sly }, "demand": { "tokens": 1 } });
+        let (status, told) = ask(&world, "reserve", value).await;
+        assert_eq!(
+            (status, &told["error"]["field"]),
+            (400, &json!("subject.user"))
+        );
+        let name = json!({ "subject": { sly: "x" }, "demand": { "tokens": 1 } });
+        let reply = world.post("/tallygate/v1/reserve", name.to_string()).await;
+        assert_eq!(reply.status, 400);
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        assert!(
+            !text.contains(['\u{1b}', '\n', '\u{9b}', '\u{202e}']),
+            "{text:?}"
+        );
+        let model = json!({ "model": sly, "demand": { "tokens": 1 } });
+        assert_eq!(ask(&world, "reserve", model).await.0, 400);
+    }
+    assert_eq!(world.used(Metric::REQUESTS, &[("user", "a\nb")]).await, 0);
+}

@@ -4,6 +4,7 @@ use super::records::{Former, KeyRecord, KeyState, Override, Records, is_hash};
 use super::stamp::Stamp;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use tallygate_core::text::is_printable;
 
 /// How many keys there may be, revoked and expired ones included: the one that ended the longest ago makes room.
 pub const MAX_KEYS: usize = 10_000;
@@ -343,7 +344,7 @@ fn check(grant: &Grant, now: Stamp) -> Result<(), Refusal> {
 }
 
 fn check_text(what: &'static str, text: &str, most: usize) -> Result<(), Refusal> {
-    match text.is_empty() || text.len() > most || text.chars().any(char::is_control) {
+    match text.is_empty() || text.len() > most || !is_printable(text) {
         true => Err(Refusal::Text { what, most }),
         false => Ok(()),
     }

@@ -1,6 +1,7 @@
 //! A report for a person: a table with a bar of what each row spent, and what was saved.
 
 use serde_json::Value;
+use tallygate_core::text::printable;
 
 /// The widest bar, in cells.
 const BAR: u64 = 24;
@@ -231,11 +232,7 @@ fn dollars(micro: u64) -> String {
 
 /// A value that may come from anybody, so that it moves no terminal's cursor.
 fn shown(value: &str) -> String {
-    let safe = |letter: char| match letter.is_control() {
-        true => '\u{fffd}',
-        false => letter,
-    };
-    let mut out: String = value.chars().map(safe).take(WIDEST).collect();
+    let mut out: String = printable(value).chars().take(WIDEST).collect();
     if value.chars().count() > WIDEST {
         out.pop();
         out.push('…');

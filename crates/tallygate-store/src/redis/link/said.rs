@@ -2,6 +2,7 @@
 use std::fmt;
 
 use redis::{RedisError, ServerError};
+use tallygate_core::text::printable;
 
 use crate::redis::options::Node;
 
@@ -124,8 +125,7 @@ fn shortened(text: &str) -> String {
         Some((said, place)) if place.contains("@user_script") => said,
         _ => text,
     };
-    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let line: String = line.take(LONGEST).collect();
+    let line: String = printable(text).chars().take(LONGEST).collect();
     line.trim().to_owned()
 }
 
