@@ -1,9 +1,11 @@
 //! Reading the tree: each reader reports what is wrong with its part and the reading goes on.
 
+use std::ops::Range;
+
 use strsim::damerau_levenshtein;
 
 use super::amount::Refusal;
-use super::masking::{is_public, login, masked};
+use super::masking::{beyond_host, hooks, is_harmless, is_public, login, masked};
 use super::problem::{ConfigErrors, Kind, Place, Problem, Severity};
 use super::tree::{Key, Node, Value};
 
@@ -14,6 +16,8 @@ pub(super) struct Reading<'e> {
     secrets: Vec<Place>,
     /// What was meant as URLs.
     urls: Vec<Place>,
+    /// Addresses of which the host alone may be shown.
+    hooks: Vec<Place>,
 }
 
 impl<'e> Reading<'e> {
@@ -23,6 +27,7 @@ impl<'e> Reading<'e> {
             problems: Vec::new(),
             secrets: Vec::new(),
             urls: Vec::new(),
+            hooks: Vec::new(),
         }
     }
 
@@ -45,6 +50,44 @@ impl<'e> Reading<'e> {
         }
     }
 
+    /// Notes that of the address that `node` holds nothing behind its host is shown.
+    pub(super) fn secret_path(&mut self, node: &Node) {
+        match &node.value {
+            Value::Scalar(text) if text.contains(['\n', ' ']) => self.secrets.push(node.at),
+            Value::Scalar(_) => self.hooks.push(node.at),
+            _ => self.secrets_in(node, is_public),
+        }
+    }
+
+    /// Notes that whatever `node` holds may be a secret, unless it is `public`.
+    pub(super) fn secrets_in(&mut self, node: &Node, public: fn(&str) -> bool) {
+        match &node.value {
+            Value::Null => {}
+            Value::Scalar(text) if public(text) => {}
+            Value::Scalar(_) => self.secrets.push(node.at),
+            Value::List(items) => {
+                for item in items {
+                    self.secrets_in(item, public);
+                }
+            }
+            Value::Map(entries) => {
+                for (_, node) in entries {
+                    self.secrets_in(node, public);
+                }
+            }
+        }
+    }
+
+    /// Notes what may be a secret in a file that is no YAML.
+    pub(super) fn unreadable(&mut self, source: &str) {
+        let places = hooks(source).into_iter().map(|part| Place {
+            offset: part.start,
+            length: part.len(),
+            ..Place::start()
+        });
+        self.secrets.extend(places);
+    }
+
     pub(super) fn report(&mut self, problem: Problem) {
         self.problems.push(problem);
     }
@@ -57,15 +100,16 @@ impl<'e> Reading<'e> {
 
     /// All problems, beside a text of the file without its secrets.
     pub(super) fn findings(mut self, name: &str, source: &str) -> ConfigErrors {
-        let logins = self.urls.iter().filter_map(|at| {
-            let part = login(at.text_in(source))?;
-            Some(Place {
-                offset: at.offset + part.start,
-                length: part.len(),
-                ..*at
-            })
-        });
-        self.secrets.extend(logins);
+        let inside = |at: &Place, part: Range<usize>| Place {
+            offset: at.offset + part.start,
+            length: part.len(),
+            ..*at
+        };
+        let logins = self.urls.iter();
+        let logins = logins.filter_map(|at| Some(inside(at, login(at.text_in(source))?)));
+        let paths = self.hooks.iter();
+        let paths = paths.filter_map(|at| Some(inside(at, beyond_host(at.text_in(source))?)));
+        self.secrets.extend(logins.chain(paths));
         ConfigErrors::new(name, &masked(source, &self.secrets), self.problems)
     }
 
@@ -75,8 +119,10 @@ impl<'e> Reading<'e> {
         let (good, unknown): (Vec<_>, Vec<_>) = entries
             .into_iter()
             .partition(|(key, _)| shape.has(&key.name));
-        for (key, _) in &unknown {
+        for (key, node) in &unknown {
             self.report(shape.refuse(key));
+            // What was meant is not known: it may be a key.
+            self.secrets_in(node, is_harmless);
         }
         Some(Fields {
             at: node.at,

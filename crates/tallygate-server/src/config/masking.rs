@@ -2,7 +2,13 @@
 
 use std::ops::Range;
 
+use tallygate_core::text::is_plain;
+
 use super::problem::Place;
+
+mod hooks;
+
+pub(super) use hooks::{beyond_host, hooks};
 
 /// What a password stands behind in a URL's options.
 const PASSWORD_OPTION: &str = "password=";
@@ -30,6 +36,8 @@ pub(super) fn masked(source: &str, secrets: &[Place]) -> String {
         let secret = hidden.get(offset) == Some(&true);
         if secret && !matches!(letter, '\n' | '\r' | '"' | '\'') {
             shown.extend(std::iter::repeat_n('*', letter.len_utf8()));
+        } else if !is_plain(letter) && !matches!(letter, '\n' | '\r' | '\t') {
+            shown.extend(std::iter::repeat_n('?', letter.len_utf8()));
         } else {
             shown.push(letter);
         }
@@ -41,6 +49,16 @@ pub(super) fn masked(source: &str, secrets: &[Place]) -> String {
 pub(super) fn is_public(value: &str) -> bool {
     let value = value.trim_matches(['"', '\'']);
     value.is_empty() || value.starts_with("${") || value.parse::<crate::identify::KeyHash>().is_ok()
+}
+
+/// Whether a value whose key is not known may be shown: also a number, an amount, or a word of the language.
+pub(super) fn is_harmless(value: &str) -> bool {
+    let is_amount = |c: char| c.is_ascii_digit() || matches!(c, '_' | '.' | '-');
+    let bare = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let short = value.len() <= 12 && value.len() - bare.len() <= 3;
+    is_public(value)
+        || matches!(value, "true" | "false")
+        || short && !bare.is_empty() && bare.chars().all(is_amount)
 }
 
 /// The values behind a secret's name, each to the end of its line or of its place in a flow mapping.

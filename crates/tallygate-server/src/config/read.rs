@@ -52,6 +52,7 @@ pub(super) fn config(
         Ok(node) => node,
         Err(problem) => {
             reading.report(problem);
+            reading.unreadable(text);
             return Err(reading.findings(name, text));
         }
     };
@@ -79,6 +80,7 @@ pub(super) fn config(
 
 /// Every section is read whatever the others say; `None` when any of them has an error.
 fn sections(node: &Node, name: &str, reading: &mut Reading<'_>) -> Option<Config> {
+    webhooks::hide_all(node, reading);
     let top = reading.fields(node, &TOP)?;
     let mut stored = store::read(&top, reading);
     let metrics = metrics(&top, reading);

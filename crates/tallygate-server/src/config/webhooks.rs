@@ -7,9 +7,10 @@ use http::Uri;
 use http::uri::Scheme;
 
 use super::fields::{Fields, Known, Reading};
+use super::masking::is_public;
 use super::problem::{Kind, Problem};
 use super::secret::Secret;
-use super::tree::Node;
+use super::tree::{Node, Value};
 use crate::events::{EventKind, KINDS};
 
 /// Who is told of which events. Shown without secrets: a URL may hold one.
@@ -85,13 +86,37 @@ pub(super) fn read(top: &Fields<'_>, reading: &mut Reading<'_>) -> Vec<Arc<Webho
         .collect()
 }
 
+/// Has nothing of the section shown that may be a secret, wherever in it that was written: of addresses the hosts are shown.
+pub(super) fn hide_all(top: &Node, reading: &mut Reading<'_>) {
+    let Value::Map(sections) = &top.value else {
+        return;
+    };
+    let sections = sections.iter().filter(|(key, _)| key.name == "webhooks");
+    sections.for_each(|(_, section)| hide(section, reading));
+}
+
+fn hide(node: &Node, reading: &mut Reading<'_>) {
+    match &node.value {
+        Value::List(items) => items.iter().for_each(|item| hide(item, reading)),
+        Value::Map(entries) => {
+            for (key, node) in entries {
+                match key.name.as_str() {
+                    "url" => reading.secret_path(node),
+                    "events" => {}
+                    _ => reading.secrets_in(node, is_public),
+                }
+            }
+        }
+        Value::Null | Value::Scalar(_) => reading.secret_path(node),
+    }
+}
+
 fn webhook(node: &Node, reading: &mut Reading<'_>) -> Option<Webhook> {
     let fields = reading.fields(node, &WEBHOOK)?;
     let url = fields
         .need("url", reading)
         .and_then(|node| url(node, reading));
     let secret = fields.get("secret").map(|node| {
-        reading.secret(node);
         reading
             .expanded(node, "the secret")
             .and_then(|text| secret(text, node, reading))
@@ -114,7 +139,6 @@ fn webhook(node: &Node, reading: &mut Reading<'_>) -> Option<Webhook> {
 }
 
 fn url(node: &Node, reading: &mut Reading<'_>) -> Option<(Uri, String)> {
-    reading.secret_url(node);
     let text = reading.expanded(node, "the url")?;
     let uri: Option<Uri> = text.parse().ok();
     let refusal = match &uri {
@@ -164,7 +188,7 @@ fn warn_unsigned(node: &Node, reading: &mut Reading<'_>) {
 
 fn kinds(node: &Node, reading: &mut Reading<'_>) -> Vec<EventKind> {
     let items = match &node.value {
-        super::tree::Value::List(items) => items.as_slice(),
+        Value::List(items) => items.as_slice(),
         _ => std::slice::from_ref(node),
     };
     items

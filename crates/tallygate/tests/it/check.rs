@@ -100,3 +100,46 @@ fn a_reader_that_goes_away_is_no_failure() {
         .expect("the binary");
     assert_eq!(ended.code(), Some(3));
 }
+
+#[test]
+fn nothing_in_a_file_moves_the_cursor() {
+    for sly in [
+        "\"li\\x1b[2Jmits\": []\nlim\u{202e}its: []\n",
+        "limits: [] # \u{9b}2J\u{1b}\n",
+    ] {
+        for arguments in [&["check", "-"][..], &["check", "--json", "-"]] {
+            let ran = run_with(arguments, sly);
+            assert_eq!(ran.code, 3);
+            let said = ran.stdout + &ran.stderr;
+            let moves = said.contains(['\u{1b}', '\u{9b}', '\u{202e}']);
+            assert!(!moves, "{said:?}");
+        }
+    }
+    let ran = run_with(&["check", "no\u{1b}[2Jfile"], "");
+    assert!(ran.stderr.contains("file cannot be read"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains('\u{1b}'), "{:?}", ran.stderr);
+}
+
+/// Who knows the address of a webhook can write to it.
+#[test]
+fn of_a_webhook_the_host_alone_is_shown() {
+    for file in [
+        // Without a secret there is a warning.
+        "webhooks: [{ url: 'https://hooks.example/T0/hidden' }]\n",
+        "webhooks:\n  - url: https://hooks.example/T0/hidden?hidden#hidden\n    secrt: hidden, all of it\n",
+        "webhooks:\n  - { url: 'https://hooks.example/hidden', url: 'https://hooks.example/hidden', secret: hidden, secret: hidden }\n",
+        "webhooks: https://hooks.example/hidden\n",
+        "webhooks: { slack: { url: hidden } }\n",
+        "webhooks: [{ url: hidden/hidden, events: [nothing] }]\n",
+        "webhoks:\n  - { url: 'https://hooks.example/hidden', secret: hidden }\n",
+        "webhooks:\n  - url: https://hooks.example/hidden\n   secrt: hidden\n",
+        "upstreams: { openai: { dialect: openai, api_ky: hidden } }\n",
+        "h: &h https://hooks.example/hidden\nwebhooks: [{ url: *h }]\n",
+    ] {
+        for arguments in [&["check", "-"][..], &["check", "--json", "-"]] {
+            let ran = run_with(arguments, file);
+            let said = format!("{}{}", ran.stdout, ran.stderr);
+            assert!(!said.contains("hidden"), "{file}{said}");
+        }
+    }
+}
