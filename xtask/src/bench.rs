@@ -1,13 +1,15 @@
 //! `cargo xtask bench`: the comparisons that the documentation's figures come from.
 
+mod python;
+
 use crate::provision::Program;
 use crate::workspace::Workspace;
 use crate::{Outcome, process, provision};
 
 /// The benchmarks live beside the mock provider and the oracles that they use.
 const PACKAGE: &str = "tallygate-sim";
-const KINDS: [&str; 7] = [
-    "decide", "pipeline", "gateway", "count", "store", "usage", "books",
+const KINDS: [&str; 8] = [
+    "decide", "pipeline", "gateway", "count", "store", "usage", "books", "python",
 ];
 
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
@@ -22,6 +24,9 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
     }
     if kind == "books" {
         return books(workspace, rest);
+    }
+    if kind == "python" {
+        return python::run(workspace, rest);
     }
     if kind == "gateway" {
         gateway_needs(workspace)?;

@@ -1,7 +1,8 @@
 //! `cargo xtask ci`: the checks of continuous integration, one heading and one time a step.
 
+pub(crate) mod package;
 mod sdk;
-mod servers;
+pub(crate) mod servers;
 
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,11 @@ const STEPS: &[Step] = &[
         name: "sdk",
         about: "stock SDKs against serve and mock",
         run: sdk::run,
+    },
+    Step {
+        name: "python",
+        about: "the Python package: wheel, types, tests on each Python here",
+        run: package::run,
     },
 ];
 
@@ -172,6 +178,7 @@ fn tools(workspace: &Workspace) -> Outcome {
     ])?;
     provision::python(workspace, "deny", &["xtask/requirements.txt"])?;
     provision::python(workspace, "python", &[sdk::PYTHON_REQUIREMENTS])?;
+    provision::python(workspace, "package", &[package::REQUIREMENTS])?;
     provision::node(workspace, sdk::JS).map(drop)
 }
 

@@ -28,6 +28,8 @@ usage: cargo xtask COMMAND
   tidy                              the rules that no compiler checks: crate arrows, sizes, words, links
   bench decide|pipeline|gateway|count|store|usage|books [--json] [ARGS]
                                     one benchmark, optimised, against its peers in the same run
+  bench python [--python INTERPRETER] [PART]...
+                                    the Python package beside token-throttle, which needs Python 3.12
   prices                            a fresh snapshot of the built-in prices, from two packages of PyPI
 ";
 

@@ -36,27 +36,30 @@ pub(crate) fn python(workspace: &Workspace, name: &str, requirements: &[&str]) -
     if !has_python_module("ensurepip") {
         install(&["python3-venv"])?;
     }
+    python_by(workspace, Path::new("python3"), name, requirements)
+}
+
+/// [`python`] by another interpreter than the machine's own.
+pub(crate) fn python_by(
+    workspace: &Workspace,
+    interpreter: &Path,
+    name: &str,
+    requirements: &[&str],
+) -> Outcome<PathBuf> {
     let mut pinned = String::new();
     for file in requirements {
         pinned.push_str(&workspace.read(file)?);
     }
     let home = workspace.cache(name);
-    let interpreter = home.join("bin/python");
-    if stamp_matches(&home, &pinned) && interpreter.is_file() {
-        return Ok(interpreter);
+    let inside = home.join("bin/python");
+    if stamp_matches(&home, &pinned) && inside.is_file() {
+        return Ok(inside);
     }
     println!("setting up a Python environment in {}", home.display());
     clear(&home)?;
-    process::run(Command::new("python3").args(["-m", "venv"]).arg(&home))?;
-    let mut pip = Command::new(&interpreter);
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ])
-    .current_dir(workspace.root());
+    process::run(Command::new(interpreter).args(["-m", "venv"]).arg(&home))?;
+    let mut pip = pip_install(&inside);
+    pip.current_dir(workspace.root());
     for file in requirements {
         pip.args(["--requirement", file]);
     }
@@ -64,7 +67,15 @@ pub(crate) fn python(workspace: &Workspace, name: &str, requirements: &[&str]) -
         process::run(&mut pip)?;
     }
     write_stamp(&home, &pinned)?;
-    Ok(interpreter)
+    Ok(inside)
+}
+
+/// `pip install` of an environment, to be told what.
+pub(crate) fn pip_install(python: &Path) -> Command {
+    let mut pip = Command::new(python);
+    pip.args(["-m", "pip", "install", "--quiet"])
+        .arg("--disable-pip-version-check");
+    pip
 }
 
 /// A folder with the scripts of `source` and the packages that its lock file names.

@@ -1,0 +1,454 @@
+"""The package beside token-throttle: the same code, only the import differs, in turns in one run.
+
+Run it by `cargo xtask bench python [--python INTERPRETER] [PART]...`; the parts are the names in PARTS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import json
+import math
+import multiprocessing
+import os
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+PLENTY = 1_000_000_000
+USAGE = {"requests": 1, "tokens": 500}
+ACTUAL = {"requests": 1, "tokens": 320}
+MODEL = "demo-model"
+
+
+# What is measured is told apart by the module alone.
+
+
+def config(lib: Any, quotas: list[tuple[str, int, int]]) -> Any:
+    made = [lib.Quota(metric=metric, limit=limit, per_seconds=seconds) for metric, limit, seconds in quotas]
+    return lib.PerModelConfig(quotas=lib.UsageQuotas(made))
+
+
+def plenty(lib: Any) -> Any:
+    return config(lib, [("requests", PLENTY, 60), ("tokens", PLENTY, 60)])
+
+
+def asynchronous(lib: Any, cfg: Any, url: str | None, prefix: str) -> Any:
+    if url is None:
+        return lib.RateLimiter(cfg, backend=lib.MemoryBackendBuilder())
+    import redis.asyncio
+
+    client = redis.asyncio.from_url(url)
+    return lib.RateLimiter(cfg, backend=lib.RedisBackendBuilder(client, key_prefix=prefix))
+
+
+def synchronous(lib: Any, cfg: Any, url: str | None, prefix: str) -> Any:
+    if url is None:
+        return lib.SyncRateLimiter(cfg, backend=lib.SyncMemoryBackendBuilder())
+    import redis
+
+    client = redis.Redis.from_url(url)
+    return lib.SyncRateLimiter(cfg, backend=lib.SyncRedisBackendBuilder(client, key_prefix=prefix))
+
+
+# Pairs a second: reserve 500 tokens, settle 320.
+
+
+async def pairs_async(lib: Any, tasks: int, seconds: float, url: str | None, prefix: str) -> float:
+    limiter = asynchronous(lib, plenty(lib), url, prefix)
+    until = 0.0
+
+    async def work() -> int:
+        done = 0
+        while time.perf_counter() < until:
+            for _ in range(8):
+                reservation = await limiter.acquire_capacity(USAGE, MODEL)
+                await limiter.refund_capacity(ACTUAL, reservation)
+            done += 8
+            await asyncio.sleep(0)
+        return done
+
+    reservation = await limiter.acquire_capacity(USAGE, MODEL)
+    await limiter.refund_capacity(ACTUAL, reservation)
+    started = time.perf_counter()
+    until = started + seconds
+    done = sum(await asyncio.gather(*(work() for _ in range(tasks))))
+    spent = time.perf_counter() - started
+    await limiter.aclose()
+    return done / spent
+
+
+def pairs_sync(lib: Any, threads: int, seconds: float, url: str | None, prefix: str) -> float:
+    limiter = synchronous(lib, plenty(lib), url, prefix)
+    counts = [0] * threads
+    reservation = limiter.acquire_capacity(USAGE, MODEL)
+    limiter.refund_capacity(ACTUAL, reservation)
+    started = time.perf_counter()
+    until = started + seconds
+
+    def work(place: int) -> None:
+        while time.perf_counter() < until:
+            for _ in range(8):
+                reservation = limiter.acquire_capacity(USAGE, MODEL)
+                limiter.refund_capacity(ACTUAL, reservation)
+            counts[place] += 8
+
+    if threads == 1:
+        work(0)
+    else:
+        workers = [threading.Thread(target=work, args=(place,)) for place in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    spent = time.perf_counter() - started
+    limiter.close()
+    return sum(counts) / spent
+
+
+def pairs_in_process(name: str, tasks: int, seconds: float, url: str, prefix: str, out: Any) -> None:
+    lib = importlib.import_module(name)
+    out.put(asyncio.run(pairs_async(lib, tasks, seconds, url, prefix)))
+
+
+def pairs_processes(name: str, processes: int, tasks: int, seconds: float, url: str, prefix: str) -> float:
+    return sum(in_processes(processes, pairs_in_process, (name, tasks, seconds, url, prefix)))
+
+
+def in_processes(processes: int, target: Callable[..., None], arguments: tuple[Any, ...]) -> list[Any]:
+    context = multiprocessing.get_context("spawn")
+    out = context.Queue()
+    workers = [context.Process(target=target, args=(*arguments, out)) for _ in range(processes)]
+    for worker in workers:
+        worker.start()
+    results = [out.get(timeout=600) for _ in workers]
+    for worker in workers:
+        worker.join()
+    return results
+
+
+# The drain of DESIGN's bench: 2,000 jobs of mixed sizes through 400,000 tokens in 2 s, each reserving 1.5 times what it uses.
+
+LIMIT, WINDOW = 400_000, 2
+
+
+def jobs(count: int) -> list[int]:
+    chance = random.Random(2026)
+    return [min(20_000, max(200, int(chance.lognormvariate(math.log(2_000), 0.9)))) for _ in range(count)]
+
+
+def optimum(sizes: list[int]) -> float:
+    """When a perfect scheduler, who knows each use before, admits the last: a full bucket, then the refill."""
+    return max(0.0, (sum(sizes) - LIMIT) / (LIMIT / WINDOW))
+
+
+async def drain(lib: Any, sizes: list[int], tasks: int, start: float, url: str | None, prefix: str) -> float:
+    """Seconds from the start to the last admission."""
+    limiter = asynchronous(lib, config(lib, [("tokens", LIMIT, WINDOW)]), url, prefix)
+    queue: Iterator[int] = iter(sizes)
+    last = 0.0
+
+    async def work() -> None:
+        nonlocal last
+        for size in queue:
+            reserved = min(size * 3 // 2, LIMIT)
+            reservation = await limiter.acquire_capacity({"tokens": reserved}, MODEL)
+            last = max(last, time.time())
+            await asyncio.sleep(0.005)
+            await limiter.refund_capacity({"tokens": size}, reservation)
+
+    await asyncio.sleep(max(0.0, start - time.time()))
+    await asyncio.gather(*(work() for _ in range(tasks)))
+    await limiter.aclose()
+    return last - start
+
+
+def drain_in_process(name: str, sizes: list[int], tasks: int, start: float, url: str, prefix: str, out: Any) -> None:
+    lib = importlib.import_module(name)
+    out.put(asyncio.run(drain(lib, sizes, tasks, start, url, prefix)))
+
+
+def drain_processes(name: str, processes: int, tasks: int, url: str, prefix: str) -> float:
+    sizes = jobs(2_000)
+    context = multiprocessing.get_context("spawn")
+    out = context.Queue()
+    start = time.time() + 4
+    workers = [
+        context.Process(target=drain_in_process, args=(name, sizes[place::processes], tasks, start, url, prefix, out))
+        for place in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    results = [out.get(timeout=900) for _ in workers]
+    for worker in workers:
+        worker.join()
+    return max(results)
+
+
+# A request of 80 % of the bucket behind 32 callers of small ones that never stop.
+
+
+async def large(lib: Any, patience: float) -> tuple[float, float]:
+    """How long the large request waited, and how long first come, first served would have let it wait."""
+    limit, window, small = 10_000, 1, 100
+    limiter = asynchronous(lib, config(lib, [("tokens", limit, window)]), None, "large")
+    stopped = False
+
+    async def work() -> None:
+        while not stopped:
+            try:
+                await limiter.acquire_capacity({"tokens": small}, MODEL, timeout=patience)
+            except TimeoutError:
+                return
+
+    workers = [asyncio.ensure_future(work()) for _ in range(32)]
+    await asyncio.sleep(1.5)
+    started = time.perf_counter()
+    try:
+        await limiter.acquire_capacity({"tokens": limit * 8 // 10}, MODEL, timeout=patience)
+        waited = time.perf_counter() - started
+    except TimeoutError:
+        waited = math.inf
+    stopped = True
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    await limiter.aclose()
+    ideal = (limit * 8 // 10 + 32 * small) / (limit / window)
+    return waited, ideal
+
+
+# What an acquire costs the loop: one that need not wait, and how late one that must wait is woken.
+
+
+async def overhead(lib: Any, rounds: int) -> float:
+    """Microseconds of processor a pair that need not wait."""
+    limiter = asynchronous(lib, plenty(lib), None, "overhead")
+    for _ in range(100):
+        await limiter.refund_capacity(ACTUAL, await limiter.acquire_capacity(USAGE, MODEL))
+    started = time.process_time()
+    for _ in range(rounds):
+        reservation = await limiter.acquire_capacity(USAGE, MODEL)
+        await limiter.refund_capacity(ACTUAL, reservation)
+    spent = time.process_time() - started
+    await limiter.aclose()
+    return spent / rounds * 1e6
+
+
+async def lateness(lib: Any, rounds: int) -> list[float]:
+    """Milliseconds by which an acquire returned after the instant at which there was room."""
+    limiter = asynchronous(lib, config(lib, [("tokens", 1_000, 1)]), None, "late")
+    await limiter.acquire_capacity({"tokens": 1_000}, MODEL)
+    empty = time.perf_counter()
+    late = []
+    for turn in range(1, rounds + 1):
+        await limiter.acquire_capacity({"tokens": 20}, MODEL)
+        late.append((time.perf_counter() - empty - turn * 0.020) * 1e3)
+    await limiter.aclose()
+    # The bucket was empty a little before the first reading of the clock: what is earliest counts as on time.
+    floor = min(late)
+    return [one - min(floor, 0.0) for one in late]
+
+
+# Running it.
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """A Valkey of its own on a free port."""
+    program = os.environ.get("TALLYGATE_VALKEY") or shutil.which("valkey-server") or shutil.which("redis-server")
+    if program is None:
+        raise SystemExit("no Valkey: run `cargo xtask ci --only servers` first")
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [program, "--port", str(port), "--save", "", "--appendonly", "no", "--dir", folder],
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            wait_for(port)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait_for(port: int) -> None:
+    for _ in range(500):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise SystemExit("Valkey did not start")
+
+
+class Table:
+    """Rows of a name and a figure for each contestant."""
+
+    def __init__(self, contestants: list[str], as_json: bool) -> None:
+        self.contestants, self.as_json = contestants, as_json
+
+    def row(self, name: str, unit: str, figures: dict[str, float | str], more_is_better: bool = True) -> None:
+        if self.as_json:
+            print(json.dumps({"name": name, "unit": unit, **figures}), flush=True)
+            return
+        shown = "  ".join(f"{lib} {show(figures[lib])}" for lib in self.contestants if lib in figures)
+        ours, theirs = figures.get("tallygate"), figures.get("token_throttle")
+        ratio = ""
+        if isinstance(ours, float) and isinstance(theirs, float) and ours and theirs and math.isfinite(theirs):
+            ratio = f"  ({ours / theirs if more_is_better else theirs / ours:.1f} x)"
+        print(f"{name:<38} {shown} {unit}{ratio}", flush=True)
+
+
+def show(figure: float | str) -> str:
+    if isinstance(figure, str):
+        return figure
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.2f}"
+
+
+def medians(contestants: list[str], laps: int, measure: Callable[[str, int], float]) -> dict[str, float | str]:
+    """Contestants take turns, so that a noisy moment hits all of them."""
+    seen: dict[str, list[float]] = {name: [] for name in contestants}
+    for lap in range(laps):
+        for name in contestants:
+            seen[name].append(measure(name, lap))
+    return {name: statistics.median(figures) for name, figures in seen.items()}
+
+
+def lib_of(name: str) -> Any:
+    return importlib.import_module(name)
+
+
+def part_memory(table: Table, laps: int, seconds: float) -> None:
+    for tasks in (1, 8, 64):
+
+        def in_tasks(name: str, lap: int, tasks: int = tasks) -> float:
+            return asyncio.run(pairs_async(lib_of(name), tasks, seconds, None, "memory"))
+
+        table.row(f"memory, async, {tasks} tasks", "pairs/s", medians(table.contestants, laps, in_tasks))
+    for threads in (1, 8, 64):
+
+        def in_threads(name: str, lap: int, threads: int = threads) -> float:
+            return pairs_sync(lib_of(name), threads, seconds, None, "memory")
+
+        table.row(f"memory, sync, {threads} threads", "pairs/s", medians(table.contestants, laps, in_threads))
+
+
+def part_redis(table: Table, laps: int, seconds: float) -> None:
+    with server() as url:
+        for tasks in (1, 8, 64):
+
+            def in_tasks(name: str, lap: int, tasks: int = tasks) -> float:
+                return asyncio.run(pairs_async(lib_of(name), tasks, seconds, url, f"a{tasks}x{lap}-{name}"))
+
+            table.row(f"Valkey, async, {tasks} tasks", "pairs/s", medians(table.contestants, laps, in_tasks))
+        for threads in (1, 8):
+
+            def in_threads(name: str, lap: int, threads: int = threads) -> float:
+                return pairs_sync(lib_of(name), threads, seconds, url, f"s{threads}x{lap}-{name}")
+
+            table.row(f"Valkey, sync, {threads} threads", "pairs/s", medians(table.contestants, laps, in_threads))
+
+        def in_four(name: str, lap: int) -> float:
+            return pairs_processes(name, 4, 64, seconds * 2, url, f"p{lap}-{name}")
+
+        table.row("Valkey, 4 processes x 64 tasks", "pairs/s", medians(table.contestants, 1, in_four))
+
+
+def part_drain(table: Table, laps: int, seconds: float) -> None:
+    sizes = jobs(2_000)
+    best = optimum(sizes)
+    for tasks in (16, 64, 2_000):
+
+        def in_memory(name: str, lap: int, tasks: int = tasks) -> float:
+            started = time.time() + 0.2
+            took = asyncio.run(drain(lib_of(name), sizes, tasks, started, None, "drain"))
+            return 100 * best / took
+
+        figures = medians(table.contestants, 1, in_memory)
+        table.row(f"drain, memory, 1 x {tasks}", "% of the optimum", figures)
+    with server() as url:
+        for processes, tasks in ((1, 16), (1, 64), (4, 16), (1, 2_000)):
+            if (processes, tasks) == (1, 2_000):
+                # token-throttle does not come to an end there.
+                figures: dict[str, float | str] = medians(
+                    ["tallygate"], 1, lambda name, _: 100 * best / drain_processes(name, 1, 2_000, url, f"d-all-{name}")
+                )
+                figures["token_throttle"] = "not run"
+            else:
+
+                def over(name: str, lap: int, processes: int = processes, tasks: int = tasks) -> float:
+                    return 100 * best / drain_processes(name, processes, tasks, url, f"d{processes}x{tasks}-{name}")
+
+                figures = medians(table.contestants, 1, over)
+            table.row(f"drain, Valkey, {processes} x {tasks}", "% of the optimum", figures)
+
+
+def part_large(table: Table, laps: int, seconds: float) -> None:
+    ideal = 0.0
+    figures: dict[str, float | str] = {}
+    for name in table.contestants:
+        waited, ideal = asyncio.run(large(lib_of(name), 30.0))
+        figures[name] = waited / ideal if math.isfinite(waited) else "more than 30 s"
+    table.row(f"80 % behind small ones, ideal {ideal:.2f} s", "x the ideal", figures, more_is_better=False)
+
+
+def part_overhead(table: Table, laps: int, seconds: float) -> None:
+    def cost(name: str, lap: int) -> float:
+        return asyncio.run(overhead(lib_of(name), 20_000 if name == "tallygate" else 1_000))
+
+    table.row("asyncio, a pair that need not wait", "us", medians(table.contestants, laps, cost), more_is_better=False)
+    late = {name: sorted(asyncio.run(lateness(lib_of(name), 200))) for name in table.contestants}
+    for label, place in (("p50", 0.50), ("p99", 0.99)):
+        figures: dict[str, float | str] = {name: all_[int(len(all_) * place)] for name, all_ in late.items()}
+        table.row(f"woken too late by, {label}", "ms", figures, more_is_better=False)
+
+
+PARTS: dict[str, Callable[[Table, int, float], None]] = {
+    "memory": part_memory,
+    "redis": part_redis,
+    "drain": part_drain,
+    "large": part_large,
+    "overhead": part_overhead,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all of them unless said")
+    parser.add_argument("--laps", type=int, default=3, help="how often contestants take turns")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long a measurement of pairs lasts")
+    parser.add_argument("--json", action="store_true", help="rows for a program")
+    arguments = parser.parse_args()
+    contestants = ["tallygate"]
+    try:
+        importlib.import_module("token_throttle")
+        contestants.append("token_throttle")
+    except ImportError:
+        print("token-throttle is not here (it needs Python 3.12): tallygate alone", file=sys.stderr)
+    table = Table(contestants, arguments.json)
+    print(f"Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
+    for part in arguments.parts or PARTS:
+        if part not in PARTS:
+            raise SystemExit(f"no part `{part}`: {', '.join(PARTS)}")
+        PARTS[part](table, arguments.laps, arguments.seconds)
+
+
+if __name__ == "__main__":
+    main()
