@@ -25,10 +25,7 @@ impl Usage {
             return Ok(read);
         }
         let Ok(usage) = usage.cast::<PyMapping>() else {
-            let kind = usage.get_type().name()?;
-            return Err(failure::value(format!(
-                "usage must be a mapping from metric to amount, as {{\"requests\": 1, \"tokens\": 500}} (got {kind})"
-            )));
+            return Err(no_mapping(usage, "usage"));
         };
         for pair in usage.items()? {
             let (name, amount) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
@@ -46,78 +43,80 @@ impl Usage {
         let name = name
             .cast::<PyString>()
             .map_err(|_| failure::value(format!("usage has a metric that is no str: {name:?}")))?;
-        let name = name.to_cow()?;
-        let metric = metrics
-            .find(&name)
-            .ok_or_else(|| unknown_metric(metrics, &name))?;
-        let amount = whole(&name, amount)?;
+        let metric = metrics.find(&name.to_cow()?);
+        let metric = metric.ok_or_else(|| unknown_metric(metrics, name))?;
+        let amount = whole(amount, "usage", name.as_any())?;
         self.amounts.set(metric, amount);
         self.stated.set(metric, amount);
         Ok(())
     }
 }
 
-/// The whole amount of a metric, rounded up.
+/// The whole amount of the metric `name` of an argument, rounded up.
 ///
 /// # Errors
 /// When it is negative, too large, or no number.
-pub(crate) fn whole(name: &str, amount: &Bound<'_, PyAny>) -> PyResult<u64> {
-    if amount.is_exact_instance_of::<PyInt>() {
-        return amount.extract::<u64>().map_or_else(
-            |_| Err(out_of_range(name, amount)),
-            |whole| checked(name, amount, whole),
-        );
-    }
-    if amount.is_instance_of::<PyBool>() || amount.is_instance_of::<PyString>() {
-        return Err(no_number(name, amount));
-    }
-    if let Ok(amount) = amount.cast::<PyFloat>() {
-        return ceiling(name, amount);
-    }
-    match amount.extract::<i128>() {
-        Ok(whole) => u64::try_from(whole).map_or_else(
-            |_| Err(out_of_range(name, amount)),
-            |whole| checked(name, amount, whole),
-        ),
-        Err(_) => Err(no_number(name, amount)),
-    }
+pub(crate) fn whole(
+    amount: &Bound<'_, PyAny>,
+    argument: &str,
+    name: &Bound<'_, PyAny>,
+) -> PyResult<u64> {
+    let read = match amount.is_exact_instance_of::<PyInt>() {
+        true => amount.extract::<u64>().map_err(|_| Refused::Range),
+        false => unusual(amount),
+    };
+    let refused = match read {
+        Ok(whole) if whole <= MAX_AMOUNT => return Ok(whole),
+        Ok(_) | Err(Refused::Range) => format!("a number from 0 to {MAX_AMOUNT}"),
+        Err(Refused::Kind) => "an int or a float".to_owned(),
+    };
+    Err(failure::value(format!(
+        "{argument}[{}] is {}: it must be {refused}",
+        name.repr()?,
+        amount.repr()?
+    )))
 }
 
-fn checked(name: &str, amount: &Bound<'_, PyAny>, whole: u64) -> PyResult<u64> {
-    match whole <= MAX_AMOUNT {
-        true => Ok(whole),
-        false => Err(out_of_range(name, amount)),
+/// Why an amount is none.
+enum Refused {
+    Range,
+    Kind,
+}
+
+/// An amount that is no plain int.
+fn unusual(amount: &Bound<'_, PyAny>) -> Result<u64, Refused> {
+    if amount.is_instance_of::<PyBool>() || amount.is_instance_of::<PyString>() {
+        return Err(Refused::Kind);
     }
+    if let Ok(amount) = amount.cast::<PyFloat>() {
+        return ceiling(amount.value());
+    }
+    let whole = amount.extract::<i128>().map_err(|_| Refused::Kind)?;
+    u64::try_from(whole).map_err(|_| Refused::Range)
 }
 
 /// Up to 2^53 every whole number is a float, so nothing is lost.
-fn ceiling(name: &str, amount: &Bound<'_, PyFloat>) -> PyResult<u64> {
-    let up = amount.value().ceil();
+fn ceiling(amount: f64) -> Result<u64, Refused> {
+    let up = amount.ceil();
     match (0.0..=MAX_AMOUNT as f64).contains(&up) {
         true => Ok(up as u64),
-        false => Err(out_of_range(name, amount)),
+        false => Err(Refused::Range),
     }
 }
 
-fn out_of_range(name: &str, amount: &Bound<'_, PyAny>) -> PyErr {
+/// An argument that is no usage.
+pub(crate) fn no_mapping(given: &Bound<'_, PyAny>, argument: &str) -> PyErr {
+    let kind = given.get_type().name();
+    let kind = kind.map_or_else(|_| "?".to_owned(), |name| name.to_string());
     failure::value(format!(
-        "usage[\"{name}\"] is {amount}: it must be a number from 0 to {MAX_AMOUNT}"
+        "{argument} must be a mapping from metric to amount, as {{\"requests\": 1, \"tokens\": 500}} (got {kind})"
     ))
 }
 
-fn no_number(name: &str, amount: &Bound<'_, PyAny>) -> PyErr {
-    let shown = amount
-        .repr()
-        .map_or_else(|_| "?".to_owned(), |repr| repr.to_string());
-    failure::value(format!(
-        "usage[\"{name}\"] is {shown}: it must be an int or a float"
-    ))
-}
-
-fn unknown_metric(metrics: &Metrics, name: &str) -> PyErr {
+fn unknown_metric(metrics: &Metrics, name: &Bound<'_, PyString>) -> PyErr {
     let known: Vec<&str> = metrics.iter().map(|(_, name)| name).collect();
     failure::value(format!(
-        "usage names the metric \"{name}\", which no limit knows: there are {}",
+        "usage names the metric {name:?}, which no limit knows: there are {}",
         known.join(", ")
     ))
 }

@@ -1,5 +1,5 @@
 //! What wakes an event loop: a pipe that it watches, and the numbers of those who have something to look at.
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ pub(crate) struct Bell {
 #[derive(Debug)]
 pub(crate) struct Rope {
     state: Mutex<State>,
+    rung: Condvar,
 }
 
 /// There is one byte in the pipe while there are callers, and none else.
@@ -34,6 +35,7 @@ impl Rope {
             let _ = state.writer.write_all(&[1]);
         }
         state.callers.push(number);
+        self.rung.notify_one();
     }
 }
 
@@ -49,7 +51,10 @@ impl Bell {
         };
         let state = Mutex::new(state);
         Ok(Self {
-            rope: Arc::new(Rope { state }),
+            rope: Arc::new(Rope {
+                state,
+                rung: Condvar::default(),
+            }),
         })
     }
 
@@ -58,6 +63,18 @@ impl Bell {
     fn fileno(&self) -> i32 {
         use std::os::fd::AsRawFd;
         self.rope.state.lock().reader.as_raw_fd()
+    }
+
+    /// Waits for a ring on this thread, for loops that watch no pipes; whether there was one.
+    fn wait(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
+        let timeout = crate::engine::duration(timeout)?;
+        Ok(py.detach(|| {
+            let mut state = self.rope.state.lock();
+            if state.callers.is_empty() {
+                self.rope.rung.wait_for(&mut state, timeout);
+            }
+            !state.callers.is_empty()
+        }))
     }
 
     /// The numbers that rang since the last time.

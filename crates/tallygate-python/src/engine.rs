@@ -108,6 +108,12 @@ impl Drop for Core {
     }
 }
 
+impl Engine {
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+}
+
 #[pymethods]
 impl Engine {
     /// Counters in this process.

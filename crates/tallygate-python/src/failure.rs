@@ -75,7 +75,14 @@ pub(crate) fn forked() -> PyErr {
 
 /// What was closed is used.
 pub(crate) fn closed() -> PyErr {
-    ours_or_runtime("the limiter is closed: make a new one")
+    ours("ClosedError", "the limiter is closed: make a new one", &[])
+}
+
+/// As many reservations are open as the limiter allows.
+pub(crate) fn too_many(most: usize) -> PyErr {
+    let words =
+        format!("{most} reservations are open: refund them, or raise max_in_flight_reservations");
+    ours("CardinalityLimitExceededError", &words, &[])
 }
 
 /// An argument that cannot be.
@@ -86,10 +93,6 @@ pub(crate) fn value(words: impl Into<String>) -> PyErr {
 /// A store that cannot be opened.
 pub(crate) fn unopened(words: impl Into<String>) -> PyErr {
     PyOSError::new_err(words.into())
-}
-
-fn ours_or_runtime(words: &str) -> PyErr {
-    PyRuntimeError::new_err(words.to_owned())
 }
 
 /// An exception of `tallygate.errors`.

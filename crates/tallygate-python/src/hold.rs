@@ -51,6 +51,17 @@ impl Hold {
         }
     }
 
+    /// One that has ended before anybody was told of it.
+    pub(crate) fn ended(core: Arc<Core>, id: ReservationId) -> Self {
+        Self {
+            core,
+            id,
+            reserved: Amounts::ZERO,
+            stage: AtomicU8::new(ENDED),
+            owner: Owner::This,
+        }
+    }
+
     pub(crate) fn id(&self) -> ReservationId {
         self.id
     }
@@ -119,6 +130,14 @@ impl Hold {
             Ok(receipt) => Ok(Some(receipt)),
             Err(SettleError::Kept { .. }) => Ok(None),
             Err(error) => Err(Failure::End { error, id: self.id }),
+        }
+    }
+
+    /// Gives all back unless it has ended, or is being ended; nobody waits for that.
+    pub(crate) fn give_back(&self) {
+        if self.claim().is_ok() {
+            self.part(End::Cancel);
+            self.stage.store(ENDED, Ordering::Release);
         }
     }
 

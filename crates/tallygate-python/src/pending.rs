@@ -64,36 +64,37 @@ pub(crate) struct Pending {
 
 #[pymethods]
 impl Pending {
-    /// Rings `bell` with `number` when there is something to poll for, which may be at once.
-    fn attach(&self, bell: &Bell, number: u64) -> PyResult<()> {
-        self.check()?;
-        self.signal.attach(bell.rope.clone(), number);
-        // So that it knows whom to wake.
-        self.signal.wake_by_ref();
-        Ok(())
+    /// Rings `bell` with `number` from now on when it has come further. Answers as [`Self::poll`].
+    fn attach(this: &Bound<'_, Self>, bell: &Bell, number: u64) -> PyResult<Py<PyAny>> {
+        this.get().signal.attach(bell.rope.clone(), number);
+        Self::poll(this)
     }
 
-    /// The answer; none if it is not there yet.
-    fn poll(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        self.check()?;
-        self.advance().map(|answer| answer.give(py)).transpose()
+    /// The answer; itself if that is not there yet.
+    fn poll(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        this.get().check()?;
+        match this.get().advance() {
+            Some(answer) => answer.give(this.py()),
+            None => Ok(this.clone().into_any().unbind()),
+        }
     }
 
-    /// Waits for the answer on this thread; none if it was not there in time. Signals are looked for meanwhile.
+    /// Waits for the answer on this thread; itself if that was not there in time. Signals are looked for meanwhile.
     #[pyo3(signature = (timeout=None))]
-    fn block(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Py<PyAny>>> {
-        self.check()?;
+    fn block(this: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        let (py, pending) = (this.py(), this.get());
+        pending.check()?;
         let limit = timeout.map(crate::engine::duration).transpose()?;
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         let longest = is_main_thread(py)?.then_some(SIGNALS);
         loop {
-            if let Some(answer) = py.detach(|| self.advance()) {
-                return answer.give(py).map(Some);
+            if let Some(answer) = py.detach(|| pending.advance()) {
+                return answer.give(py);
             }
             if until.is_some_and(|until| Instant::now() >= until) {
-                return Ok(None);
+                return Ok(this.clone().into_any().unbind());
             }
-            py.detach(|| self.signal.sleep(until, longest));
+            py.detach(|| pending.signal.sleep(until, longest));
             py.check_signals()?;
         }
     }

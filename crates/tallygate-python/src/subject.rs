@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tallygate_core::{Amounts, Decision};
+use tallygate_core::{Amounts, Decision, ReservationId};
 use tallygate_store::{Reserve, SettledBy, Settlement, Store, StoreError, WaitsFor};
 
 /// One that limits count for, by its labels.
@@ -28,7 +28,13 @@ impl Labels {
         Arc::new(Self(labels.into_iter().collect()))
     }
 
-    fn pairs(&self) -> Vec<(&str, &str)> {
+    /// The value of the first.
+    pub(crate) fn first(&self) -> &str {
+        self.0.first().map_or("", |(_, value)| value)
+    }
+
+    /// All of them, borrowed.
+    pub(crate) fn pairs(&self) -> Vec<(&str, &str)> {
         let pairs = self.0.iter();
         pairs.map(|(label, value)| (&**label, &**value)).collect()
     }
@@ -134,7 +140,7 @@ impl Subject {
         let labels = self.labels.clone();
         let charging = async move {
             let charged = charge(&*store, &labels, used).await;
-            move |py: Python<'_>| charged.map(|()| py.None()).map_err(PyErr::from)
+            move |py: Python<'_>| charged.map(|_| py.None()).map_err(PyErr::from)
         };
         pending::start(py, self.core.runtime(), charging)
     }
@@ -154,7 +160,7 @@ impl Subject {
     }
 }
 
-/// Charges without asking: a reservation of nothing always fits, and its settlement may be of any size.
+/// Charges without asking, by a reservation that has ended then: one of nothing always fits, and its settlement may be of any size.
 ///
 /// # Errors
 /// When the store does not answer.
@@ -162,7 +168,7 @@ pub(crate) async fn charge(
     store: &dyn Store,
     labels: &Labels,
     used: Amounts,
-) -> Result<(), Failure> {
+) -> Result<ReservationId, Failure> {
     let wish = Wish {
         demand: Amounts::ZERO,
         ttl: LONGEST,
@@ -170,11 +176,17 @@ pub(crate) async fn charge(
         key: None,
     };
     let Decision::Admit(admission) = ask(store, labels, &wish).await? else {
-        return Ok(());
+        let reason = "a reservation of nothing was refused".to_owned();
+        let retry_after = Duration::ZERO;
+        return Err(StoreError::Down {
+            reason,
+            retry_after,
+        }
+        .into());
     };
     let id = admission.id;
     match store.settle(id, Settlement::Exact(used)).await {
-        Ok(_) | Err(tallygate_store::SettleError::Kept { .. }) => Ok(()),
+        Ok(_) | Err(tallygate_store::SettleError::Kept { .. }) => Ok(id),
         Err(error) => Err(Failure::End { error, id }),
     }
 }

@@ -1,3 +1,112 @@
-"""Token-aware rate limits and quotas for LLM calls."""
+"""Token-aware rate limits and quotas for LLM calls: reserve before, settle after.
 
-from tallygate._native import __version__ as __version__
+>>> from tallygate import PerModelConfig, Quota, SyncRateLimiter, UsageQuotas
+>>> quotas = UsageQuotas([Quota("requests", 60), Quota("tokens", 90_000)])
+>>> limiter = SyncRateLimiter(PerModelConfig(quotas))
+>>> with limiter.reserve({"requests": 1, "tokens": 1_000}, model="demo") as call:
+...     call.set_actual_usage({"requests": 1, "tokens": 425})
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._native import CapacityReservation as CapacityReservation
+from ._native import __version__ as __version__
+from .backends import FolderBackendBuilder as FolderBackendBuilder
+from .backends import MemoryBackendBuilder as MemoryBackendBuilder
+from .backends import RedisBackendBuilder as RedisBackendBuilder
+from .backends import SyncFolderBackendBuilder as SyncFolderBackendBuilder
+from .backends import SyncMemoryBackendBuilder as SyncMemoryBackendBuilder
+from .backends import SyncRedisBackendBuilder as SyncRedisBackendBuilder
+from .errors import AcquireRefundFailedError as AcquireRefundFailedError
+from .errors import BackendConformanceError as BackendConformanceError
+from .errors import BackendLockContentionError as BackendLockContentionError
+from .errors import CardinalityLimitExceededError as CardinalityLimitExceededError
+from .errors import ClosedError as ClosedError
+from .errors import DuplicateRefundError as DuplicateRefundError
+from .errors import UnknownReservationError as UnknownReservationError
+from .limiter import RateLimiter as RateLimiter
+from .quotas import PerModelConfig as PerModelConfig
+from .quotas import Quota as Quota
+from .quotas import SecondsIn as SecondsIn
+from .quotas import UsageQuotas as UsageQuotas
+from .sync_limiter import SyncRateLimiter as SyncRateLimiter
+
+if TYPE_CHECKING:
+    from .callbacks import LifecycleEvent as LifecycleEvent
+    from .callbacks import RateLimiterCallbacks as RateLimiterCallbacks
+    from .callbacks import SyncRateLimiterCallbacks as SyncRateLimiterCallbacks
+    from .callbacks import create_logging_callbacks as create_logging_callbacks
+    from .callbacks import create_loguru_callbacks as create_loguru_callbacks
+    from .callbacks import create_sync_logging_callbacks as create_sync_logging_callbacks
+    from .callbacks import create_sync_loguru_callbacks as create_sync_loguru_callbacks
+    from .quotas import MAX_ALIAS_LENGTH as MAX_ALIAS_LENGTH
+    from .quotas import MAX_KEY_PREFIX_LENGTH as MAX_KEY_PREFIX_LENGTH
+    from .quotas import MAX_METRIC_LENGTH as MAX_METRIC_LENGTH
+    from .quotas import MAX_MODEL_FAMILY_LENGTH as MAX_MODEL_FAMILY_LENGTH
+    from .quotas import MAX_RESERVATION_ID_LENGTH as MAX_RESERVATION_ID_LENGTH
+    from .quotas import BucketId as BucketId
+    from .quotas import Capacities as Capacities
+    from .quotas import FrozenUsage as FrozenUsage
+    from .quotas import MetricName as MetricName
+    from .quotas import PerModelConfigGetter as PerModelConfigGetter
+    from .quotas import PerSeconds as PerSeconds
+    from .quotas import Usage as Usage
+    from .quotas import UsageCounter as UsageCounter
+    from .quotas import frozen_usage as frozen_usage
+
+_QUOTAS = """
+    MAX_ALIAS_LENGTH MAX_KEY_PREFIX_LENGTH MAX_METRIC_LENGTH MAX_MODEL_FAMILY_LENGTH MAX_RESERVATION_ID_LENGTH
+    BucketId Capacities FrozenUsage MetricName PerModelConfigGetter PerSeconds Usage UsageCounter frozen_usage
+"""
+_CALLBACKS = """
+    LifecycleEvent RateLimiterCallbacks SyncRateLimiterCallbacks
+    OnCapacityConsumedCallback OnCapacityRefundedCallback OnLifecycleEventCallback OnMissingConsumptionDataCallback
+    OnWaitEndCallback OnWaitStartCallback
+    SyncOnCapacityConsumedCallback SyncOnCapacityRefundedCallback SyncOnLifecycleEventCallback
+    SyncOnMissingConsumptionDataCallback SyncOnWaitEndCallback SyncOnWaitStartCallback
+    create_logging_callbacks create_loguru_callbacks create_sync_logging_callbacks create_sync_loguru_callbacks
+"""
+_CUSTOM = """
+    RateLimiterBackend RateLimiterBackendBuilderInterface SyncRateLimiterBackend SyncRateLimiterBackendBuilderInterface
+"""
+_CONFORMANCE = "conformance_test_for run_conformance_test_for sync_conformance_test_for"
+_OPENAI = """
+    OpenAIUsageCounter count_chat_input_tokens openai_model_family_getter
+    create_openai_memory_rate_limiter create_openai_memory_sync_rate_limiter
+    create_openai_redis_rate_limiter create_openai_redis_sync_rate_limiter
+"""
+_TOKENS = "count_tokens estimate_total_tokens"
+_SIMPLE = "DualLimiter TokenBucket TokenLimiter"
+_CLIENTS = "wrap_anthropic wrap_openai"
+
+# What needs more than the limiters do is imported when it is first asked for.
+_LAZY: dict[str, str] = {
+    name: module
+    for module, names in {
+        "quotas": _QUOTAS,
+        "callbacks": _CALLBACKS,
+        "custom": _CUSTOM,
+        "conformance": _CONFORMANCE,
+        "openai_compat": _OPENAI,
+        "tokens": _TOKENS,
+        "simple": _SIMPLE,
+        "clients": _CLIENTS,
+    }.items()
+    for name in names.split()
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

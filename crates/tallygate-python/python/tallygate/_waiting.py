@@ -1,0 +1,202 @@
+"""Waiting for what a store does not answer at once, without polling.
+
+A native operation that is not done is a ``Pending``. Each event loop has one bell: a pipe that it watches, which the store rings from
+its own threads. However many operations have come further meanwhile, the loop is woken once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ._native import Bell, Pending
+
+
+async def wait(pending: Pending) -> Any:
+    """The answer of an operation, under asyncio or trio.
+
+    A task that is cancelled meanwhile leaves the line; a reservation that came just then is given back.
+    """
+    trio = _running_trio()
+    if trio is not None:
+        return await _wait_in_trio(trio, pending)
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        pending.drop()
+        raise
+    return await _wait_in_asyncio(loop, pending)
+
+
+async def finish(answer: Any) -> Any:
+    """What a native call answered, waited for if it is not there yet."""
+    return await wait(answer) if isinstance(answer, Pending) else answer
+
+
+def block(pending: Pending) -> Any:
+    """The answer of an operation; this thread waits for it. Interrupted, it leaves the line."""
+    try:
+        return pending.block()
+    except BaseException:
+        pending.drop()
+        raise
+
+
+def finish_here(answer: Any) -> Any:
+    """:func:`finish` for callers without an event loop."""
+    return block(answer) if isinstance(answer, Pending) else answer
+
+
+def give_back(answer: Any) -> None:
+    """Returns capacity that nobody will use: its caller has gone."""
+    end = getattr(answer, "_give_back", None) or getattr(answer, "cancel", None)
+    if end is not None:
+        # Once begun it is carried out, whether it is waited for or not.
+        end()
+
+
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """What ``work`` answers, done by another thread."""
+    trio = _running_trio()
+    if trio is not None:
+        return await trio.to_thread.run_sync(work)
+    return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+class _Ring:
+    """A loop's bell, and what to do when it rings, by number."""
+
+    def __init__(self) -> None:
+        self.bell = Bell()
+        self.numbers = itertools.count()
+        self.heard: dict[int, Callable[[], None]] = {}
+
+    def rung(self) -> None:
+        for number in self.bell.drain():
+            hear = self.heard.get(number)
+            if hear is not None:
+                hear()
+
+
+_rings: weakref.WeakKeyDictionary[Any, _Ring] = weakref.WeakKeyDictionary()
+_making = threading.Lock()
+
+
+async def _wait_in_asyncio(loop: asyncio.AbstractEventLoop, pending: Pending) -> Any:
+    ring = _rings.get(loop) or _ring_of_asyncio(loop)
+    number = next(ring.numbers)
+    answer = pending.attach(ring.bell, number)
+    if answer is not pending:
+        return answer
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def hear() -> None:
+        if future.done():
+            return
+        try:
+            answer = pending.poll()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            if answer is not pending:
+                future.set_result(answer)
+
+    ring.heard[number] = hear
+    try:
+        return await future
+    except BaseException:
+        if future.done() and not future.cancelled() and future.exception() is None:
+            give_back(future.result())
+        pending.drop()
+        raise
+    finally:
+        del ring.heard[number]
+
+
+def _ring_of_asyncio(loop: asyncio.AbstractEventLoop) -> _Ring:
+    ring = _Ring()
+    with _making:
+        # Those whose loop has ended with somebody waiting would keep it for ever.
+        for other in [other for other in _rings if isinstance(other, asyncio.AbstractEventLoop) and other.is_closed()]:
+            del _rings[other]
+        _rings[loop] = ring
+    try:
+        loop.add_reader(ring.bell.fileno(), ring.rung)
+    except NotImplementedError:
+        threading.Thread(target=_call_loop, args=(weakref.ref(loop), ring), name="tallygate-bell", daemon=True).start()
+    return ring
+
+
+def _call_loop(loop_of: Callable[[], asyncio.AbstractEventLoop | None], ring: _Ring) -> None:
+    """For loops that watch no pipes: a thread that listens for them."""
+    while True:
+        rung = ring.bell.wait(1.0)
+        loop = loop_of()
+        if loop is None or loop.is_closed():
+            return
+        if rung:
+            heard = threading.Event()
+            try:
+                loop.call_soon_threadsafe(ring.rung)
+                loop.call_soon_threadsafe(heard.set)
+            except RuntimeError:
+                return
+            del loop
+            heard.wait(1.0)
+
+
+def _running_trio() -> Any:
+    """Trio, if this is one of its tasks."""
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return None
+    try:
+        trio.lowlevel.current_task()
+    except (RuntimeError, AttributeError):
+        return None
+    return trio
+
+
+async def _wait_in_trio(trio: Any, pending: Pending) -> Any:
+    import outcome
+
+    token = trio.lowlevel.current_trio_token()
+    ring = _rings.get(token)
+    if ring is None:
+        ring = _rings[token] = _Ring()
+        trio.lowlevel.spawn_system_task(_listen_in_trio, trio, ring, name="tallygate bell")
+    number = next(ring.numbers)
+    answer = pending.attach(ring.bell, number)
+    if answer is not pending:
+        return answer
+    task = trio.lowlevel.current_task()
+
+    def hear() -> None:
+        try:
+            answer = pending.poll()
+        except BaseException as error:
+            del ring.heard[number]
+            trio.lowlevel.reschedule(task, outcome.Error(error))
+        else:
+            if answer is not pending:
+                del ring.heard[number]
+                trio.lowlevel.reschedule(task, outcome.Value(answer))
+
+    def abort(_raise_cancel: object) -> Any:
+        del ring.heard[number]
+        pending.drop()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    ring.heard[number] = hear
+    return await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+async def _listen_in_trio(trio: Any, ring: _Ring) -> None:
+    while True:
+        await trio.lowlevel.wait_readable(ring.bell.fileno())
+        ring.rung()

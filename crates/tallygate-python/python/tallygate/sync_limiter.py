@@ -1,0 +1,189 @@
+"""The limiter for threads."""
+
+from __future__ import annotations
+
+import warnings
+from types import TracebackType
+from typing import Any
+
+from . import _core, _waiting
+from ._calling import SyncCallbackCaller
+from ._core import Bounds, LimiterCore
+from ._native import CapacityReservation
+from .callbacks import SyncRateLimiterCallbacks, given_slots
+from .quotas import (
+    MAX_ALIAS_LENGTH,
+    MAX_METRIC_LENGTH,
+    MAX_MODEL_FAMILY_LENGTH,
+    PerModelConfig,
+    PerModelConfigGetter,
+    Usage,
+)
+
+_UNSET: Any = object()
+
+
+class SyncRateLimiter(LimiterCore):
+    """Lets calls through while their quotas last, and has the others wait in order.
+
+    It is :class:`~tallygate.RateLimiter` for callers without an event loop, with the same arguments. Any number of threads may use it;
+    one that waits does so outside the interpreter's lock.
+    """
+
+    def __init__(
+        self,
+        cfg: PerModelConfig | PerModelConfigGetter,
+        /,
+        backend: object = None,
+        *,
+        callbacks: SyncRateLimiterCallbacks | None = None,
+        callback_timeout: float | None = 30.0,
+        close_drain_timeout_seconds: float | None = 5.0,
+        max_model_families: int = 10_000,
+        max_metrics_per_family: int = 100,
+        max_aliases: int = 10_000,
+        max_in_flight_reservations: int = 100_000,
+        max_model_family_length: int = MAX_MODEL_FAMILY_LENGTH,
+        max_metric_length: int = MAX_METRIC_LENGTH,
+        max_alias_length: int = MAX_ALIAS_LENGTH,
+        max_reservation_lifetime_seconds: float | None = None,
+        pid_check: bool = True,
+    ) -> None:
+        if callbacks is not None and not isinstance(callbacks, SyncRateLimiterCallbacks):
+            raise TypeError(f"callbacks must be SyncRateLimiterCallbacks or None, not {type(callbacks).__name__}")
+        _core.check_unused(close_drain_timeout_seconds, pid_check)
+        self._callbacks = callbacks
+        self._callback_timeout = _core.checked_timeout(callback_timeout, "callback_timeout")
+        self._caller = SyncCallbackCaller(callbacks, self._callback_timeout) if given_slots(callbacks) else None
+        bounds = Bounds(
+            max_model_families=max_model_families,
+            max_metrics_per_family=max_metrics_per_family,
+            max_aliases=max_aliases,
+            max_in_flight_reservations=max_in_flight_reservations,
+            max_model_family_length=max_model_family_length,
+            max_metric_length=max_metric_length,
+            max_alias_length=max_alias_length,
+        )
+        super().__init__(cfg, backend, bounds, max_reservation_lifetime_seconds)
+
+    def _drive(self, backend: object) -> Any:
+        from ._custom_driver import Bounds as CustomBounds
+        from ._custom_driver import SyncCustomDriver
+
+        bounds = CustomBounds(self._bounds.max_in_flight_reservations, self._bounds.max_model_families, self._lifetime)
+        caller = SyncCallbackCaller(self._callbacks, self._callback_timeout)
+        return SyncCustomDriver(backend, self._limiter_instance_id, bounds, caller)
+
+    def acquire_capacity(self, usage: Usage, model: str, *, timeout: float | None = None) -> CapacityReservation:
+        """Holds ``usage``, waiting in line for it as long as it takes, or up to ``timeout`` seconds.
+
+        ``usage`` names the metrics of the model's quotas, all of them; a fraction of an amount is rounded up. With ``timeout=0``
+        nothing is waited for. Raises ``TimeoutError`` when there was no room in time, and ``ValueError`` for a usage that never fits,
+        naming metric and window; neither has taken anything. A cancelled call has taken nothing either.
+        """
+        family = self._known.get(model) if model.__class__ is str else None
+        if family is None:
+            return _core.run_here(self._steps_to_acquire(usage, model, timeout))  # type: ignore[no-any-return]
+        answer = family.acquire(usage, model, timeout)
+        if isinstance(answer, CapacityReservation):
+            return answer
+        return _waiting.block(answer)  # type: ignore[no-any-return]
+
+    def refund_capacity(self, actual_usage: Usage, reservation: CapacityReservation) -> None:
+        """Replaces what a reservation holds by what was used, which may be more; once.
+
+        The arguments may come in either order. Raises :class:`~tallygate.DuplicateRefundError` for a second refund, and
+        :class:`~tallygate.UnknownReservationError` for a reservation of another limiter or past its lifetime.
+        """
+        if self._caller or self._driver is not None:
+            return _core.run_here(self._steps_to_refund(actual_usage, reservation))
+        answer = self._gate.refund(actual_usage, reservation)
+        if answer is not None:
+            _waiting.block(answer)
+
+    def acquire_capacity_for_request(
+        self, *, extra_usage: Usage | None = None, timeout: float | None = None, **request: Any
+    ) -> CapacityReservation:
+        """Has the configuration's ``usage_counter`` size a request given by keyword, ``model`` among it, and acquires that.
+
+        ``extra_usage`` is added to what was counted; it may name no other metrics.
+        """
+        return _core.run_here(self._steps_for_request(request, extra_usage, timeout))  # type: ignore[no-any-return]
+
+    def refund_capacity_from_response(
+        self, reservation: CapacityReservation, response: object = None, *, usage: object = _UNSET
+    ) -> None:
+        """Refunds with the usage that a provider's answer tells, an object or a mapping.
+
+        The quotas may be of ``requests`` (one), ``tokens``, ``input_tokens`` and ``output_tokens``; for others use
+        :meth:`refund_capacity`. Instead of a whole ``response`` its ``usage`` may be given.
+        """
+        reservation, actual = _core.used_by_response(reservation, response, usage, _UNSET)
+        self.refund_capacity(actual, reservation)
+
+    def record_usage(self, usage: Usage, model: str) -> CapacityReservation:
+        """Charges what was used already, without asking; quotas may be owed then.
+
+        The answer can be refunded like another one, if there was room for it; what is owed stays.
+        """
+        return _core.run_here(self._steps_to_record(usage, model))  # type: ignore[no-any-return]
+
+    def reserve(
+        self, usage: Usage, model: str, *, timeout: float | None = None, usage_on_error: Usage | None = None
+    ) -> SyncReservationScope:
+        """``with`` this: holds ``usage`` inside, and refunds at the end with what :meth:`SyncReservationScope.set_actual_usage` said.
+
+        If the block raises, ``usage_on_error`` counts as used, and without it all that was held. A scope is entered once.
+        """
+        return SyncReservationScope(self, (usage, model, timeout), usage_on_error)
+
+    def set_max_capacity(self, model: str, metric: str, per_seconds: int, value: float) -> None:
+        """Changes what one quota lets through, at once for those who wait, too.
+
+        It holds for this limiter until it is closed, or the configuration changes that quota. Who waits for more than can come now is
+        told so by ``ValueError``.
+        """
+        _core.run_here(self._steps_to_set(model, metric, per_seconds, value))
+
+    def close(self) -> None:
+        """Closes the limiter: who waits gets :class:`~tallygate.ClosedError`, and so does every later call. May be repeated."""
+        self._say_closed()
+        (self._driver or self._engine).close()
+
+    def __enter__(self) -> SyncRateLimiter:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+class SyncReservationScope:
+    """What :meth:`SyncRateLimiter.reserve` holds inside an ``with``.
+
+    ``reservation`` is what was acquired, ``None`` before the block.
+    """
+
+    def __init__(self, limiter: SyncRateLimiter, asked: tuple[Usage, str, float | None], usage_on_error: Usage | None) -> None:
+        self._limiter = limiter
+        self._account = _core.ScopeAccount(asked, usage_on_error)
+
+    @property
+    def reservation(self) -> CapacityReservation | None:
+        """What was acquired."""
+        acquired: CapacityReservation | None = self._account.reservation
+        return acquired
+
+    def set_actual_usage(self, actual_usage: Usage) -> None:
+        """Says what was really used. The last word counts."""
+        self._account.actual_usage = actual_usage
+
+    def __enter__(self) -> SyncReservationScope:
+        usage, model, timeout = self._account.enter()
+        self._account.reservation = self._limiter.acquire_capacity(usage, model, timeout=timeout)
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if _core.run_here(self._account.leave(self._limiter, error)):
+            warnings.warn(_core.NO_ACTUAL_USAGE, RuntimeWarning, stacklevel=2)

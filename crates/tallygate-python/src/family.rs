@@ -1,0 +1,348 @@
+//! The models that share one set of quotas: one native call acquires.
+use crate::amounts;
+use crate::capacity::{CapacityReservation, Held};
+use crate::engine::LONGEST;
+use crate::failure::{self, Failure};
+use crate::gate::{Inner, Slot};
+use crate::hold::{Hold, Owner};
+use crate::pending;
+use crate::refusal;
+use crate::subject::{self, Labels, Wish};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyFrozenSet, PyMapping, PyString};
+use std::ops::ControlFlow::{Break, Continue};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tallygate_core::{Amounts, Decision, Metric};
+use tallygate_store::{MemoryStore, Reserve, SettledBy, Store, StoreError, WaitsFor};
+
+/// The models of one family.
+#[pyclass(frozen, module = "tallygate._native")]
+pub(crate) struct Family {
+    traits: Arc<Traits>,
+}
+
+/// What reservations of one family have in common.
+pub(crate) struct Traits {
+    pub(crate) gate: Arc<Inner>,
+    pub(crate) name: String,
+    pub(crate) buckets: Py<PyFrozenSet>,
+    pub(crate) open: AtomicUsize,
+    metrics: Vec<(String, Metric)>,
+    labels: Arc<Labels>,
+    /// When it was last used, by the store's clock.
+    touched: AtomicU64,
+}
+
+/// The label that tells families apart.
+const LABEL: &str = "model_family";
+
+impl Traits {
+    pub(crate) fn new(
+        gate: Arc<Inner>,
+        (name, label): (String, &str),
+        metrics: Vec<(String, Metric)>,
+        buckets: Py<PyFrozenSet>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            gate,
+            name,
+            buckets,
+            open: AtomicUsize::new(0),
+            metrics,
+            labels: Labels::new([(LABEL.to_owned(), label.to_owned())]),
+            touched: AtomicU64::new(0),
+        })
+    }
+
+    /// The metrics of its quotas, by name.
+    pub(crate) fn metrics(&self) -> &[(String, Metric)] {
+        &self.metrics
+    }
+
+    /// Reads a usage that must name the metrics of the quotas, all of them and no other.
+    ///
+    /// # Errors
+    /// What cannot be, by the name of the argument.
+    pub(crate) fn read(&self, usage: &Bound<'_, PyAny>, argument: &str) -> PyResult<Amounts> {
+        let mut amounts = Amounts::ZERO;
+        let mut count = 0;
+        let mut add = |name: &Bound<'_, PyAny>, amount: &Bound<'_, PyAny>| {
+            let metric = self.find(name, argument)?;
+            amounts.set(metric, amounts::whole(amount, argument, name)?);
+            count += 1;
+            Ok::<_, PyErr>(())
+        };
+        if let Ok(usage) = usage.cast::<PyDict>() {
+            for (name, amount) in usage {
+                add(&name, &amount)?;
+            }
+        } else if let Ok(usage) = usage.cast::<PyMapping>() {
+            for pair in usage.items()? {
+                let (name, amount) = pair.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>()?;
+                add(&name, &amount)?;
+            }
+        } else {
+            return Err(amounts::no_mapping(usage, argument));
+        }
+        match count == self.metrics.len() {
+            true => Ok(amounts),
+            false => Err(self.mismatch(argument, &usage.repr()?.to_string())),
+        }
+    }
+
+    fn find(&self, name: &Bound<'_, PyAny>, argument: &str) -> PyResult<Metric> {
+        if let Ok(text) = name.cast::<PyString>() {
+            let text = text.to_cow()?;
+            let found = self.metrics.iter().find(|(known, _)| **known == *text);
+            if let Some((_, metric)) = found {
+                return Ok(*metric);
+            }
+        }
+        Err(self.mismatch(argument, &format!("the metric {}", name.repr()?)))
+    }
+
+    fn mismatch(&self, argument: &str, given: &str) -> PyErr {
+        let names: Vec<&str> = self.metrics.iter().map(|(name, _)| &**name).collect();
+        failure::value(format!(
+            "{argument} must name the metrics of the quotas of {}, each once: {} (got {given})",
+            self.name,
+            names.join(", ")
+        ))
+    }
+
+    /// Decides at once, without standing in line.
+    fn try_now(&self, memory: &MemoryStore, demand: Amounts) -> Result<Decision, StoreError> {
+        memory.try_reserve(&Reserve {
+            subject: &[(LABEL, self.labels.first())],
+            demand,
+            ttl: self.gate.lifetime,
+            max_wait: Duration::ZERO,
+            idempotency_key: None,
+            settled_by: SettledBy::ThisNode,
+            waits_for: WaitsFor::Anything,
+        })
+    }
+}
+
+/// An acquisition on its way.
+struct Asking {
+    traits: Arc<Traits>,
+    slot: Slot,
+    model: Py<PyString>,
+    demand: Amounts,
+    max_wait: Duration,
+}
+
+/// What came of it.
+enum Outcome {
+    Held(Held),
+    Refused(Decision, Duration),
+    Failed(StoreError),
+    Closed,
+}
+
+impl Asking {
+    fn new(
+        traits: &Arc<Traits>,
+        usage: &Bound<'_, PyAny>,
+        model: &Bound<'_, PyString>,
+        max_wait: Duration,
+    ) -> PyResult<Self> {
+        Ok(Self {
+            demand: traits.read(usage, "usage")?,
+            slot: Slot::take(&traits.gate, Some(traits))?,
+            traits: traits.clone(),
+            model: model.clone().unbind(),
+            max_wait,
+        })
+    }
+
+    fn wish(&self) -> Wish {
+        Wish {
+            demand: self.demand,
+            ttl: self.traits.gate.lifetime,
+            max_wait: self.max_wait,
+            key: None,
+        }
+    }
+
+    /// What a decision makes of it.
+    fn meet(self, decision: Result<Decision, StoreError>) -> Outcome {
+        let admission = match decision {
+            Ok(Decision::Admit(admission)) => admission,
+            Ok(refusal) => return Outcome::Refused(refusal, self.max_wait),
+            Err(error) => return Outcome::Failed(error),
+        };
+        let lifetime = self.traits.gate.lifetime;
+        let created =
+            Duration::from_nanos(admission.expires_at.as_nanos()).saturating_sub(lifetime);
+        self.traits.touch(created);
+        let hold = Hold::new(self.traits.gate.core.clone(), &admission, Owner::This);
+        Outcome::Held(self.held(hold, created))
+    }
+
+    fn held(self, hold: Hold, created: Duration) -> Held {
+        Held::new(
+            hold,
+            (self.traits, self.model),
+            (self.demand, created),
+            self.slot,
+        )
+    }
+}
+
+impl Traits {
+    fn touch(&self, now: Duration) {
+        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        self.touched.store(nanos, Ordering::Relaxed);
+    }
+}
+
+impl Outcome {
+    fn tell(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self {
+            Self::Held(held) => {
+                held.hold.tell();
+                Ok(Py::new(py, CapacityReservation::held(held))?.into_any())
+            }
+            Self::Refused(decision, waited) => Err(refusal::of(&decision, waited)),
+            Self::Failed(error) => Err(Failure::from(error).into()),
+            Self::Closed => Err(failure::closed()),
+        }
+    }
+}
+
+#[pymethods]
+impl Family {
+    /// Its name.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.traits.name
+    }
+
+    /// How many of its reservations are open or waited for.
+    #[getter]
+    fn open(&self) -> usize {
+        self.traits.open.load(Ordering::Relaxed)
+    }
+
+    /// When something was last acquired or recorded, in seconds of the engine's clock.
+    #[getter]
+    fn touched(&self) -> f64 {
+        Duration::from_nanos(self.traits.touched.load(Ordering::Relaxed)).as_secs_f64()
+    }
+
+    /// Holds a usage, waiting for it up to `timeout` seconds (none: for ever).
+    #[pyo3(signature = (usage, model, timeout=None))]
+    fn acquire(
+        &self,
+        py: Python<'_>,
+        usage: &Bound<'_, PyAny>,
+        model: &Bound<'_, PyString>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let max_wait = timeout.map_or(Ok(LONGEST), seconds)?;
+        let asking = Asking::new(&self.traits, usage, model, max_wait)?;
+        let core = &self.traits.gate.core;
+        let decided = core.with(|held, _| match &held.memory {
+            Some(memory) => match self.traits.try_now(memory, asking.demand) {
+                Ok(Decision::Deny(_)) if !max_wait.is_zero() => Continue(held.store.clone()),
+                decision => Break(decision),
+            },
+            None => Continue(held.store.clone()),
+        })?;
+        match decided {
+            Break(decision) => asking.meet(decision).tell(py),
+            Continue(store) => pending::start(py, core.runtime(), wait(store, asking)),
+        }
+    }
+
+    /// Charges a usage without asking. What there was no room for cannot be refunded.
+    fn record(
+        &self,
+        py: Python<'_>,
+        usage: &Bound<'_, PyAny>,
+        model: &Bound<'_, PyString>,
+    ) -> PyResult<Py<PyAny>> {
+        let asking = Asking::new(&self.traits, usage, model, Duration::ZERO)?;
+        let core = &self.traits.gate.core;
+        let store = core.store()?;
+        pending::start(py, core.runtime(), record(store, asking))
+    }
+
+    /// Where every quota stands: the rule's name, what is left and what is owed of each.
+    fn left(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let core = &self.traits.gate.core;
+        let (store, labels) = (core.store()?, self.traits.labels.clone());
+        let looking = async move {
+            let standings = store.peek(&labels.pairs()).await;
+            move |py: Python<'_>| {
+                let standings = standings.map_err(Failure::from)?;
+                let left = standings.iter();
+                let left = left.map(|one| (&*one.limit.name, one.remaining, one.debt));
+                Ok(left.collect::<Vec<_>>().into_pyobject(py)?.unbind())
+            }
+        };
+        pending::start(py, core.runtime(), looking)
+    }
+}
+
+impl Family {
+    pub(crate) fn new(traits: Arc<Traits>) -> Self {
+        Self { traits }
+    }
+}
+
+type Told = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+
+async fn wait(store: Arc<dyn Store>, asking: Asking) -> Told {
+    let (wish, labels) = (asking.wish(), asking.traits.labels.clone());
+    let gate = asking.traits.gate.clone();
+    let outcome = tokio::select! {
+        biased;
+        decision = subject::ask(&*store, &labels, &wish) => asking.meet(decision),
+        () = gate.core.until_closed() => Outcome::Closed,
+    };
+    Box::new(move |py| outcome.tell(py))
+}
+
+async fn record(store: Arc<dyn Store>, asking: Asking) -> Told {
+    let (wish, labels) = (asking.wish(), asking.traits.labels.clone());
+    let decision = subject::ask(&*store, &labels, &wish).await;
+    if !matches!(decision, Ok(Decision::Deny(_) | Decision::Never(_))) {
+        let outcome = asking.meet(decision);
+        return Box::new(move |py| outcome.tell(py));
+    }
+    let charged = subject::charge(&*store, &labels, asking.demand).await;
+    let now = Duration::from_nanos(store.now().as_nanos());
+    asking.traits.touch(now);
+    Box::new(move |py| {
+        let hold = Hold::ended(asking.traits.gate.core.clone(), charged?);
+        let held = asking.held(hold, now);
+        held.release();
+        Ok(Py::new(py, CapacityReservation::held(held))?.into_any())
+    })
+}
+
+/// A timeout in seconds.
+///
+/// # Errors
+/// When it is no number, negative, or not finite.
+fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let number = match timeout.is_instance_of::<PyBool>() || timeout.is_instance_of::<PyString>() {
+        true => None,
+        false => timeout
+            .extract::<f64>()
+            .ok()
+            .filter(|number| number.is_finite()),
+    };
+    match number {
+        Some(number) if number >= 0.0 => crate::engine::duration(number),
+        _ => Err(failure::value(format!(
+            "timeout must be None or a finite number of seconds, 0 or more (got {})",
+            timeout.repr()?
+        ))),
+    }
+}

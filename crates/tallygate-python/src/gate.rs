@@ -1,0 +1,195 @@
+//! What the families of models of one limiter share.
+use crate::capacity::CapacityReservation;
+use crate::engine::{self, Core, Engine};
+use crate::failure;
+use crate::family::{Family, Traits};
+use crate::hold::End;
+use crate::pending;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyFrozenSet, PyString};
+use std::ops::ControlFlow::{Break, Continue};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tallygate_core::Metric;
+use tallygate_store::Settlement;
+
+/// One limiter: its name, its bounds, and how many reservations it has open.
+#[pyclass(frozen, module = "tallygate._native")]
+pub(crate) struct Gate {
+    inner: Arc<Inner>,
+}
+
+/// What a gate shares with its families and reservations.
+pub(crate) struct Inner {
+    pub(crate) core: Arc<Core>,
+    pub(crate) instance: String,
+    pub(crate) lifetime: Duration,
+    open: AtomicUsize,
+    most: usize,
+}
+
+/// Reservations stand a day unless the limiter says otherwise.
+const LIFETIME: Duration = Duration::from_secs(86_400);
+
+#[pymethods]
+impl Gate {
+    #[new]
+    #[pyo3(signature = (engine, instance, most, lifetime=None))]
+    fn new(
+        engine: &Engine,
+        instance: String,
+        most: usize,
+        lifetime: Option<f64>,
+    ) -> PyResult<Self> {
+        let lifetime = lifetime.map(engine::duration).transpose()?;
+        let inner = Inner {
+            core: engine.core().clone(),
+            instance,
+            lifetime: lifetime.unwrap_or(LIFETIME),
+            open: AtomicUsize::new(0),
+            most,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// How many reservations are open or waited for.
+    #[getter]
+    fn open(&self) -> usize {
+        self.inner.open.load(Ordering::Relaxed)
+    }
+
+    /// The models of one family, which `label` names in the rules; `metrics` are what its usages must name.
+    fn family(
+        &self,
+        name: String,
+        label: &str,
+        metrics: Vec<String>,
+        buckets: Py<PyFrozenSet>,
+    ) -> PyResult<Family> {
+        let policy = self.inner.core.policy();
+        let find = |metric: String| {
+            let found = policy.metrics().find(&metric);
+            let found = found
+                .ok_or_else(|| failure::value(format!("no rule limits the metric \"{metric}\"")))?;
+            Ok((metric, found))
+        };
+        let metrics = metrics
+            .into_iter()
+            .map(find)
+            .collect::<PyResult<Vec<(String, Metric)>>>()?;
+        Ok(Family::new(Traits::new(
+            self.inner.clone(),
+            (name, label),
+            metrics,
+            buckets,
+        )))
+    }
+
+    /// A reservation where nothing is limited.
+    fn unlimited(&self, model: Py<PyString>) -> PyResult<CapacityReservation> {
+        let now = self.inner.core.store()?.now();
+        let slot = Slot::take(&self.inner, None)?;
+        Ok(CapacityReservation::unlimited(slot, model, now))
+    }
+
+    /// Replaces what a reservation of this limiter holds by what was used, once. Both orders of the arguments are taken.
+    fn refund(
+        &self,
+        py: Python<'_>,
+        actual_usage: &Bound<'_, PyAny>,
+        reservation: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let (reservation, actual_usage) = match reservation.cast::<CapacityReservation>() {
+            Ok(reservation) => (reservation, actual_usage),
+            Err(_) => match actual_usage.cast::<CapacityReservation>() {
+                Ok(swapped) => (swapped, reservation),
+                Err(_) => return Err(no_reservation(reservation)),
+            },
+        };
+        self.settle(py, reservation.get(), actual_usage)
+    }
+}
+
+impl Gate {
+    fn settle(
+        &self,
+        py: Python<'_>,
+        reservation: &CapacityReservation,
+        actual_usage: &Bound<'_, PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        let core = &self.inner.core;
+        let Some(held) = reservation.limited_by(&self.inner)? else {
+            return core.with(|_, _| py.None());
+        };
+        let used = Settlement::Exact(held.traits.read(actual_usage, "actual_usage")?);
+        let ending = core.with(|engine, _| {
+            held.hold.claim()?;
+            Ok::<_, PyErr>(match &engine.memory {
+                Some(memory) => Break(memory.settle_now(held.hold.id(), used)),
+                None => Continue(engine.store.clone()),
+            })
+        })??;
+        let store = match ending {
+            Continue(store) => store,
+            Break(answer) => {
+                held.note(answer)?;
+                return Ok(py.None());
+            }
+        };
+        let held = held.clone();
+        let ending = async move {
+            let ended = held.hold.end(store, End::Settle(used)).await;
+            held.release();
+            move |py: Python<'_>| ended.map(|_| py.None()).map_err(PyErr::from)
+        };
+        pending::start(py, core.runtime(), ending)
+    }
+}
+
+fn no_reservation(given: &Bound<'_, PyAny>) -> PyErr {
+    let kind = given.get_type().name();
+    let kind = kind.map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!(
+        "reservation must be a CapacityReservation of this limiter, not {kind}"
+    ))
+}
+
+/// A place among the reservations that a limiter may have open. Given back when it is dropped.
+pub(crate) struct Slot {
+    pub(crate) gate: Arc<Inner>,
+    traits: Option<Arc<Traits>>,
+}
+
+impl Slot {
+    /// Takes one.
+    ///
+    /// # Errors
+    /// When all are taken.
+    pub(crate) fn take(gate: &Arc<Inner>, traits: Option<&Arc<Traits>>) -> PyResult<Self> {
+        let open = gate.open.fetch_add(1, Ordering::Relaxed);
+        if let Some(traits) = traits {
+            traits.open.fetch_add(1, Ordering::Relaxed);
+        }
+        let slot = Self {
+            gate: gate.clone(),
+            traits: traits.cloned(),
+        };
+        match open < gate.most {
+            true => Ok(slot),
+            false => Err(failure::too_many(gate.most)),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.gate.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(traits) = &self.traits {
+            traits.open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
