@@ -112,7 +112,7 @@ def test_quotas_of_one_metric_compose():
 
 
 def test_a_metric_and_window_is_limited_once():
-    with pytest.raises(ValueError, match="two quotas for 60 seconds .limits 2 and 3."):
+    with pytest.raises(ValueError, match=r"two quotas for 60 seconds \(limits 2 and 3\)"):
         UsageQuotas([Quota("requests", 2), Quota("requests", 3)])
     quotas = minute()
     with pytest.raises(ValueError, match="two quotas"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from ._custom_driver import CustomReservation
     from ._native import CapacityReservation
 
 DuplicateRefundReason = Literal["already_refunded", "in_progress", "duplicate_acquire"]
@@ -95,7 +96,7 @@ class AcquireRefundFailedError(Exception):
 
     def __init__(
         self,
-        reservation: CapacityReservation,
+        reservation: CapacityReservation | CustomReservation,
         interrupted_by: BaseException | None = None,
         refund_error: BaseException | None = None,
     ) -> None:

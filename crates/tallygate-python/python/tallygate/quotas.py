@@ -70,7 +70,6 @@ class FrozenDict(dict[_Key, _Value]):
         return self
 
 
-
 class FrozenUsage(FrozenDict[MetricName, int | float]):
     """How much of each metric, as callbacks and counters get it."""
 
@@ -81,7 +80,6 @@ class Capacities(FrozenDict[BucketId, float]):
     """How much is left of each quota (below zero: owed), as callbacks get it."""
 
     __slots__ = ()
-
 
 
 class SecondsIn(IntEnum):
