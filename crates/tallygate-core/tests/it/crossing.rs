@@ -1,5 +1,7 @@
 //! G7 where lines cross: a caller that needs two contended limits, each with a crowd of its own.
-use crate::setup::START;
+use crate::op::{Bid, Case, Op};
+use crate::setup::{Form, LimitSpec, RuleSpec, START};
+use crate::world::World;
 use std::collections::HashMap;
 use tallygate_core::{
     Amounts, Ask, Bounds, Decision, Entry, Ledger, Metric, Metrics, Mode, Policy, Rule, Shape,
@@ -106,4 +108,61 @@ fn a_caller_between_two_crowded_limits_is_served() {
         eprintln!("{tokens} of both: served after {waited}");
         assert!(waited <= Span::from_secs(3), "{tokens} of both: {waited}");
     }
+}
+
+/// Waits as subject `who`, for a call and slots, with this much patience; what it holds ends after `ttl`.
+fn waits(who: usize, [calls, slots]: [u64; 2], (ttl, patience): (u64, u64)) -> Op {
+    let bid = Bid {
+        who,
+        demand: [calls, 0, slots],
+        ttl,
+        key: None,
+    };
+    Op::Wait { bid, patience }
+}
+
+/// Whoever comes behind a caller that keeps its place is told of the line it is kept in, though that counter has room for both.
+#[test]
+fn a_place_that_is_kept_is_blamed() {
+    let rule = |number, limit| RuleSpec {
+        number,
+        per: if number == 0 { &["user"] } else { &[] },
+        tier: (number == 1).then_some("free"),
+        limits: vec![limit],
+        mode: Mode::Enforce,
+    };
+    let slots = LimitSpec {
+        metric: Metric::CONCURRENCY,
+        amount: 2,
+        form: Form::Gauge,
+    };
+    let every = 23;
+    let calls = LimitSpec {
+        metric: Metric::REQUESTS,
+        amount: 2,
+        form: Form::Bucket { every, burst: 2 },
+    };
+    let ops = vec![
+        waits(0, [0, 1], (35, 0)),
+        waits(2, [1, 1], (1, 0)),
+        waits(2, [1, 1], (1, 0)),
+        waits(0, [0, 2], (1, 23)),
+        waits(0, [1, 1], (23, 35)),
+        waits(2, [1, 1], (35, 12)),
+        // It moves from line to line, and keeps its place in that for slots in the end.
+        waits(0, [1, 1], (12, 46)),
+        waits(2, [1, 1], (1, 57)),
+        waits(2, [1, 0], (24, 23)),
+        waits(2, [0, 1], (46, 1)),
+        waits(0, [1, 1], (1, 57)),
+        Op::Pass(52),
+        Op::Cancel(0),
+        Op::Spend {
+            who: 0,
+            demand: [0, 0, 1],
+        },
+    ];
+    let rules = vec![rule(0, slots), rule(1, calls)];
+    let world = World::run(&Case { rules, ops });
+    assert_eq!((world.seen.denied, world.runner.ledger.waiting()), (1, 1));
 }

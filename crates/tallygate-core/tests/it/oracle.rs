@@ -7,5 +7,5 @@ mod lines;
 mod tally;
 
 pub(crate) use book::{Book, CounterName, Refusal, State};
-pub(crate) use lines::{Queued, blocking};
+pub(crate) use lines::{Queued, blocking, contested};
 pub(crate) use tally::Fit;

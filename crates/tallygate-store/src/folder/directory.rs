@@ -195,7 +195,7 @@ fn appended(path: &Path) -> io::Result<File> {
 /// could be a link to a file elsewhere.
 pub(crate) fn anew(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => private(OpenOptions::new().write(true).create_new(true)).open(path),
     }
 }

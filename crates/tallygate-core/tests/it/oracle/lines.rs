@@ -18,6 +18,17 @@ pub(crate) struct Queued {
 /// The counters that may hold each caller up (the oldest caller first): those it does not fit, and those in whose line an older caller may stand.
 /// With one alone it is there that it stands; with none it must have been admitted.
 pub(crate) fn blocking(book: &Book, queue: &[Queued]) -> Vec<BTreeSet<CounterName>> {
+    walk(book, queue).0
+}
+
+/// The counters in whose line somebody may stand: also one that has room for all of them, for the sake of a caller that keeps
+/// its place there.
+pub(crate) fn contested(book: &Book, queue: &[Queued]) -> BTreeSet<CounterName> {
+    walk(book, queue).1
+}
+
+/// What may hold each caller up, and in which lines any of them may stand.
+fn walk(book: &Book, queue: &[Queued]) -> (Vec<BTreeSet<CounterName>>, BTreeSet<CounterName>) {
     let mut contested = BTreeSet::new();
     let mut all = Vec::new();
     for caller in queue {
@@ -33,7 +44,7 @@ pub(crate) fn blocking(book: &Book, queue: &[Queued]) -> Vec<BTreeSet<CounterNam
         }
         all.push(blocks);
     }
-    all
+    (all, contested)
 }
 
 /// Whether a caller may stand in a line that does not block it while it waits in another: that may cost the others an

@@ -1,7 +1,7 @@
 //! Asking: what is admitted fits, what is refused does not, and a refusal changes nothing.
 use super::{World, deadline, surely_fits, surely_not, unexpected};
 use crate::op::{Bid, Op};
-use crate::oracle::{CounterName, Fit, Refusal, State, blocking};
+use crate::oracle::{CounterName, Fit, Refusal, State, contested};
 use crate::runner::Answer;
 use crate::setup::amounts;
 use std::collections::BTreeSet;
@@ -257,10 +257,7 @@ impl World {
 
     /// The counters in whose line somebody may stand.
     fn contested(&self) -> BTreeSet<CounterName> {
-        blocking(&self.book, &self.queue)
-            .into_iter()
-            .flatten()
-            .collect()
+        contested(&self.book, &self.queue)
     }
 
     fn check_ended(&mut self, id: ReservationId, error: &str, before: &[Vec<Standing>]) {
