@@ -4,7 +4,6 @@
 //! An event's id follows from what it tells of, so that all nodes that share a store give it the same one, and who is told twice
 //! can know it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -18,15 +17,17 @@ use tokio::sync::{broadcast, watch};
 use crate::config::{Alert, Alerts, Config, Webhook};
 use crate::wire::{millis, rfc3339};
 
+mod memory;
 mod signature;
 mod webhook;
 
+use memory::{Memory, Name, News, What};
 pub(crate) use webhook::{HookLog, Hooks, Pace, Told as HookTold};
 
 /// Events that wait for a slow reader; it is told how many it missed.
 const WAITING: usize = 1_024;
 
-/// Events that are remembered so as not to be told again.
+/// Counters of which it is remembered what was told.
 const REMEMBERED: usize = 100_000;
 
 /// What kind of thing happened.
@@ -67,14 +68,21 @@ pub struct Event {
 /// Where events are noticed and told on.
 pub(crate) struct Events {
     alerts: ArcSwap<Alerts>,
-    told: Mutex<HashMap<Subject, Time>>,
+    memory: Mutex<Memory>,
+    log: Arc<dyn EventsLog>,
     channel: broadcast::Sender<Arc<Event>>,
     hooks: watch::Sender<Vec<Arc<Webhook>>>,
     over: watch::Sender<bool>,
 }
 
-/// What is told of once until its window ends.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// What is told of the events themselves.
+pub(crate) trait EventsLog: Send + Sync {
+    /// What was told of a counter was forgotten because there is too much to remember: it may be told again.
+    fn forgot(&self);
+}
+
+/// A counter, and what is told of it.
+#[derive(Clone)]
 struct Subject {
     kind: EventKind,
     limit: Arc<str>,
@@ -87,10 +95,11 @@ struct Subject {
 
 impl Events {
     /// Of the limits of a configuration.
-    pub(crate) fn new(config: &Config) -> Arc<Self> {
+    pub(crate) fn new(config: &Config, log: Arc<dyn EventsLog>) -> Arc<Self> {
         Arc::new(Self {
             alerts: ArcSwap::new(Arc::clone(config.alerts())),
-            told: Mutex::default(),
+            memory: Mutex::new(Memory::new(REMEMBERED)),
+            log,
             channel: broadcast::channel(WAITING).0,
             hooks: watch::Sender::new(config.webhooks().to_vec()),
             over: watch::Sender::new(false),
@@ -130,8 +139,15 @@ impl Events {
         self.channel.subscribe()
     }
 
-    /// A call was admitted; these are the limits as they stand with it.
-    pub(crate) fn admitted(&self, subject: &[(&str, &str)], standings: &[Standing], now: Time) {
+    /// Whether something may be told of a limit of these.
+    pub(crate) fn watches(&self, standings: &[Standing]) -> bool {
+        let alerts = self.alerts.load();
+        let mut names = standings.iter().map(|standing| &standing.limit.name);
+        names.any(|name| alerts.of(name).is_some_and(|alert| !alert.at.is_empty()))
+    }
+
+    /// This is how limits of a call stand.
+    pub(crate) fn seen(&self, subject: &[(&str, &str)], standings: &[Standing], now: Time) {
         let alerts = self.alerts.load();
         for standing in standings {
             let Some(alert) = alerts.of(&standing.limit.name) else {
@@ -140,13 +156,23 @@ impl Events {
             let percent = percent(standing);
             // Who jumps over two thresholds is told of the higher one.
             let passed = alert.at.iter().rev().find(|at| percent >= u64::from(**at));
-            if let Some(passed) = passed {
-                self.tell(
-                    Told::of(EventKind::Threshold, (standing, alert, subject), *passed),
-                    now,
-                );
+            let of = (standing, alert, subject);
+            match passed {
+                Some(passed) => self.tell(Told::of(EventKind::Threshold, of, *passed), now),
+                None => self.goes_on(of, now),
             }
         }
+    }
+
+    /// A counter below its thresholds is used: a bucket is full again the later for it.
+    fn goes_on(&self, (standing, alert, subject): (&Standing, &Alert, &[(&str, &str)]), now: Time) {
+        let mut memory = self.memory.lock();
+        if memory.is_empty() {
+            return;
+        }
+        let limit = (&*standing.limit.name, standing.limit.metric.index());
+        let name = memory.name(limit, counted_apart(alert, subject));
+        memory.goes_on(name, (remembered_until(standing, now), now));
     }
 
     /// Limits denied a call.
@@ -182,25 +208,40 @@ impl Events {
 
     /// Tells of it, unless that was done in this window.
     fn tell(&self, told: Told<'_>, now: Time) {
-        if self.is_new(&told, now) {
+        let news = {
+            let mut memory = self.memory.lock();
+            let name = told.subject.name(&memory);
+            let times = (remembered_until(told.standing, now), now);
+            memory.note(name, told.subject.what(), times)
+        };
+        if news == News::NewForOld {
+            self.log.forgot();
+        }
+        if news != News::Known {
             // Nobody may be listening.
             let _ = self.channel.send(Arc::new(told.event(now)));
         }
     }
+}
 
-    fn is_new(&self, told: &Told<'_>, now: Time) -> bool {
-        let mut known = self.told.lock();
-        if known.get(&told.subject).is_some_and(|until| now < *until) {
-            return false;
+impl Subject {
+    fn name(&self, memory: &Memory) -> Name {
+        let labels = self.labels.iter();
+        let labels = labels.map(|(label, value)| (label.as_str(), value.as_str()));
+        memory.name((&self.limit, self.metric), labels)
+    }
+
+    fn what(&self) -> What<'_> {
+        match (self.kind, &self.models) {
+            (EventKind::Threshold, _) => What::Percent(self.percent),
+            (EventKind::Denied, _) => What::Denied,
+            (EventKind::Downgraded, models) => {
+                let (asked, served) = models.as_ref().map_or(("", ""), |(asked, served)| {
+                    (asked.as_str(), served.as_str())
+                });
+                What::Downgraded(asked, served)
+            }
         }
-        if known.len() >= REMEMBERED {
-            known.retain(|_, until| now < *until);
-        }
-        if known.len() >= REMEMBERED {
-            return false;
-        }
-        known.insert(told.subject.clone(), told.until(now));
-        true
     }
 }
 
@@ -222,27 +263,22 @@ impl<'a> Told<'a> {
         (standing, alert, subject): (&'a Standing, &Alert, &[(&str, &str)]),
         percent: u8,
     ) -> Self {
-        let value = |label: &String| {
-            let found = subject.iter().find(|(known, _)| known == label);
-            let value = found.map_or("", |(_, value)| value);
-            (label.clone(), value.to_owned())
-        };
+        let owned = |(label, value): (&str, &str)| (label.to_owned(), value.to_owned());
         Self {
             subject: Subject {
                 kind,
                 limit: Arc::clone(&standing.limit.name),
                 metric: standing.limit.metric.index(),
                 percent,
-                labels: alert.per.iter().map(value).collect(),
+                labels: counted_apart(alert, subject).map(owned).collect(),
                 models: None,
             },
             standing,
         }
     }
 
-    /// When the counter's window ends, or its bucket is full again.
     fn until(&self, now: Time) -> Time {
-        now.plus(Span::from(self.standing.reset))
+        until(self.standing, now)
     }
 
     fn event(&self, now: Time) -> Event {
@@ -304,6 +340,30 @@ impl<'a> Told<'a> {
         format!("evt_{}", hex::encode(&hash.finalize()[..16]))
     }
 }
+
+/// The labels that a limit counts apart, with the values of a subject.
+fn counted_apart<'a>(
+    alert: &'a Alert,
+    subject: &'a [(&'a str, &'a str)],
+) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
+    alert.per.iter().map(move |label| {
+        let found = subject.iter().find(|(known, _)| known == label);
+        (label.as_str(), found.map_or("", |(_, value)| *value))
+    })
+}
+
+/// When a counter's window ends, or its bucket is full again.
+fn until(standing: &Standing, now: Time) -> Time {
+    now.plus(Span::from(standing.reset))
+}
+
+/// Until when it is remembered what was told of a counter: of one without a window, for a moment.
+fn remembered_until(standing: &Standing, now: Time) -> Time {
+    until(standing, now).max(now.plus(LEAST))
+}
+
+/// How long anything is remembered at least.
+const LEAST: Span = Span::from_secs(1);
 
 const HALF_A_SECOND: u64 = 500_000_000;
 

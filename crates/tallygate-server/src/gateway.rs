@@ -92,12 +92,14 @@ pub(crate) async fn call(
         size,
         price,
         admitted,
+        watched,
     } = granted;
     let (request, manner) = outgoing(head, &worded, &caller, attempt.provider);
     let call = worded.call;
     let account_of = attempt.account(&caller, Sized { call, size, price });
     let account = Account::open(admitted.hold, account_of, Arc::clone(pipeline))
-        .having_waited(admitted.admission.waited);
+        .having_waited(admitted.admission.waited)
+        .watched(watched);
     laps.end(Stage::Forward);
     let mut answer = forward::forward(attempt.provider, request, account, manner).await?;
     finish_headers(

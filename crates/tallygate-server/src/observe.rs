@@ -426,6 +426,13 @@ impl Observer {
         tracing::warn!(target: "tallygate::admin", "the admin listener is open to other machines and there is no key: its API is closed until there is one with the role `admin`");
     }
 
+    /// What was told of a counter was forgotten: it may be told again.
+    pub(crate) fn event_forgotten(&self) {
+        if self.own.event_forgotten() == 1 {
+            tracing::warn!(target: "tallygate::events", "more counters have something to be told of than are remembered: of those whose windows end first it may be told again");
+        }
+    }
+
     /// An event for the webhook at `host` came to this; `why` says what was seen, if it went wrong.
     pub(crate) fn hook_told(&self, host: &str, told: HookTold, why: &str) {
         self.own.hook_told(told.name());

@@ -16,7 +16,7 @@ use tallygate_store::Store;
 use tallygate_store::registry::Stamp;
 use tallygate_tokens::{Counter, Learner};
 
-use crate::events::Events;
+use crate::events::{Events, EventsLog};
 use crate::ledger::Recorder;
 use crate::observe::Observer;
 use tokio::sync::Semaphore;
@@ -35,6 +35,7 @@ mod request_id;
 mod settler;
 mod setup;
 mod size;
+mod watch;
 
 pub(crate) use account::{Account, Served};
 pub(crate) use admit::{Admitted, Terms, labels};
@@ -49,6 +50,7 @@ use request_id::RequestIds;
 pub(crate) use settler::{Settler, SettlerHandle, SettlerLog, settler};
 pub(crate) use setup::Setup;
 pub(crate) use size::{Asked, Estimating, Size};
+pub(crate) use watch::Watched;
 
 /// Messages whose counts are remembered.
 const REMEMBERED_MESSAGES: usize = 100_000;
@@ -97,7 +99,7 @@ impl Pipeline {
             recorder,
             seed,
         } = means;
-        let events = Events::new(setup.config());
+        let events = Events::new(setup.config(), Arc::clone(&observer) as Arc<dyn EventsLog>);
         Arc::new(Self {
             store,
             setup: ArcSwap::from_pointee(setup),

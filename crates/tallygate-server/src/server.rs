@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::admin::{self, Readiness, Ready};
 use crate::config::{self, Config, Exposed, Ledger, StoreChoice, Unreloadable};
-use crate::events::{HookLog, HookTold, Hooks, Pace};
+use crate::events::{EventsLog, HookLog, HookTold, Hooks, Pace};
 use crate::ledger::{LedgerLog, Writer, recorder};
 use crate::observe::Observer;
 use crate::pipeline::{Means, Pipeline, Settler, SettlerLog, Setup, settler};
@@ -349,6 +349,12 @@ impl SettlerLog for Observer {
 
     fn lost(&self, id: ReservationId, error: &SettleError) {
         Self::lost(self, id, error);
+    }
+}
+
+impl EventsLog for Observer {
+    fn forgot(&self) {
+        self.event_forgotten();
     }
 }
 

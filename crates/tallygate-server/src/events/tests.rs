@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use tallygate_core::{Amounts, Decision};
-use tallygate_store::{Clock, MemoryOptions, MemoryStore, Reserve, SettledBy, Store, WaitsFor};
+use tallygate_core::{Amounts, Decision, Metric, ReservationId};
+use tallygate_store::{
+    Clock, MemoryOptions, MemoryStore, Reserve, SettledBy, Settlement, Store, WaitsFor,
+};
 
 use super::*;
 
@@ -12,8 +14,15 @@ limits:
   - { name: day, per: [user], tokens: 1_000, every: day }
   - { name: minute, tokens: 1_000_000, every: 60s }
   - { name: told, per: [user], requests: 10, every: 60s, alerts: [50] }
+  - { name: twice, per: [tenant], when: { tenant: pair }, requests: 10, every: 60s, alerts: [50, 80] }
 
 ";
+
+struct Silent;
+
+impl EventsLog for Silent {
+    fn forgot(&self) {}
+}
 
 struct Town {
     store: std::sync::Arc<MemoryStore>,
@@ -31,7 +40,7 @@ impl Town {
             clock: clock.clone(),
             ..MemoryOptions::default()
         };
-        let events = Events::new(&config);
+        let events = Events::new(&config, std::sync::Arc::new(Silent));
         Self {
             store: MemoryStore::new(config.policy(), options),
             clock,
@@ -42,9 +51,20 @@ impl Town {
 
     fn call(&self, user: &str, tokens: u64) {
         let subject = [("user", user), ("tenant", "acme")];
+        self.ask(&subject, Amounts::call(tokens, 0));
+    }
+
+    /// So many requests of the tenant of two thresholds, each time by another user.
+    fn requests(&self, requests: u64) {
+        let user = self.store.now().as_nanos().to_string();
+        let subject = [("tenant", "pair"), ("user", &*user)];
+        self.ask(&subject, Amounts::ZERO.with(Metric::REQUESTS, requests));
+    }
+
+    fn ask(&self, subject: &[(&str, &str)], demand: Amounts) -> Option<ReservationId> {
         let ask = Reserve {
-            subject: &subject,
-            demand: Amounts::call(tokens, 0),
+            subject,
+            demand,
             ttl: Duration::from_secs(60),
             max_wait: Duration::ZERO,
             idempotency_key: None,
@@ -54,11 +74,25 @@ impl Town {
         let now = self.store.now();
         match self.store.try_reserve(&ask).unwrap() {
             Decision::Admit(admission) => {
-                self.events.admitted(&subject, &admission.standings, now);
+                self.events.seen(subject, &admission.standings, now);
+                return Some(admission.id);
             }
-            Decision::Deny(denial) => self.events.denied(&subject, &denial.blocked_by, now),
+            Decision::Deny(denial) => {
+                self.events.seen(subject, &denial.blocked_by, now);
+                self.events.denied(subject, &denial.blocked_by, now);
+            }
             Decision::Never(_) => {}
         }
+        None
+    }
+
+    /// What was told of the limit of two thresholds since, in percent.
+    fn told_twice(&mut self) -> Vec<u64> {
+        let told = std::iter::from_fn(|| self.heard.try_recv().ok());
+        let twice = told.filter(|event| event.data["limit"] == "twice");
+        twice
+            .filter_map(|event| event.data["percent"].as_u64())
+            .collect()
     }
 
     /// `kind limit user percent` of all that was told since.
@@ -98,6 +132,56 @@ fn each_threshold_is_told_once_for_each_counter_and_window() {
     town.clock.pass(Duration::from_secs(86_400));
     town.call("ann", 800);
     assert_eq!(town.told(), ["limit.threshold day ann 80"]);
+}
+
+/// A bucket that is used on and on is not told of again and again: it has not been full.
+#[test]
+fn a_bucket_is_told_of_again_once_it_has_been_full() {
+    let mut town = Town::new();
+    town.requests(5);
+    assert_eq!(town.told_twice(), [50]);
+    for _ in 0..60 {
+        town.clock.pass(Duration::from_secs(6));
+        town.requests(1);
+    }
+    assert_eq!(town.told_twice(), [0; 0]);
+    // Below its threshold too.
+    town.clock.pass(Duration::from_secs(6));
+    for _ in 0..60 {
+        town.clock.pass(Duration::from_secs(6));
+        town.requests(1);
+    }
+    town.requests(2);
+    assert_eq!(town.told_twice(), [0; 0]);
+    town.clock.pass(Duration::from_secs(60));
+    town.requests(6);
+    assert_eq!(town.told_twice(), [50]);
+}
+
+#[test]
+fn a_lower_threshold_is_not_told_after_a_higher_one() {
+    let mut town = Town::new();
+    town.requests(9);
+    assert_eq!(town.told_twice(), [80]);
+    town.clock.pass(Duration::from_secs(30));
+    town.requests(2);
+    assert_eq!(town.told_twice(), [0; 0], "6 of 10, after 9");
+    town.requests(3);
+    assert_eq!(town.told_twice(), [0; 0], "80 % was told");
+}
+
+/// What is used above its hold passes a threshold that no admission saw.
+#[test]
+fn a_denial_tells_of_the_thresholds_that_an_overrun_passed() {
+    let mut town = Town::new();
+    let subject = [("user", "ann")];
+    let held = town.ask(&subject, Amounts::call(10, 0)).unwrap();
+    let used = Settlement::Exact(Amounts::call(1_200, 0));
+    town.store.settle_now(held, used).unwrap();
+    assert_eq!(town.told(), [""; 0]);
+    town.call("ann", 1);
+    let told = ["limit.threshold day ann 95", "limit.denied day ann null"];
+    assert_eq!(town.told(), told);
 }
 
 #[test]

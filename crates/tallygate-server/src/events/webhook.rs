@@ -15,7 +15,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::Event;
 use super::signature::signature;
@@ -118,7 +118,13 @@ impl Hooks {
 
     /// Keeps the lines of hooks that stay, ends those that have gone and begins those that are new.
     fn follow(&self, next: &[Arc<Webhook>], lines: &mut Vec<Line>, tasks: &mut JoinSet<()>) {
-        lines.retain(|line| next.contains(&line.hook));
+        lines.retain(|line| {
+            let stays = next.contains(&line.hook);
+            if !stays {
+                self.taken_out(line);
+            }
+            stays
+        });
         for hook in next {
             if lines.iter().any(|line| line.hook == *hook) {
                 continue;
@@ -130,11 +136,21 @@ impl Hooks {
                 log: Arc::clone(&self.log),
                 pace: self.pace,
             };
-            tasks.spawn(courier.run(waiting));
+            let courier = tasks.spawn(courier.run(waiting));
             lines.push(Line {
                 hook: Arc::clone(hook),
                 queue,
+                courier,
             });
+        }
+    }
+
+    /// What waits for a hook that has gone is not sent any more.
+    fn taken_out(&self, line: &Line) {
+        line.courier.abort();
+        for _ in line.queue.capacity()..line.queue.max_capacity() {
+            let why = "its webhook was taken out of the configuration";
+            self.log.told(line.hook.host(), Told::Dropped, why);
         }
     }
 
@@ -160,10 +176,11 @@ impl Hooks {
     }
 }
 
-/// A hook and the events that wait for it. Dropped, its courier ends after the event it is at.
+/// A hook and the events that wait for it.
 struct Line {
     hook: Arc<Webhook>,
     queue: mpsc::Sender<Arc<Event>>,
+    courier: AbortHandle,
 }
 
 /// Who sends the events of one hook.

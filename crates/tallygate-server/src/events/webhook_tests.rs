@@ -107,15 +107,19 @@ struct Post {
 
 impl Post {
     fn open(hooks: Vec<Arc<Webhook>>) -> Self {
-        let post = Self {
-            events: broadcast::channel(4 * QUEUE).0,
-            hooks: watch::Sender::new(hooks),
-            log: Arc::default(),
-        };
         let pace = Pace {
             first_pause: Duration::from_millis(1),
             tries: 3,
             ..Pace::default()
+        };
+        Self::paced(hooks, pace)
+    }
+
+    fn paced(hooks: Vec<Arc<Webhook>>, pace: Pace) -> Self {
+        let post = Self {
+            events: broadcast::channel(4 * QUEUE).0,
+            hooks: watch::Sender::new(hooks),
+            log: Arc::default(),
         };
         let log = Arc::clone(&post.log) as Arc<dyn HookLog>;
         let running = Hooks { log, pace };
@@ -204,6 +208,47 @@ async fn hooks_come_and_go_with_the_configuration() {
     while let Ok(arrival) = old_arrivals.try_recv() {
         assert_ne!(arrival.0, "evt_3");
     }
+}
+
+/// What is yet to be tried again or to be sent is not sent to one that was taken out of the file.
+#[tokio::test]
+async fn what_waits_for_a_hook_goes_with_it() {
+    let (old, mut old_arrivals) = receiver(&[500; 100]).await;
+    let pace = Pace {
+        first_pause: Duration::from_millis(50),
+        tries: 100,
+        ..Pace::default()
+    };
+    let post = Post::paced(hooks(&format!("webhooks: [{{ url: \"{old}\" }}]")), pace);
+    for id in ["evt_1", "evt_2", "evt_3"] {
+        post.send(event(id, EventKind::Denied));
+    }
+    assert_eq!(old_arrivals.recv().await.unwrap().0, "evt_1");
+    post.hooks.send(Vec::new()).unwrap();
+    while post
+        .log
+        .all()
+        .iter()
+        .filter(|told| **told == Told::Dropped)
+        .count()
+        < 2
+    {
+        tokio::task::yield_now().await;
+    }
+    while old_arrivals.try_recv().is_ok() {}
+    // Another one is tried as often, with pauses of the same length: by the third the old one's turn would have come.
+    let (new, mut new_arrivals) = receiver(&[500, 500, 500]).await;
+    post.hooks
+        .send(hooks(&format!("webhooks: [{{ url: \"{new}\" }}]")))
+        .unwrap();
+    while new_arrivals.is_empty() {
+        post.send(event("evt_4", EventKind::Denied));
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..3 {
+        assert_eq!(new_arrivals.recv().await.unwrap().0, "evt_4");
+    }
+    assert!(old_arrivals.try_recv().is_err(), "it was tried again");
 }
 
 #[tokio::test]

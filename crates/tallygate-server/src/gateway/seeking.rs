@@ -12,7 +12,7 @@ use super::TTL_SLACK;
 use crate::observe::{Door, Stage};
 use crate::pipeline::{
     Admitted, Asked, Asking, Attempt, Caller, Descent, Laps, Pipeline, Price, Refusal, Size, Terms,
-    Through, labels,
+    Through, Watched, labels,
 };
 use crate::wire::ApiError;
 
@@ -37,6 +37,8 @@ pub(super) struct Granted<'b, 'a> {
     pub(super) size: Size,
     pub(super) price: Price,
     pub(super) admitted: Admitted,
+    /// Whom it counts for, where something is told of that.
+    pub(super) watched: Option<Watched>,
 }
 
 impl<'a> Seeking<'a> {
@@ -79,12 +81,14 @@ impl<'a> Seeking<'a> {
                 let admitted = self.pipeline.guard(admission);
                 let told = (Door::Gateway, &admitted.admission);
                 descent.tell(self.pipeline, told, attempt.served_by());
+                let watched = self.pipeline.watched(&subject, &admitted.admission);
                 return Ok(Granted {
                     attempt,
                     worded,
                     size,
                     price,
                     admitted,
+                    watched,
                 });
             }
             laps.skip();

@@ -31,6 +31,7 @@ pub(super) struct OwnMetrics {
     stages: [Histogram; Stage::ALL.len()],
     reloads: Family<OutcomeLabels, Counter>,
     hooks: Family<OutcomeLabels, Counter>,
+    forgotten: Counter,
 }
 
 impl OwnMetrics {
@@ -62,6 +63,10 @@ impl OwnMetrics {
                 "tallygate_webhook_events",
                 "Events for webhooks, by what became of them",
             ),
+            forgotten: tell.one(
+                "tallygate_events_forgotten",
+                "Counters of which events may be told again, because too many are remembered",
+            ),
         }
     }
 
@@ -74,6 +79,11 @@ impl OwnMetrics {
 
     pub(super) fn reloaded(&self, outcome: &'static str) {
         self.reloads.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// Answers how often.
+    pub(super) fn event_forgotten(&self) -> u64 {
+        self.forgotten.inc() + 1
     }
 
     pub(super) fn hook_told(&self, outcome: &'static str) {

@@ -13,6 +13,7 @@ use super::Pipeline;
 use super::hold::{Ending, Hold};
 use super::price::Price;
 use super::size::{Estimating, Size};
+use super::watch::Watched;
 use crate::config::Upstream;
 use crate::identify::Identity;
 use crate::ledger::Reserved;
@@ -103,6 +104,7 @@ pub(crate) struct Account {
     course: Course,
     /// What was held at first.
     reserved: Reserved,
+    watched: Option<Watched>,
 }
 
 /// How the answer came.
@@ -133,7 +135,14 @@ impl Account {
             pipeline,
             course,
             reserved,
+            watched: None,
         }
+    }
+
+    /// For whom it counts, where something is told of that.
+    pub(crate) fn watched(mut self, watched: Option<Watched>) -> Self {
+        self.watched = watched;
+        self
     }
 
     /// Its caller stood in line for so long.
@@ -216,6 +225,7 @@ impl Account {
     pub(crate) fn grown_to(&mut self, reserved: Amounts) {
         let more = reserved.zip(&self.held(), u64::saturating_sub);
         self.pipeline.observer.extended(&more);
+        self.pipeline.look_at(self.watched.as_ref());
         if let Some(hold) = &mut self.hold {
             hold.grown_to(reserved);
         }
@@ -253,10 +263,14 @@ impl Account {
         self.tell(served, failed);
         let ending = self.ending(served);
         self.record(served, &ending);
+        let overran = self.watched.is_some() && exceeds(&ending, &self.held());
         let hold = self.hold.take();
         async move {
             if let Some(hold) = hold {
                 hold.end(ending).await;
+            }
+            if overran {
+                self.pipeline.look_at(self.watched.as_ref());
             }
             self.pipeline.observer.stage(Stage::Settle, began.elapsed());
         }
@@ -381,6 +395,16 @@ impl Account {
             let mut learner = self.pipeline.learner.lock();
             learner.observe(&self.of.class(), usage.input_tokens, usage.output_tokens);
         }
+    }
+}
+
+/// Whether more is charged than was held.
+fn exceeds(ending: &Ending, held: &Amounts) -> bool {
+    match ending {
+        Ending::Settle(Settlement::Exact(used) | Settlement::AtLeast(used)) => {
+            used.zip(held, u64::saturating_sub) != Amounts::ZERO
+        }
+        _ => false,
     }
 }
 

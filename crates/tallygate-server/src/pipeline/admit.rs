@@ -116,16 +116,22 @@ impl Pipeline {
             decided => decided?,
         };
         // Who goes on to another attempt has not given up.
-        if terms.waits_for == WaitsFor::Rates && is_for_a_quota(&decision) {
+        let goes_on = terms.waits_for == WaitsFor::Rates && is_for_a_quota(&decision);
+        if goes_on || matches!(decision, Decision::Admit(_)) {
             line.leave();
-        } else if let Decision::Admit(admission) = &decision {
-            line.leave();
-            if admission.replay == Replay::Fresh {
-                let now = self.store.now();
-                self.events.admitted(subject, &admission.standings, now);
-            }
         }
+        self.tell_thresholds(subject, &decision);
         Ok(decision)
+    }
+
+    /// Tells of the thresholds that were passed. A denial tells of what was used since the last admission.
+    fn tell_thresholds(&self, subject: &[(&str, &str)], decision: &Decision) {
+        let standings = match decision {
+            Decision::Admit(admission) if admission.replay == Replay::Fresh => &admission.standings,
+            Decision::Deny(denial) => &denial.blocked_by,
+            _ => return,
+        };
+        self.events.seen(subject, standings, self.store.now());
     }
 
     /// Lets a request of the gateway through, or says why not.

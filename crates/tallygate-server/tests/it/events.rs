@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
+use tallygate_sim::ApiCall;
 use tallygate_sim::client::Opened;
+use tallygate_sim::servers::{Engine, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -60,6 +62,47 @@ async fn listeners_hear_what_happens() {
         ("limit.denied", &json!("day"))
     );
     assert_eq!(event["data"]["subject"], json!({ "user": "ann" }));
+}
+
+const TOKENS: &str = "\
+models: { gpt-4o: { upstream: openai, output_estimate: 1 } }
+limits: [{ name: day, tokens: 4_000, every: day, alerts: [50] }]";
+
+/// What a call uses above its hold is told of when it is settled, and not only once another one asks.
+#[tokio::test]
+async fn an_overrun_is_told_of_when_it_is_settled() {
+    let redis = Server::start(Engine::Redis, &[]).expect("redis-server starts");
+    let elsewhere = format!("store: \"{}\"\n{TOKENS}", redis.url());
+    for settings in [TOKENS, &elsewhere] {
+        let world = World::new(settings).await;
+        let mut listener = listening(&world).await;
+        let call = ApiCall::chat("gpt-4o", "Hello world").output(2_500);
+        assert_eq!(world.call(&call).await.status, 200);
+        let (kind, event) = message(&mut listener).await;
+        assert_eq!(kind, "limit.threshold");
+        assert_eq!(event["data"]["used"], 9 + 2_500);
+    }
+}
+
+/// A stream that outgrows its hold asks for more: that is told of while it goes on.
+#[tokio::test]
+async fn an_extension_is_told_of_while_the_call_goes_on() {
+    let world = World::new(TOKENS).await;
+    let mut listener = listening(&world).await;
+    let call = ApiCall::chat("gpt-4o", "Hello world").output(3_500);
+    let call = call.streamed().header("x-mock-stall-after", "2600");
+    let stream = within(world.client.open(&call)).await.expect("an answer");
+    let heard = async {
+        let mut stream = stream;
+        while stream.chunk().await.is_ok() {}
+    };
+    tokio::select! {
+        () = heard => panic!("it stalls"),
+        (kind, event) = message(&mut listener) => {
+            assert_eq!((kind.as_str(), &event["data"]["percent"]), ("limit.threshold", &json!(50)));
+        }
+    }
+    assert_eq!(world.server.store().stats().reservations, 1);
 }
 
 #[tokio::test]
