@@ -16,6 +16,8 @@ pub(crate) struct Standing {
     window: String,
     /// How much of it a window gives.
     limit: u64,
+    /// How much of it can be had at once.
+    burst: u64,
     /// How much is taken.
     used: u64,
     /// How much could be taken now.
@@ -35,6 +37,7 @@ impl From<&core::Standing> for Standing {
             metric: standing.limit.metric_name.to_string(),
             window: standing.limit.window().to_owned(),
             limit: standing.limit.amount,
+            burst: standing.limit.burst,
             used: standing.used,
             remaining: standing.remaining,
             debt: standing.debt,

@@ -1,13 +1,14 @@
 //! A store and the policy in force.
 use crate::failure;
 use crate::fork::{self, Generation};
+use crate::kept::Kept;
 use crate::rules::{self, Written};
 use crate::subject::Subject;
 use parking_lot::RwLock;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{Metrics, Policy};
@@ -36,6 +37,8 @@ pub(crate) struct Core {
 struct State {
     store: Option<Held>,
     policy: Arc<Policy>,
+    named: Vec<Written>,
+    kept: Kept,
 }
 
 /// The store; beside it, as itself, the one that answers without a future.
@@ -50,6 +53,8 @@ impl Core {
         let state = State {
             store: Some(held),
             policy: Arc::new(empty()),
+            named: Vec::new(),
+            kept: Kept::default(),
         };
         Arc::new(Self {
             kind,
@@ -84,6 +89,28 @@ impl Core {
     /// The policy in force.
     pub(crate) fn policy(&self) -> Arc<Policy> {
         self.state.read().policy.clone()
+    }
+
+    /// Puts `rules` in force, beside those of a process before but for the `forgotten` ones.
+    ///
+    /// # Errors
+    /// When they are no policy, or the store fails; those before stay in force.
+    fn enforce(&self, rules: Vec<Written>, forgotten: &[String]) -> PyResult<()> {
+        self.store()?;
+        let mut state = self.state.write();
+        let mut all = state.kept.with(rules.clone());
+        let mut named: BTreeSet<String> = rules.iter().map(|rule| rule.0.clone()).collect();
+        all.retain(|rule| named.contains(&rule.0) || !forgotten.contains(&rule.0));
+        named.extend(forgotten.iter().cloned());
+        let policy = Arc::new(rules::policy(all.clone(), state.policy.metrics())?);
+        state.kept.keep(all, &named)?;
+        if let Some(held) = &state.store {
+            let replaced = held.store.replace_policy(policy.clone());
+            replaced.map_err(crate::failure::Failure::from)?;
+        }
+        state.policy = policy;
+        state.named = rules;
+        Ok(())
     }
 
     /// What the store's tasks run in.
@@ -142,14 +169,16 @@ impl Engine {
                 return Err(failure::value(words));
             }
         };
-        let store = py.detach(|| open_folder(&path, durability))?;
+        let (store, policy, kept) = py.detach(|| open_folder(&path, durability))?;
         let held = Held {
             store,
             memory: None,
         };
-        Ok(Self {
-            core: Core::new("folder", held, None),
-        })
+        let core = Core::new("folder", held, None);
+        let mut state = core.state.write();
+        (state.policy, state.kept) = (Arc::new(policy), kept);
+        drop(state);
+        Ok(Self { core })
     }
 
     /// Counters on a Redis or Valkey server, shared with all that name the same one and the same prefix.
@@ -176,19 +205,23 @@ impl Engine {
         })
     }
 
-    /// Puts these rules in force, in place of all before; counters of unchanged ones are untouched.
+    /// Puts these rules in force, in place of all before; counters of unchanged ones are untouched. A folder's rules of a process
+    /// before stay in force too, until they are named or forgotten.
     fn set_rules(&self, py: Python<'_>, rules: Vec<Written>) -> PyResult<()> {
-        self.core.store()?;
-        let mut state = self.core.state.write();
-        let policy = Arc::new(rules::policy(rules, state.policy.metrics())?);
-        if let Some(held) = &state.store {
-            let replaced = held.store.replace_policy(policy.clone());
-            replaced.map_err(crate::failure::Failure::from)?;
-        }
-        state.policy = policy;
-        drop(state);
-        let _ = py;
-        Ok(())
+        py.detach(|| self.core.enforce(rules, &[]))
+    }
+
+    /// Rules of a process before that this one has not named.
+    fn kept_rules(&self) -> Vec<Written> {
+        self.core.state.read().kept.before()
+    }
+
+    /// Puts rules of a process before out of force, by their names.
+    fn forget_rules(&self, py: Python<'_>, names: Vec<String>) -> PyResult<()> {
+        py.detach(|| {
+            let named = self.core.state.read().named.clone();
+            self.core.enforce(named, &names)
+        })
     }
 
     /// Who asks, prepared once.
@@ -237,9 +270,13 @@ impl Engine {
         if !self.core.generation.is_current() {
             return;
         }
-        let Some(held) = self.core.state.write().store.take() else {
+        let mut state = self.core.state.write();
+        let Some(held) = state.store.take() else {
             return;
         };
+        // The folder is free for another once nothing has it.
+        state.kept = Kept::default();
+        drop(state);
         self.core.closed.send_replace(true);
         if held.memory.is_some() {
             return;
@@ -256,11 +293,15 @@ fn empty() -> Policy {
     Policy::new(Vec::new(), Metrics::default()).expect("invariant: no rules are a policy")
 }
 
-fn open_folder(path: &std::path::Path, durability: Durability) -> PyResult<Arc<dyn Store>> {
+/// The store of a folder, with the rules of the process before in force.
+fn open_folder(path: &Path, durability: Durability) -> PyResult<(Arc<dyn Store>, Policy, Kept)> {
     let folder = DataFolder::open(path, Purpose::Own);
     let folder = folder.map_err(|error| failure::unopened(error.to_string()))?;
-    let store = MemoryStore::open(&empty(), MemoryOptions::default(), folder, durability);
-    Ok(store.map_err(|error| failure::unopened(error.to_string()))?)
+    let kept = Kept::of(folder.clone())?;
+    let policy = rules::policy(kept.before(), &Metrics::default())?;
+    let store = MemoryStore::open(&policy, MemoryOptions::default(), folder, durability);
+    let store = store.map_err(|error| failure::unopened(error.to_string()))?;
+    Ok((store, policy, kept))
 }
 
 /// The URL with a prefix for its keys.

@@ -14,6 +14,7 @@ mod family;
 mod fork;
 mod gate;
 mod hold;
+mod kept;
 mod pending;
 mod refusal;
 mod reservation;

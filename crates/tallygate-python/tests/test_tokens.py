@@ -158,6 +158,12 @@ def test_an_answer_without_usage_is_counted() -> None:
     assert used is not None and (used.input_tokens, used.output_tokens) == (None, 2)
 
 
+def test_an_answer_that_is_still_being_written_tells_nothing() -> None:
+    reader = _native.AnswerReader("responses", "gpt-4o", "application/json")
+    reader.push(b'{"status":"queued","output":[],"usage":null}')
+    assert reader.finish()[1] is None
+
+
 @pytest.mark.parametrize(("kind", "encoding"), [("text/html", ""), ("application/json", "gzip")])
 def test_what_cannot_be_read_passes_unread(kind: str, encoding: str) -> None:
     reader = _native.AnswerReader("chat_completions", "gpt-4o", kind, content_encoding=encoding)

@@ -3,6 +3,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyModule};
+use serde::Deserialize;
 use tallygate_tokens::{Endpoint, Seen, StreamOptions, StreamReader, Usage, usage_of_body};
 
 use super::{counter, endpoint};
@@ -203,6 +204,7 @@ impl AnswerReader {
             });
         }
         let output = match self.endpoint.generates() {
+            true if is_unfinished(text) => return None,
             true => counter().output_of_body(self.endpoint, &self.model, text)?,
             false => 0,
         };
@@ -272,6 +274,19 @@ fn counted(input: Option<Usage>, output_tokens: u64) -> Used {
             ..input.unwrap_or_default()
         },
     }
+}
+
+/// Whether an answer says that it is still being written somewhere else (the Responses API's `background`).
+fn is_unfinished(text: &[u8]) -> bool {
+    let stated: Option<Stated<'_>> = serde_json::from_slice(text).ok();
+    let status = stated.and_then(|stated| stated.status);
+    status.is_some_and(|status| ["queued", "in_progress"].contains(&status))
+}
+
+#[derive(Deserialize)]
+struct Stated<'a> {
+    #[serde(borrow)]
+    status: Option<&'a str>,
 }
 
 /// Whether a usage is more than a form left blank: no generated answer takes no tokens at all.

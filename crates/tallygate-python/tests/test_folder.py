@@ -1,0 +1,34 @@
+"""What a folder keeps over restarts, whichever limiter wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tallygate import FolderBackendBuilder, PerModelConfig, Quota, SyncRateLimiter, UsageQuotas
+from tallygate.simple import TokenLimiter
+from tallygate.stores import open_store
+
+CONFIG = PerModelConfig(UsageQuotas([Quota("tokens", limit=1_000, per_seconds=86_400)]))
+
+
+def test_every_family_is_remembered_in_whatever_order_it_is_used_again(tmp_path: Path) -> None:
+    def limiter() -> SyncRateLimiter:
+        return SyncRateLimiter(CONFIG, backend=FolderBackendBuilder(tmp_path / "data"))
+
+    with limiter() as first:
+        for model in ("one", "two", "three"):
+            first.acquire_capacity({"tokens": 700}, model, timeout=0)
+    for model in ("three", "one", "two"):
+        with limiter() as again, pytest.raises(TimeoutError):
+            again.acquire_capacity({"tokens": 700}, model, timeout=0)
+
+
+def test_limiters_of_one_folder_forget_nothing_of_each_other(tmp_path: Path) -> None:
+    with TokenLimiter(100, "day", tmp_path / "data") as limiter:
+        assert limiter.check("alice", 60)
+    with SyncRateLimiter(CONFIG, backend=FolderBackendBuilder(tmp_path / "data")) as other:
+        other.acquire_capacity({"tokens": 700}, "one", timeout=0)
+    with open_store(tmp_path / "data") as store:
+        assert TokenLimiter(100, "day", store).peek("alice")["tokens"].used == 60
