@@ -22,6 +22,8 @@ pub struct FoundServer {
     pub engine: &'static str,
     /// The engine's own version.
     pub version: String,
+    /// Whether it writes many keys that live equally long at one go: `MSETEX`.
+    pub(super) writes_many: bool,
 }
 
 /// What was found at one server.
@@ -46,9 +48,21 @@ impl RedisFindings {
             warnings: found.warnings,
         }
     }
+
+    /// Whether all servers write many keys at one go.
+    pub(super) fn write_many(&self) -> bool {
+        !self.servers.is_empty() && self.servers.iter().all(|server| server.writes_many)
+    }
 }
 
 impl Found {
+    /// The same of servers that write many keys at one go, or do not.
+    pub(super) fn writing(mut self, many: bool) -> Self {
+        let servers = self.servers.iter_mut();
+        servers.for_each(|server| server.writes_many = many);
+        self
+    }
+
     pub(super) fn add(&mut self, other: Self) {
         self.servers.extend(other.servers);
         self.warnings.extend(other.warnings);

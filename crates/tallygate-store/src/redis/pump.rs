@@ -237,7 +237,7 @@ impl Pump {
             let sent = Instant::now();
             self.calls.fetch_add(1, Ordering::Relaxed);
             let values = self.carrier.call(&call).await?;
-            batch.keys = call.keys;
+            (batch.keys, batch.args) = (call.keys, call.args);
             let answers = script::read(&batch, values).ok_or_else(strange)?;
             self.clock.learn(answers.now, sent);
             if answers.operations.len() == ops.len() || !answers.unreadable.is_empty() {

@@ -121,9 +121,10 @@ impl Held {
         }
     }
 
-    /// What is kept of it once it has ended with this receipt.
+    /// What is kept of it once it has ended with this receipt, unless it had been told again or left a debt.
     pub(crate) fn write_receipt(&self, receipt: &Receipt, metrics: &MetricNames) -> Vec<u8> {
-        let mut out = Vec::with_capacity(48);
+        let mut out = Vec::with_capacity(96);
+        out.extend([byte_of(receipt.outcome), 0]);
         metrics.write(receipt.charged.iter(), &mut out);
         metrics.write(receipt.returned.iter(), &mut out);
         out.uint(self.accounts.len() as u64, 2);
@@ -189,7 +190,7 @@ fn read_ended(state: u8, bytes: &mut Unpack<'_>, registry: &Registry<'_>) -> Opt
     })
 }
 
-/// How far the furthest counter of each metric stood below zero: the script says it in each limit's own numbers.
+/// How far the furthest counter of each metric stood below zero: the script says it in each limit's own numbers, if any did.
 fn read_debt(
     names: &[[u8; 8]],
     bytes: &mut Unpack<'_>,

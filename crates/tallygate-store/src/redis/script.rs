@@ -17,6 +17,7 @@ macro_rules! script {
         concat!(
             $first,
             include_str!("script/call.lua"),
+            include_str!("script/writing.lua"),
             "others = function()\n",
             seldom!("script/extending.lua"),
             seldom!("script/shares.lua"),
@@ -69,6 +70,14 @@ pub(crate) struct Node {
     pub(crate) prefix: Arc<str>,
     /// Whether the script can see which processes have subscribed: not on a Cluster.
     pub(crate) sees_subscribers: bool,
+    /// Whether the servers were found to write many keys at one go. One that does not writes them one by one.
+    pub(crate) writes_many: bool,
+}
+
+impl Node {
+    fn flags(&self) -> u64 {
+        u64::from(self.sees_subscribers) + 2 * u64::from(self.writes_many)
+    }
 }
 
 /// A key that is not an account's.
@@ -265,11 +274,31 @@ pub(crate) fn read(batch: &Batch, values: Vec<Value>) -> Option<Answers> {
     for key in batch.keys.iter().take(batch.accounts) {
         answers.accounts.insert(key.clone(), values.next()??);
     }
-    for value in values {
-        answers.operations.push(value?);
+    for (value, asked) in values.zip(batch.args.iter().skip(1)) {
+        let said = value?;
+        let as_asked = said == AS_ASKED;
+        answers.operations.push(if as_asked {
+            ended_as_asked(asked)?
+        } else {
+            said
+        });
     }
     Some(answers)
 }
+
+/// The answer to a [`Finish`] that left no debt: its receipt stands in the call.
+const AS_ASKED: &[u8] = b"D";
+
+/// The answer to a [`Finish`] that says its receipt.
+fn ended_as_asked(finish: &[u8]) -> Option<Vec<u8>> {
+    let mut finish = Unpack(finish);
+    finish.bytes(RECEIPT_AT)?;
+    let size = usize::try_from(finish.uint(2)?).ok()?;
+    Some([b"E", finish.bytes(size)?].concat())
+}
+
+/// Where the receipt stands in a [`Finish`] as it is written, its length before it.
+const RECEIPT_AT: usize = 1 + 2 + 2 + 1 + 2 + 7;
 
 fn unreadable(batch: &Batch, places: &[u8]) -> Option<Vec<Key>> {
     let mut places = Unpack(places);
@@ -305,8 +334,8 @@ impl<'a> Writer<'a> {
         }
         writer.batch.accounts = writer.accounts.len();
         for op in ops {
-            if let Op::Finish(one) = op {
-                writer.place(&one.record);
+            if let Op::Reserve(Reserve { record, .. }) | Op::Finish(Finish { record, .. }) = op {
+                writer.place(record);
             }
         }
         let head = writer.head(now);
@@ -341,11 +370,11 @@ impl<'a> Writer<'a> {
     fn head(&mut self, now: Time) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         out.extend_from_slice(&self.node.name);
-        out.uint(u64::from(self.node.sees_subscribers), 1);
+        out.uint(self.node.flags(), 1);
         out.uint(self.node.prefix.len() as u64, 1);
         out.extend_from_slice(self.node.prefix.as_bytes());
         let accounts = self.accounts.clone();
-        let ending = self.batch.keys.len() - accounts.len();
+        let records = self.batch.keys.len() - accounts.len();
         let mut rules: Vec<&RemoteRule> = Vec::new();
         let mut places = Vec::with_capacity(4 * accounts.len());
         for account in &accounts {
@@ -367,7 +396,7 @@ impl<'a> Writer<'a> {
                 .for_each(|limit| numbers(&mut out, limit.numbers(now)));
         }
         out.uint(accounts.len() as u64, 2);
-        out.uint(ending as u64, 2);
+        out.uint(records as u64, 2);
         out.extend(places);
         out
     }
@@ -401,23 +430,17 @@ impl<'a> Writer<'a> {
         out.push(1);
         out.uint(self.place(&one.record), 2);
         out.uint(self.place_if(one.name.as_ref()), 2);
+        let stand = one.stand.as_ref();
+        let stand = stand.and_then(|stand| Some((stand, one.accounts.get(stand.account)?)));
+        out.uint(self.place_if(stand.map(|(_, account)| &account.key)), 2);
         out.long(one.ttl);
         out.long(one.keep);
-        out.long(one.order);
-        self.stand(out, one);
         out.text(&one.blob);
         self.asks(out, &one.accounts, &one.demand);
-    }
-
-    fn stand(&mut self, out: &mut Vec<u8>, one: &'a Reserve) {
-        let stand = one.stand.as_ref();
-        let place = stand.and_then(|stand| Some((stand, one.accounts.get(stand.account)?)));
-        let Some((stand, account)) = place else {
-            out.uint(0, 2);
-            out.uint(0, 1);
-            return;
+        out.long(one.order);
+        let Some((stand, _)) = stand else {
+            return out.push(0);
         };
-        out.uint(self.place(&account.key), 2);
         out.uint(stand.limit as u64 + 1, 1);
         for number in [
             stand.queued,

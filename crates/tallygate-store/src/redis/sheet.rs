@@ -144,6 +144,9 @@ fn held(bytes: &mut Unpack<'_>, now: Time) -> Option<u64> {
     Some(if instant(deadline) > now { held } else { 0 })
 }
 
+/// In place of a bucket's number of epochs: one reservation is open on it, and was from its first moment on.
+pub(super) const ALONE: u8 = 255;
+
 fn bucket(mut seen: Seen, bytes: &mut Unpack<'_>, base: u64, now: Time) -> Option<Seen> {
     bytes.long()?;
     let mut level = mark(bytes)?;
@@ -151,7 +154,10 @@ fn bucket(mut seen: Seen, bytes: &mut Unpack<'_>, base: u64, now: Time) -> Optio
     level.rest = level.rest.min(base.saturating_sub(1));
     seen.state = SeenState::Bucket(level);
     let epochs = bytes.byte()?;
-    if epochs > 0 {
+    if epochs == ALONE {
+        seen.held = held(bytes, now)?;
+        bytes.bytes(14)?;
+    } else if epochs > 0 {
         seen.held = held(bytes, now)?;
         bytes.bytes(11)?;
         bytes.bytes(45 * usize::from(epochs))?;

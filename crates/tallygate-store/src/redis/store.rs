@@ -133,6 +133,7 @@ impl RedisStore {
             name: node_name(),
             prefix: prefix.into(),
             sees_subscribers: !carrier.is_cluster(),
+            writes_many: carrier.findings().write_many(),
         };
         let notices = carrier.subscribe(hearing::channels(prefix, node.name));
         let (orphans, left) = mpsc::unbounded_channel();

@@ -118,8 +118,9 @@ impl Opening<'_> {
     async fn examined(&self, node: &Node) -> Result<Found, RedisOpenError> {
         let probe = self.probe(node, Role::Primary);
         let (wire, found) = probe.greet().await?;
-        probe.try_out(&wire, &self.stage(0)).await?;
-        Ok(found)
+        let stage = self.stage(0);
+        probe.try_out(&wire, &stage).await?;
+        Ok(found.writing(probe.writes_many(&wire, &stage).await))
     }
 
     async fn greeted(&self, node: &Node) -> Result<(), RedisOpenError> {
@@ -130,9 +131,9 @@ impl Opening<'_> {
     async fn member(&self, node: &Node, slot: u16) -> Result<Found, RedisOpenError> {
         let probe = self.probe(node, Role::Member);
         let (wire, found) = probe.greet().await?;
-        let tag = slot::a_tag_of(slot);
-        probe.try_out(&wire, &self.stage(tag)).await?;
-        Ok(found)
+        let stage = self.stage(slot::a_tag_of(slot));
+        probe.try_out(&wire, &stage).await?;
+        Ok(found.writing(probe.writes_many(&wire, &stage).await))
     }
 
     fn probe<'p>(&'p self, node: &'p Node, role: Role) -> Probe<'p> {

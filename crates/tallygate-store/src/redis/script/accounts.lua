@@ -16,7 +16,11 @@ function f.read_bucket(of, raw, q)
   local h, l, a, z, open, g, dl, amount, n
   amount, h, l, n, q = get('<I7I7I6B', raw, q)
   local m = { nil, nil, of = of, held = 0, dl = 0, h = h, l = l, n = n, open = 0, seq = 0 }
-  if n > 0 then
+  if n == ALONE then
+    m.held, m.dl, m.seq, g, q = get('<I7I7I7I7', raw, q)
+    m.n, m.open = 1, 1
+    m[1] = { h = h, l = l, a = 0, z = 0, open = 1, g = g, dl = m.dl }
+  elseif n > 0 then
     m.held, m.dl, m.open, m.seq, q = get('<I7I7I4I7', raw, q)
     for i = 1, n do
       h, l, a, z, open, g, dl, q = get('<I7I6I7I7I4I7I7', raw, q)
@@ -92,6 +96,9 @@ function f.write_bucket(m)
     return put('<I7I7I6B', amount, h, l, 0), h + 1
   end
   local e = m[1]
+  if n == 1 and m.open == 1 and e.open == 1 and e.a == 0 and e.z == 0 and e.dl == m.dl then
+    return put('<I7I7I6BI7I7I7I7', amount, h, l, ALONE, m.held, m.dl, m.seq, e.g), max(h + 1, m.dl)
+  end
   local raw = put('<I7I7I6BI7I7I4I7I7I6I7I7I4I7I7', amount, h, l, n, m.held, m.dl, m.open, m.seq,
     e.h, e.l, e.a, e.z, e.open, e.g, e.dl)
   for i = 2, n do

@@ -120,14 +120,14 @@ local function stay_outside(asks, stand, e)
 end
 
 function f.reserve(op, q)
-  local rec, name, ttl, keep, order, stand, limit, blob
-  rec, name, ttl, keep, order, stand, limit, q = get('<I2I2I7I7I7I2B', op, q)
+  local rec, name, stand, ttl, keep, blob, asks
+  rec, name, stand, ttl, keep, blob, q = get('<I2I2I2I7I7I2c0', op, q)
+  asks, q = f.read_asks(op, q)
+  local order, limit = get('<I7B', op, q)
   local queued, stay, turn, after, after_queued
   if stand > 0 then
-    queued, stay, turn, after, after_queued, q = get('<I7I7I7I7I7', op, q)
+    queued, stay, turn, after, after_queued = get('<I7I7I7I7I7', op, q + 8)
   end
-  blob, q = get('<I2c0', op, q)
-  local asks = f.read_asks(op, q)
   local id = sub(KEYS[rec], -12)
   local known = name > 0 and f.namesake(name, id)
   local free = not known and f.may_go(asks, order)

@@ -17,6 +17,9 @@ local call, sub, byte, char, concat = redis.call, string.sub, string.byte, strin
 local get, put = struct.unpack, struct.pack
 local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 
+-- What stands for the number of epochs of a bucket on which one reservation alone was open from its first moment on.
+local ALONE = 255
+
 -- The cost of nothing.
 local NOTHING = put('<I7I6', 0, 0)
 
@@ -33,7 +36,9 @@ local f = setmetatable({}, {
   end,
 })
 
-local node, alone, prefix, count, p = get('<c8BBc0I2', ARGV[1])
+local node, flags, prefix, count, p = get('<c8BBc0I2', ARGV[1])
+-- Whether subscribers are seen, and whether more than one operation may be written at one go.
+local alone, many = flags % 2, flags >= 2 and #ARGV > 2
 local rules, accounts = {}, {}
 
 -- One limit of a rule.

@@ -48,8 +48,8 @@ function f.settle_part(a, r, part, id, op, q)
 end
 
 function f.finish(op, q)
-  local rec, name, outcome, parts, keep, blob, n, at
-  rec, name, outcome, parts, keep, blob, n, q = get('<I2I2BI2I7I2c0I2', op, q)
+  local rec, name, outcome, parts, keep, receipt, n, at
+  rec, name, outcome, parts, keep, receipt, n, q = get('<I2I2BI2I7I2c0I2', op, q)
   local late = outcome >= 16
   if late then outcome = outcome - 16 end
   local withdrawn = outcome == 9
@@ -75,7 +75,8 @@ function f.finish(op, q)
     if name > 0 then call('DEL', KEYS[name]) end
     return 'E'
   end
-  raw = put('<BB', outcome, r.flags) .. blob .. over
+  if over == NOTHING:rep(#over / #NOTHING) then over = '' end
+  raw = put('<BB', outcome, r.flags) .. sub(receipt, 3) .. over
   call('SET', KEYS[rec], raw, 'PX', keep)
   if name > 0 then call('PEXPIRE', KEYS[name], keep) end
   return 'E' .. raw

@@ -3,8 +3,6 @@
 -- Most calls reserve of plain accounts on which nothing is open, or settle what alone is open there. Both go from text to
 -- text, and do what the other files would; whatever else there is to them is left to those: the answer is nil then.
 
-local OPEN = '<I7I7I6BI7I7I4I7I7I6I7I7I4I7I7'
-
 -- Accounts as an operation will leave them.
 local ats, afters, ends = {}, {}, {}
 
@@ -22,8 +20,7 @@ local function opened(of, amount, ch, cl, h, l, dl, is_bound)
   if l >= of.base then h, l = h + 1, l - of.base end
   local most = now + of.bh
   if is_bound and (h > most or (h == most and l > of.bl)) then return end
-  local g = cl > 0 and ch + 1 or ch
-  return put(OPEN, of.amount, h, l, 1, amount, dl, 1, now, h, l, 0, 0, 1, g, dl), max(h + 1, dl)
+  return put('<I7I7I6BI7I7I7I7', of.amount, h, l, ALONE, amount, dl, now, cl > 0 and ch + 1 or ch), h < dl and dl or h + 1
 end
 
 -- The same of all limits of an account, what is asked of which is read from `op`.
@@ -46,29 +43,40 @@ local function open_all(i, rule, raw, op, q, dl)
   return q
 end
 
+-- A record until `deadline`, and what is said of it: most of a call have one.
+local deadline, begun, said
+
 function f.reserve_plainly(op)
-  local rec, name, ttl, keep, _, stand, _, q = get('<I2I2I7I7I7I2B', op, 2)
-  if name > 0 or stand > 0 then return end
-  local blob, n, at
-  blob, n, q = get('<I2c0I2', op, q)
-  local dl = now + ttl
+  local rec, name, stand, ttl, keep, blob, n, q = get('<I2I2I2I7I7I2c0I2', op, 2)
+  if name > 0 or stand > 0 or raws[rec] == nil then return end
+  local dl, at = now + ttl
   for i = 1, n do
     at, q = get('<I2', op, q)
-    if not plain[at] then return end
-    ats[i], q = at, open_all(i, rule_of[at], raws[at], op, q, dl)
+    local rule = plain[at]
+    if not rule then return end
+    ats[i], q = at, open_all(i, rule, raws[at], op, q, dl)
     if not q then return end
   end
-  local raw = put('<BBI2I7I7I7', 1, 0, 1, dl, now, now) .. blob
-  if not call('SET', KEYS[rec], raw, 'NX', 'PX', ceil(ttl / 1000) + keep) then return f.made_before(rec) end
+  if raws[rec] then return f.made_before(rec) end
+  if dl ~= deadline then
+    deadline, begun, said = dl, put('<BBI2I7I7I7', 1, 0, 1, dl, now, now), put('<c1I7I7I7', 'A', dl, now, now)
+  end
+  write(KEYS[rec], begun .. blob, ceil(ttl / 1000) + keep)
+  raws[rec] = nil
   leave_so(n)
-  return put('<c1I7I7I7', 'A', dl, now, now)
+  return said
 end
 
--- A bucket on which nothing is open any more, how far it is past what it gives, and until when it is kept; nil if more is
--- open on it. Reads it from `raw` at `place`, and what was used from `op`.
-local function closed(of, raw, place, op, q, seq)
-  if byte(raw, place + 20) ~= 1 then return end
-  local kept, _, _, _, _, dl, open, _, h, l, a, z = get('<I7I7I6BI7I7I4I7I7I6I7I7', raw, place)
+-- A bucket on which nothing is open any more, and until when it is kept; nil if more is open on it, or it is in debt.
+-- Reads it from `raw` at `place`, and what was used from `op`.
+local function closed(of, raw, place, n, op, q, seq)
+  local kept, h, l, dl, open, a, z, _
+  if n == ALONE then
+    kept, h, l, _, _, dl = get('<I7I7I6BI7I7', raw, place)
+    open, a, z = 1, 0, 0
+  else
+    kept, _, _, _, _, dl, open, _, h, l, a, z = get('<I7I7I6BI7I7I4I7I7I6I7I7', raw, place)
+  end
   if open ~= 1 or dl <= now or kept ~= of.amount then return end
   local held, real, ch, cl = get('<I7I7I7I6', op, q)
   if real > held then
@@ -80,43 +88,43 @@ local function closed(of, raw, place, op, q, seq)
     h, l = h - ch, l - cl
     if l < 0 then h, l = h - 1, l + of.base end
   end
-  if h < now or (h == now and l == 0) then return put('<I7I7I6B', kept, 0, 0, 0), NOTHING, 0 end
-  local past, parts = h - now - of.bh, l - of.bl
-  if parts < 0 then past, parts = past - 1, parts + of.base end
-  return put('<I7I7I6B', kept, h, l, 0), past < 0 and NOTHING or put('<I7I6', past, parts), h + 1
+  if h < now or (h == now and l == 0) then return put('<I7I7I6B', kept, 0, 0, 0), 0 end
+  local most = now + of.bh
+  if h > most or (h == most and l > of.bl) then return end
+  return put('<I7I7I6B', kept, h, l, 0), h + 1
 end
 
 local function close_all(i, rule, raw, op, q, seq)
-  local till, place, after, over = 0, 1
+  local till, place, after = 0, 1
   for j = 1, #rule do
-    local piece, excess, last = closed(rule[j], raw, place, op, q, seq)
+    local n = byte(raw, place + 20)
+    if n == 0 then return end
+    local piece, last = closed(rule[j], raw, place, n, op, q, seq)
     if not piece then return end
-    after, over = after and after .. piece or piece, over and over .. excess or excess
-    place, q = place + 91, q + 34
+    after = after and after .. piece or piece
+    place, q = place + (n == ALONE and 49 or 91), q + 34
     if till < last then till = last end
   end
   afters[i], ends[i] = after, till
-  return q, over
+  return q
 end
 
 function f.finish_plainly(op)
-  local rec, name, outcome, parts, keep, blob, count, q = get('<I2I2BI2I7I2c0I2', op, 2)
+  local rec, name, outcome, parts, keep, receipt, count, q = get('<I2I2BI2I7I2c0I2', op, 2)
   if name > 0 or outcome >= 9 or parts ~= 1 then return end
   local raw = raws[rec]
   if not raw or byte(raw) ~= 1 then return end
-  local flags, n, dl, _, seq = get('<BI2I7I7I7', raw, 2)
-  if n ~= 1 or dl <= now then return end
-  local at, over, more
+  local flags, n, dl, at, seq = get('<BI2I7I7I7', raw, 2)
+  if flags > 0 or n ~= 1 or dl <= now then return end
   for i = 1, count do
     at, q = get('<I2', op, q)
-    if not (plain[at] and raws[at]) then return end
-    ats[i], q, more = at, close_all(i, rule_of[at], raws[at], op, q, seq)
+    local rule = plain[at]
+    if not rule or not raws[at] then return end
+    ats[i], q = at, close_all(i, rule, raws[at], op, q, seq)
     if not q then return end
-    over = over and over .. more or more
   end
-  local receipt = put('<BB', outcome, flags) .. blob .. (over or '')
-  call('SET', KEYS[rec], receipt, 'PX', keep)
-  raws[rec] = receipt
+  write(KEYS[rec], receipt, keep)
+  raws[rec] = nil
   leave_so(count)
-  return 'E' .. receipt
+  return 'D'
 end

@@ -1,16 +1,6 @@
 
 -- Running ----------------------------------------------------------------------------------------------------
 
--- Keeps an account until it is as good as a fresh one: then not at all. Answers what is kept.
-function f.keep(key, raw, till, was_kept)
-  if till <= now then
-    if was_kept then call('DEL', key) end
-    return ''
-  end
-  call('SET', key, raw, 'PX', ceil((till - now) / 1000) + 1)
-  return raw
-end
-
 local operations = { 'reserve', 'finish', 'extend', 'peek', 'look_up', 'leave', 'lease', 'retract' }
 local answers = {}
 for i = 2, #ARGV do
@@ -23,6 +13,7 @@ for i = 2, #ARGV do
     answer = f.finish_plainly(op)
   end
   if not answer then
+    write_waiting()
     -- Whatever becomes of the reservation that it names.
     if kind <= 3 or kind == 8 then raws[get('<I2', op, 2)] = nil end
     answer = f[operations[kind]](op, 2)
@@ -41,5 +32,6 @@ for i = 1, count do
     reply[i + 1] = a.dirty and f.close_account(a) or a.raw or ''
   end
 end
+write_waiting()
 for i = 1, #answers do reply[#reply + 1] = answers[i] end
 return reply

@@ -15,6 +15,7 @@ mod steps;
 mod twins;
 mod verdict;
 mod work;
+mod writing;
 
 use crate::redis::desk::{Ask, Desk, Done, Heard};
 use crate::redis::names;
@@ -39,6 +40,7 @@ impl Bench {
             name: *b"node0001",
             prefix: "tg".into(),
             sees_subscribers: true,
+            writes_many: true,
         };
         Self {
             connection: server.connect().unwrap(),

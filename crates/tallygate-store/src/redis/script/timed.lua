@@ -52,6 +52,19 @@ function as_told.ZADD(key, ...)
   return real('ZADD', key, ...)
 end
 
+local try = redis.pcall
+
+-- Redis 7.0 says that it does not know the command.
+function as_told.MSETEX(count, ...)
+  local words = { ... }
+  local millis = table.remove(words)
+  table.remove(words)
+  local done = try('MSETEX', count, unpack(words))
+  for i = 1, done == 1 and #words or 0, 2 do end_at(words[i], now + millis * 1000 - 999) end
+  return done
+end
+
 local redis = {
   call = function(name, ...) return (as_told[name] or function(...) return real(name, ...) end)(...) end,
 }
+redis.pcall = redis.call

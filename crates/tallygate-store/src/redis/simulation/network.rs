@@ -124,6 +124,7 @@ impl Network {
             name: *b"observer",
             prefix: "tg".into(),
             sees_subscribers: true,
+            writes_many: true,
         };
         Arc::new(Self(Mutex::new(Inner {
             engine,

@@ -92,6 +92,7 @@ impl Info {
             host,
             engine,
             version,
+            writes_many: false,
         };
         Found {
             servers: vec![server],

@@ -9,6 +9,8 @@ use crate::redis::opening::RedisOpenError;
 
 const SCRIPT: &str = include_str!("rehearsal.lua");
 
+const WRITE_MANY: &str = "return redis.call('MSETEX', 1, KEYS[1], '0', 'PX', '1000')";
+
 /// An instant that has passed.
 const LONG_AGO: &str = "1000";
 
@@ -58,6 +60,13 @@ impl Probe<'_> {
             self.permitted(wire, "CLUSTER INFO", info).await?;
         }
         self.hear(stage).await
+    }
+
+    /// Whether its user may write many keys at one go, and it can: Valkey 9.1, Redis 8.4, and what came after.
+    pub(in crate::redis::link) async fn writes_many(&self, wire: &Wire, stage: &Stage) -> bool {
+        let mut command = redis::cmd("EVAL");
+        command.arg(WRITE_MANY).arg(1).arg(&stage.keys[0]);
+        self.ask(wire, command).await.is_ok()
     }
 
     /// The commands of scripts.

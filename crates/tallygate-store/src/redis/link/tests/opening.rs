@@ -190,6 +190,23 @@ async fn rights_that_lack() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_keys_are_written_at_one_go_by_who_can_and_may() {
+    for engine in Engine::ALL {
+        let server = started(engine, &[]);
+        let can = engine == Engine::Valkey;
+        let link = opened(&server.url(), "return 1").await;
+        assert_eq!(link.findings().write_many(), can, "{engine}");
+        let rights = [&RIGHTS[..], &["+zremrangebyscore"]].concat();
+        let link = opened(&user(&server, &rights), "return 1").await;
+        assert!(!link.findings().write_many(), "{engine}");
+        if can {
+            let url = user(&server, &[&rights[..], &["+msetex"]].concat());
+            assert!(opened(&url, "return 1").await.findings().write_many());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_taken_away() {
     let server = started(Engine::Redis, &["rename-command EVAL \"\""]);
     let error = refusal(&server.url()).await;

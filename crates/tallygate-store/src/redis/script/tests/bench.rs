@@ -10,6 +10,8 @@ pub(in crate::redis) struct Bench {
     connection: redis::Connection,
     sha: String,
     cases: u64,
+    /// Whether processes think that the server writes many keys at one go.
+    pub(super) writes_many: bool,
 }
 
 impl Bench {
@@ -31,6 +33,7 @@ impl Bench {
             connection,
             sha,
             cases: 0,
+            writes_many: true,
         }
     }
 
@@ -41,6 +44,7 @@ impl Bench {
             name: *b"node0001",
             prefix: format!("t{}", self.cases).into(),
             sees_subscribers: true,
+            writes_many: self.writes_many,
         }
     }
 

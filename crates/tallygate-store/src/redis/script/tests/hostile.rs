@@ -70,6 +70,7 @@ fn desk(labels: &[&str]) -> Desk {
         name: *b"node0001",
         prefix: "tg".into(),
         sees_subscribers: true,
+        writes_many: true,
     };
     Desk::new(node, &policy)
 }

@@ -50,6 +50,7 @@ impl World {
         let mut bench = Bench::open(Engine::Redis);
         let node = Node {
             sees_subscribers,
+            writes_many: true,
             ..bench.node()
         };
         let desk = Desk::new(node.clone(), &policy);

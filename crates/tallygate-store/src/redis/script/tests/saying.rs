@@ -1,6 +1,7 @@
 //! What the engines say, in a form that can be compared.
 use crate::pack::Unpack;
 use crate::redis::names::Account;
+use crate::redis::sheet;
 use std::time::Duration;
 use tallygate_core::remote::Numbers;
 use tallygate_core::{Admission, Amounts, Decision, Denial, Metric, Never, Replay, Standing, Time};
@@ -78,8 +79,13 @@ pub(super) fn is_crowded(account: &Account, raw: &[u8]) -> bool {
                 Numbers::Bucket { .. } => {
                     bytes.bytes(20)?;
                     let epochs = bytes.byte()?;
-                    most = most.max(epochs);
-                    bytes.bytes(if epochs > 0 { 25 } else { 0 } + 45 * usize::from(epochs))?;
+                    let more = match epochs {
+                        0 => 0,
+                        sheet::ALONE => 28,
+                        several => 25 + 45 * usize::from(several),
+                    };
+                    bytes.bytes(more)?;
+                    most = most.max(if epochs == sheet::ALONE { 1 } else { epochs });
                 }
                 Numbers::Sliding { .. } => {
                     bytes.bytes(14)?;

@@ -302,14 +302,15 @@ impl<'a> Twins<'a> {
 
     /// Every key ends by itself, and not long after it means nothing any more.
     fn is_forgotten(&mut self) -> Result<(), String> {
-        // Receipts stay for two minutes, slots for three, a sliding window that is empty for a 32nd of its length.
+        // Receipts stay for two minutes, slots for three, a sliding window that is empty for a 32nd of its length, and an
+        // account that was written with others for half a minute.
         let limits = self.rules.iter().flat_map(|rule| &rule.limits);
         let widths = limits.map(|limit| match limit.2 {
             Shape::Sliding { every } => every.as_nanos() / 32,
             _ => 0,
         });
         let width = Span::from_nanos(widths.max().unwrap_or(0));
-        let last = micros(self.latest.plus(Span::from_secs(190)).plus(width));
+        let last = micros(self.latest.plus(Span::from_secs(223)).plus(width));
         for (key, end) in self.bench.ends(&self.node) {
             match end {
                 Some(end) if end <= last => {}

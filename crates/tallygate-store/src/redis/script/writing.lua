@@ -1,0 +1,55 @@
+
+-- Writing ----------------------------------------------------------------------------------------------------
+-- A command costs more than what it writes. Where a server can write many keys at one go, those that live equally long
+-- wait for each other: accounts to the end of the call, records until an operation comes that may look for them.
+
+local waiting = {}
+
+local function write(key, raw, life)
+  if not many then return call('SET', key, raw, 'PX', life) end
+  local batch = waiting[life]
+  if not batch then
+    waiting[life] = { 'MSETEX', 1, key, raw }
+    return
+  end
+  local n = batch[2]
+  batch[2], batch[2 * n + 3], batch[2 * n + 4] = n + 1, key, raw
+end
+
+local function write_each(batch, life)
+  for i = 3, 2 * batch[2] + 2, 2 do call('SET', batch[i], batch[i + 1], 'PX', life) end
+end
+
+local function write_all(batch, life)
+  local n = 2 * batch[2]
+  if n == 2 then return write_each(batch, life) end
+  batch[n + 3], batch[n + 4] = 'PX', life
+  local done = redis.pcall(unpack(batch))
+  -- Another server than the one that was asked may have taken over.
+  if type(done) == 'table' and done.err then write_each(batch, life) end
+end
+
+local function write_waiting()
+  local batches = waiting
+  waiting = {}
+  for life, batch in pairs(batches) do write_all(batch, life) end
+end
+
+-- An account may outlive its meaning by an eighth, or 64 ms, and half a minute at most, so that more of them live equally long.
+local function life_till(till)
+  local life = ceil((till - now) / 1000) + 1
+  if not many then return life end
+  local _, power = math.frexp(life)
+  local step = math.ldexp(1, min(max(power - 4, 6), 15))
+  return ceil(life / step) * step
+end
+
+-- Keeps an account until it is as good as a fresh one: then not at all. Answers what is kept.
+function f.keep(key, raw, till, was_kept)
+  if till <= now then
+    if was_kept then call('DEL', key) end
+    return ''
+  end
+  write(key, raw, life_till(till))
+  return raw
+end
