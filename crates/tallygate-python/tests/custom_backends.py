@@ -158,6 +158,8 @@ class Backend(RateLimiterBackend):
     async def refund_capacity(self, reserved_usage, actual_usage):
         if self.levels.fault == "hangs in refunds":
             await asyncio.sleep(3_600)
+        if self.levels.fault == "cannot refund":
+            raise ConnectionError("gone")
         before = self.levels.left()
         if self.levels.fault != "refunds nothing":
             self.levels.refund(reserved_usage, actual_usage)

@@ -74,7 +74,7 @@ _CUSTOM = """
 """
 _CONFORMANCE = "conformance_test_for run_conformance_test_for sync_conformance_test_for"
 _OPENAI = """
-    OpenAIUsageCounter count_chat_input_tokens openai_model_family_getter
+    EncodingGetter OpenAIUsageCounter count_chat_input_tokens openai_model_family_getter
     create_openai_memory_rate_limiter create_openai_memory_sync_rate_limiter
     create_openai_redis_rate_limiter create_openai_redis_sync_rate_limiter
 """
