@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// A store of counters and the rules that hold in it. All its methods may be called from any thread.
-#[pyclass(frozen, module = "tallygate._native")]
+#[pyclass(frozen, weakref, module = "tallygate._native")]
 pub(crate) struct Engine {
     core: Arc<Core>,
 }
@@ -266,27 +266,35 @@ impl Engine {
     }
 
     /// Ends it: who waits is told so, and what is to be written is written. A second time does nothing.
-    fn close(&self, py: Python<'_>) {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         if !self.core.generation.is_current() {
-            return;
+            return Ok(());
         }
         let mut state = self.core.state.write();
         let Some(held) = state.store.take() else {
-            return;
+            return Ok(());
         };
         // The folder is free for another once nothing has it.
         state.kept = Kept::default();
         drop(state);
         self.core.closed.send_replace(true);
         if held.memory.is_some() {
-            return;
+            return Ok(());
         }
-        // Where there is no runtime yet, one thread's worth of waiting needs none of its parts.
-        py.detach(|| match &self.core.runtime {
-            Some(runtime) => runtime.block_on(held.store.close()),
-            None => futures_util::future::FutureExt::now_or_never(held.store.close()).unwrap_or(()),
-        });
+        py.detach(|| {
+            let flushing = held.store.close();
+            match &self.core.runtime {
+                Some(runtime) => runtime.block_on(flushing),
+                None => here()?.block_on(flushing),
+            }
+            Ok(())
+        })
     }
+}
+
+/// What waits on this thread alone.
+fn here() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().build()
 }
 
 fn empty() -> Policy {

@@ -6,9 +6,10 @@ import warnings
 from types import TracebackType
 from typing import Any
 
-from . import _core, _waiting
+from . import _core, _scope, _steps, _waiting
 from ._calling import CallbackCaller
-from ._core import Bounds, LimiterCore
+from ._core import LimiterCore
+from ._models import Bounds
 from ._native import CapacityReservation
 from .callbacks import RateLimiterCallbacks, given_slots
 from .quotas import (
@@ -91,7 +92,7 @@ class RateLimiter(LimiterCore):
         """
         family = self._known.get(model) if model.__class__ is str else None
         if family is None:
-            return await _core.run(self._steps_to_acquire(usage, model, timeout))
+            return await _steps.run(self._steps_to_acquire(usage, model, timeout))
         answer = family.acquire(usage, model, timeout)
         if isinstance(answer, CapacityReservation):
             return answer
@@ -104,7 +105,7 @@ class RateLimiter(LimiterCore):
         :class:`~tallygate.UnknownReservationError` for a reservation of another limiter or past its lifetime.
         """
         if self._caller or self._driver is not None:
-            return await _core.run(self._steps_to_refund(actual_usage, reservation))
+            return await _steps.run(self._steps_to_refund(actual_usage, reservation))
         answer = self._gate.refund(actual_usage, reservation)
         if answer is not None:
             await _waiting.wait(answer)
@@ -116,7 +117,7 @@ class RateLimiter(LimiterCore):
 
         ``extra_usage`` is added to what was counted; it may name no other metrics.
         """
-        return await _core.run(self._steps_for_request(request, extra_usage, timeout))
+        return await _steps.run(self._steps_for_request(request, extra_usage, timeout))
 
     async def refund_capacity_from_response(
         self, reservation: CapacityReservation, response: object = None, *, usage: object = _UNSET
@@ -126,7 +127,7 @@ class RateLimiter(LimiterCore):
         The quotas may be of ``requests`` (one), ``tokens``, ``input_tokens`` and ``output_tokens``; for others use
         :meth:`refund_capacity`. Instead of a whole ``response`` its ``usage`` may be given.
         """
-        reservation, actual = _core.used_by_response(reservation, response, usage, _UNSET)
+        reservation, actual = _scope.used_by_response(reservation, response, usage, _UNSET)
         await self.refund_capacity(actual, reservation)
 
     async def record_usage(self, usage: Usage, model: str) -> CapacityReservation:
@@ -134,7 +135,7 @@ class RateLimiter(LimiterCore):
 
         The answer can be refunded like another one, if there was room for it; what is owed stays.
         """
-        return await _core.run(self._steps_to_record(usage, model))
+        return await _steps.run(self._steps_to_record(usage, model))
 
     def reserve(
         self, usage: Usage, model: str, *, timeout: float | None = None, usage_on_error: Usage | None = None
@@ -151,7 +152,7 @@ class RateLimiter(LimiterCore):
         It holds for this limiter until it is closed, or the configuration changes that quota. Who waits for more than can come now is
         told so by ``ValueError``.
         """
-        await _core.run(self._steps_to_set(model, metric, per_seconds, value))
+        await _steps.run(self._steps_to_set(model, metric, per_seconds, value))
 
     async def aclose(self) -> None:
         """Closes the limiter: who waits gets :class:`~tallygate.ClosedError`, and so does every later call. May be repeated."""
@@ -183,7 +184,7 @@ class ReservationScope:
 
     def __init__(self, limiter: RateLimiter, asked: tuple[Usage, str, float | None], usage_on_error: Usage | None) -> None:
         self._limiter = limiter
-        self._account = _core.ScopeAccount(asked, usage_on_error)
+        self._account = _scope.ScopeAccount(asked, usage_on_error)
 
     @property
     def reservation(self) -> CapacityReservation | None:
@@ -203,5 +204,5 @@ class ReservationScope:
     async def __aexit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if await _core.run(self._account.leave(self._limiter, error)):
-            warnings.warn(_core.NO_ACTUAL_USAGE, RuntimeWarning, stacklevel=2)
+        if await _steps.run(self._account.leave(self._limiter, error)):
+            warnings.warn(_scope.NO_ACTUAL_USAGE, RuntimeWarning, stacklevel=2)

@@ -6,9 +6,10 @@ import warnings
 from types import TracebackType
 from typing import Any
 
-from . import _core, _waiting
+from . import _core, _scope, _steps, _waiting
 from ._calling import SyncCallbackCaller
-from ._core import Bounds, LimiterCore
+from ._core import LimiterCore
+from ._models import Bounds
 from ._native import CapacityReservation
 from .callbacks import SyncRateLimiterCallbacks, given_slots
 from .quotas import (
@@ -83,7 +84,7 @@ class SyncRateLimiter(LimiterCore):
         """
         family = self._known.get(model) if model.__class__ is str else None
         if family is None:
-            return _core.run_here(self._steps_to_acquire(usage, model, timeout))  # type: ignore[no-any-return]
+            return _steps.run_here(self._steps_to_acquire(usage, model, timeout))  # type: ignore[no-any-return]
         answer = family.acquire(usage, model, timeout)
         if isinstance(answer, CapacityReservation):
             return answer
@@ -96,7 +97,7 @@ class SyncRateLimiter(LimiterCore):
         :class:`~tallygate.UnknownReservationError` for a reservation of another limiter or past its lifetime.
         """
         if self._caller or self._driver is not None:
-            return _core.run_here(self._steps_to_refund(actual_usage, reservation))
+            return _steps.run_here(self._steps_to_refund(actual_usage, reservation))
         answer = self._gate.refund(actual_usage, reservation)
         if answer is not None:
             _waiting.block(answer)
@@ -108,7 +109,7 @@ class SyncRateLimiter(LimiterCore):
 
         ``extra_usage`` is added to what was counted; it may name no other metrics.
         """
-        return _core.run_here(self._steps_for_request(request, extra_usage, timeout))  # type: ignore[no-any-return]
+        return _steps.run_here(self._steps_for_request(request, extra_usage, timeout))  # type: ignore[no-any-return]
 
     def refund_capacity_from_response(
         self, reservation: CapacityReservation, response: object = None, *, usage: object = _UNSET
@@ -118,7 +119,7 @@ class SyncRateLimiter(LimiterCore):
         The quotas may be of ``requests`` (one), ``tokens``, ``input_tokens`` and ``output_tokens``; for others use
         :meth:`refund_capacity`. Instead of a whole ``response`` its ``usage`` may be given.
         """
-        reservation, actual = _core.used_by_response(reservation, response, usage, _UNSET)
+        reservation, actual = _scope.used_by_response(reservation, response, usage, _UNSET)
         self.refund_capacity(actual, reservation)
 
     def record_usage(self, usage: Usage, model: str) -> CapacityReservation:
@@ -126,7 +127,7 @@ class SyncRateLimiter(LimiterCore):
 
         The answer can be refunded like another one, if there was room for it; what is owed stays.
         """
-        return _core.run_here(self._steps_to_record(usage, model))  # type: ignore[no-any-return]
+        return _steps.run_here(self._steps_to_record(usage, model))  # type: ignore[no-any-return]
 
     def reserve(
         self, usage: Usage, model: str, *, timeout: float | None = None, usage_on_error: Usage | None = None
@@ -143,7 +144,7 @@ class SyncRateLimiter(LimiterCore):
         It holds for this limiter until it is closed, or the configuration changes that quota. Who waits for more than can come now is
         told so by ``ValueError``.
         """
-        _core.run_here(self._steps_to_set(model, metric, per_seconds, value))
+        _steps.run_here(self._steps_to_set(model, metric, per_seconds, value))
 
     def close(self) -> None:
         """Closes the limiter: who waits gets :class:`~tallygate.ClosedError`, and so does every later call. May be repeated."""
@@ -165,7 +166,7 @@ class SyncReservationScope:
 
     def __init__(self, limiter: SyncRateLimiter, asked: tuple[Usage, str, float | None], usage_on_error: Usage | None) -> None:
         self._limiter = limiter
-        self._account = _core.ScopeAccount(asked, usage_on_error)
+        self._account = _scope.ScopeAccount(asked, usage_on_error)
 
     @property
     def reservation(self) -> CapacityReservation | None:
@@ -185,5 +186,5 @@ class SyncReservationScope:
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if _core.run_here(self._account.leave(self._limiter, error)):
-            warnings.warn(_core.NO_ACTUAL_USAGE, RuntimeWarning, stacklevel=2)
+        if _steps.run_here(self._account.leave(self._limiter, error)):
+            warnings.warn(_scope.NO_ACTUAL_USAGE, RuntimeWarning, stacklevel=2)

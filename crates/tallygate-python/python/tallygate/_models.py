@@ -1,0 +1,254 @@
+"""Which models share which quotas, and the rules that follow."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._native import Engine, Family, Gate, Pending
+from .errors import CardinalityLimitExceededError
+from .quotas import (
+    MAX_ALIAS_LENGTH,
+    MAX_METRIC_LENGTH,
+    MAX_MODEL_FAMILY_LENGTH,
+    BucketId,
+    Capacities,
+    PerModelConfig,
+    PerModelConfigGetter,
+    Quota,
+    UsageQuotas,
+    checked_limit,
+    checked_name,
+    checked_window,
+    resolve_config,
+)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much a limiter keeps. A name or a number past a bound is refused with :class:`CardinalityLimitExceededError`."""
+
+    max_model_families: int = 10_000
+    max_metrics_per_family: int = 100
+    max_aliases: int = 10_000
+    max_in_flight_reservations: int = 100_000
+    max_model_family_length: int = MAX_MODEL_FAMILY_LENGTH
+    max_metric_length: int = MAX_METRIC_LENGTH
+    max_alias_length: int = MAX_ALIAS_LENGTH
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number from 1, not {value!r}")
+
+
+@dataclass
+class KnownFamily:
+    """A family of models, and what limits it now."""
+
+    config: PerModelConfig
+    native: Family
+    quotas: dict[BucketId, Quota]
+    overrides: dict[BucketId, int] = field(default_factory=dict)
+    models: set[str] = field(default_factory=set)
+    is_fresh: bool = True
+
+    def limit(self, bucket: BucketId) -> int:
+        """What a quota lets through now."""
+        return self.overrides.get(bucket, self.quotas[bucket].limit)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A model as the configuration knows it; ``family`` is ``None`` where nothing is limited."""
+
+    config: PerModelConfig
+    model: str
+    family: KnownFamily | None
+
+
+class Models:
+    """Which model is of which family, and the rules that follow. Safe for threads."""
+
+    def __init__(self, config: PerModelConfig | PerModelConfigGetter, engine: Engine, gate: Gate, bounds: Bounds) -> None:
+        self._config = config
+        self._engine = engine
+        self._gate = gate
+        self._bounds = bounds
+        self._lock = threading.RLock()
+        self._families: dict[str, KnownFamily] = {}
+        self._asks: dict[str, Ask] = {}
+
+    def __len__(self) -> int:
+        return len(self._families)
+
+    def ask(self, model: object) -> Ask:
+        """What holds for a model now.
+
+        Raises ``ValueError`` for what is no model, and for a configuration that contradicts what the family is used with.
+        """
+        config, name = resolve_config(self._config, model, self._bounds.max_alias_length)
+        known = self._asks.get(str(model))
+        if known is not None and (known.config is config or _is_same(known.config, config)):
+            return known
+        with self._lock:
+            ask = self._resolve(config, str(model), name)
+            if len(self._asks) >= self._bounds.max_aliases and ask.model not in self._asks:
+                raise CardinalityLimitExceededError(
+                    f"max_aliases is {self._bounds.max_aliases}, and as many models are known; raise it"
+                )
+            self._asks[ask.model] = ask
+            return ask
+
+    def set_limit(self, model: object, metric: object, per_seconds: object, value: object) -> None:
+        """Changes what one quota of the model's family lets through, here and now."""
+        bucket = (checked_name(metric, "metric", self._bounds.max_metric_length), checked_window(per_seconds))
+        limit = checked_limit(value, "value")
+        with self._lock:
+            family = self.ask(model).family
+            if family is None:
+                raise ValueError(f"model {model!r} is unlimited; there is no quota to change")
+            if bucket not in family.quotas:
+                there = ", ".join(f"{metric} per {window}" for metric, window in family.quotas)
+                raise ValueError(f"there is no quota of {bucket[0]!r} per {bucket[1]} seconds; there is {there}")
+            before = dict(family.overrides)
+            family.overrides[bucket] = limit
+            try:
+                self._enforce()
+            except BaseException:
+                family.overrides = before
+                raise
+
+    def forget(self, unused_for: float) -> int:
+        """Drops families that nobody uses and whose quotas are full; answers how many."""
+        with self._lock:
+            cutoff = self._engine.now() - unused_for
+            idle = [name for name, family in self._families.items() if self._is_idle(family, cutoff)]
+            for name in idle:
+                for model in self._families.pop(name).models:
+                    self._asks.pop(model, None)
+            if idle:
+                self._enforce()
+            return len(idle)
+
+    def clear(self) -> None:
+        """Forgets all; the engine keeps its rules."""
+        with self._lock:
+            self._asks.clear()
+            self._families.clear()
+
+    def _is_idle(self, family: KnownFamily, cutoff: float) -> bool:
+        if family.native.open or family.native.touched > cutoff:
+            return False
+        left = family.native.left()
+        if isinstance(left, Pending):
+            # What a server remembers is there again when the family is.
+            left.drop()
+            return True
+        return all(capacity == family.limit(bucket) for bucket, capacity in self.capacities(family, left).items())
+
+    def capacities(self, family: KnownFamily, left: Any) -> Capacities:
+        """What is left of each quota."""
+        buckets = {_rule_name(family.native.name, bucket): bucket for bucket in family.quotas}
+        return Capacities({buckets[name]: float(rest - debt) for name, rest, debt in left if name in buckets})
+
+    def _resolve(self, config: PerModelConfig, model: str, name: str) -> Ask:
+        before = self._asks.get(model)
+        if before is not None and before.family is not None and before.family.native.name != name:
+            raise ValueError(
+                f"the configuration moved model {model!r} from family {before.family.native.name!r} to {name!r}; make a new limiter"
+            )
+        if config.is_unlimited:
+            if name in self._families and self._families[name].models - {model}:
+                raise ValueError(f"model {model!r} is unlimited, other models of its family {name!r} are not; give it another")
+            return Ask(config, model, None)
+        family = self._families.get(name)
+        if family is None:
+            family = self._new(config, name)
+        elif not _is_same(family.config, config):
+            self._change(family, config, model)
+        family.models.add(model)
+        return Ask(config, model, family)
+
+    def _new(self, config: PerModelConfig, name: str) -> KnownFamily:
+        checked_name(name, "model_family", self._bounds.max_model_family_length)
+        if len(self._families) >= self._bounds.max_model_families:
+            raise CardinalityLimitExceededError(
+                f"max_model_families is {self._bounds.max_model_families}, and as many are known; raise it, "
+                "or call clear_unused_model_families"
+            )
+        quotas = self._quotas(config.quotas)
+        self._enforce({name: (quotas, {})})
+        metrics = list(dict.fromkeys(metric for metric, _ in quotas))
+        native = self._gate.family(name, _label(name), metrics, frozenset(quotas))
+        family = self._families[name] = KnownFamily(config, native, quotas)
+        return family
+
+    def _change(self, family: KnownFamily, config: PerModelConfig, model: str) -> None:
+        name = family.native.name
+        for other in family.models - {model}:
+            theirs, _ = resolve_config(self._config, other, self._bounds.max_alias_length)
+            if not _is_same(theirs, config):
+                raise ValueError(
+                    f"models {model!r} and {other!r} share the family {name!r} and have different quotas; "
+                    "give them the same, or different families"
+                )
+        quotas = self._quotas(config.quotas)
+        overrides = {
+            bucket: limit
+            for bucket, limit in family.overrides.items()
+            if bucket in quotas and quotas[bucket].limit == family.quotas[bucket].limit
+        }
+        self._enforce({name: (quotas, overrides)})
+        metrics = list(dict.fromkeys(metric for metric, _ in quotas))
+        if frozenset(quotas) != frozenset(family.quotas):
+            family.native = self._gate.family(name, _label(name), metrics, frozenset(quotas))
+        family.config, family.quotas, family.overrides = config, quotas, overrides
+
+    def _quotas(self, quotas: UsageQuotas) -> dict[BucketId, Quota]:
+        if len(quotas.names) > self._bounds.max_metrics_per_family:
+            raise CardinalityLimitExceededError(
+                f"max_metrics_per_family is {self._bounds.max_metrics_per_family}, and the quotas have {len(quotas.names)}"
+            )
+        for metric in quotas.names:
+            checked_name(metric, "metric", self._bounds.max_metric_length)
+        return {quota.bucket_id: quota for quota in quotas}
+
+    def _enforce(self, changed: Mapping[str, tuple[dict[BucketId, Quota], dict[BucketId, int]]] | None = None) -> None:
+        limits = {name: (family.quotas, family.overrides) for name, family in self._families.items()}
+        limits.update(changed or {})
+        self._engine.set_rules(
+            [
+                _rule(name, bucket, overrides.get(bucket, quota.limit))
+                for name, (quotas, overrides) in limits.items()
+                for bucket, quota in quotas.items()
+            ]
+        )
+        self._forget_former(limits)
+
+    def _forget_former(self, limits: Mapping[str, tuple[dict[BucketId, Quota], dict[BucketId, int]]]) -> None:
+        """Rules of a process before, of families that have other quotas now."""
+        labels = {_label(name) for name in limits}
+        former = [rule[0] for rule in self._engine.kept_rules() if not labels.isdisjoint(rule[1].get("model_family", []))]
+        if former:
+            self._engine.forget_rules(former)
+
+
+def _is_same(one: PerModelConfig, other: PerModelConfig) -> bool:
+    return one.quotas == other.quotas and one.model_family == other.model_family
+
+
+def _rule(family: str, bucket: BucketId, limit: int) -> Any:
+    metric, window = bucket
+    return (_rule_name(family, bucket), {"model_family": [_label(family)]}, [], [(metric, limit, f"bucket {window}s")])
+
+
+def _rule_name(family: str, bucket: BucketId) -> str:
+    return f"{family}/{bucket[0]}/{bucket[1]}s"
+
+
+def _label(family: str) -> str:
+    """A family as rules write it, where ``*`` would stand for any text."""
+    return family.replace("%", "%25").replace("*", "%2A")
