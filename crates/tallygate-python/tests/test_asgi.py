@@ -193,7 +193,7 @@ def test_a_stream_passes_as_it_comes_and_is_settled_by_its_usage() -> None:
 
         sent: list[Any] = []
         app = app_of(endpoint, store=store)
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": [(b"x-user", b"alice")]}
+        scope = chat_scope()
         scope.update({"query_string": b"", "root_path": "", "http_version": "1.1", "asgi": {"spec_version": "2.3"}})
         body = json.dumps({**CHAT, "stream": True}).encode()
         messages = iter([{"type": "http.request", "body": body[:20], "more_body": True}, {"type": "http.request", "body": body[20:]}])

@@ -1,0 +1,408 @@
+"""Clients whose calls wait for capacity: transports for httpx, and wrappers for the SDKs of OpenAI and Anthropic.
+
+    client = wrap_openai(OpenAI(), limiter)
+    client.chat.completions.create(model="gpt-4o", messages=[...])     # reserved before, settled after
+
+Each attempt is sized from its body before it leaves, reserved on the quotas of its model, and settled with the usage that its answer
+tells: streams too, however they end. An attempt that the provider refused or failed gives all back, so an SDK's own retries take
+part in the limits like any other call. What cannot be had in time, or ever, is answered as a provider would (429), without a call
+being made: SDKs raise their own ``RateLimitError``.
+
+httpx, openai and anthropic are imported by whoever uses them; nothing here needs them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from functools import lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import _native, _wire
+from ._sizing import size
+from .quotas import resolve_config
+
+if TYPE_CHECKING:
+    from .limiter import RateLimiter
+    from .sync_limiter import SyncRateLimiter
+
+__all__ = ["AsyncLimitedTransport", "LimitedTransport", "wrap_anthropic", "wrap_openai"]
+
+Client = TypeVar("Client")
+
+Usage = Callable[[_native.Sized], Mapping[str, float]]
+"""Tells what a call of this size reserves, where the quotas count metrics of their own."""
+
+
+def wrap_openai(
+    client: Client, limiter: RateLimiter | SyncRateLimiter, *, timeout: float | None = None, usage: Usage | None = None
+) -> Client:
+    """Makes all calls of an OpenAI client wait for capacity; the same client is returned.
+
+    ``OpenAI`` takes a :class:`~tallygate.SyncRateLimiter`, ``AsyncOpenAI`` a :class:`~tallygate.RateLimiter`, Azure's clients too.
+    ``timeout`` is how long (seconds) an attempt waits for capacity before it is answered 429; ``None`` is as long as it takes.
+    """
+    return _wrap(client, limiter, timeout, usage)
+
+
+def wrap_anthropic(
+    client: Client, limiter: RateLimiter | SyncRateLimiter, *, timeout: float | None = None, usage: Usage | None = None
+) -> Client:
+    """Makes all calls of an Anthropic client wait for capacity; otherwise as :func:`wrap_openai`."""
+    return _wrap(client, limiter, timeout, usage)
+
+
+class LimitedTransport:
+    """An httpx transport that reserves before each call to a model and settles after it. Other requests pass.
+
+    >>> httpx.Client(transport=LimitedTransport(httpx.HTTPTransport(), limiter))
+    """
+
+    def __init__(
+        self, transport: Any, limiter: SyncRateLimiter, *, timeout: float | None = None, usage: Usage | None = None
+    ) -> None:
+        _check_kind(limiter, waits=False)
+        self._transport = transport
+        self._limiter = limiter
+        self._terms = _Terms(limiter, timeout, usage)
+
+    def handle_request(self, request: Any) -> Any:
+        """Sends a request once there is capacity for it."""
+        call = _Call.of(request)
+        if call is None:
+            return self._transport.handle_request(request)
+        try:
+            held = call.size(_native.size_request(request.read(), call.endpoint, call.path_model), self._terms)
+        except (ValueError, LookupError) as error:
+            return call.wrong(error)
+        try:
+            reservation = self._limiter.acquire_capacity(held, call.model, timeout=self._terms.timeout)
+        except (TimeoutError, ValueError) as error:
+            return call.refused(error)
+        try:
+            response = self._transport.handle_request(call.prepared())
+        except BaseException as error:
+            self._settle(call.after(error), reservation)
+            raise
+        return self._metered(call, response, reservation)
+
+    def close(self) -> None:
+        """Closes the transport beneath; the limiter stays open."""
+        self._transport.close()
+
+    def __enter__(self) -> LimitedTransport:
+        self._transport.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._transport.__exit__(*raised)
+
+    def _metered(self, call: _Call, response: Any, reservation: Any) -> Any:
+        used = call.unserved(response.status_code)
+        if used is not None:
+            self._settle(used, reservation)
+            return response
+        meter = call.meter(response)
+        response.stream = _streams(call.httpx)[0](response.stream, meter, lambda used: self._settle(used, reservation))
+        return response
+
+    def _settle(self, used: Mapping[str, float] | None, reservation: Any) -> None:
+        try:
+            self._limiter.refund_capacity(reservation.usage if used is None else used, reservation)
+        except _UNSETTLED as error:
+            _log.warning("a call could not be settled: %s", error)
+
+
+class AsyncLimitedTransport:
+    """:class:`LimitedTransport` for ``httpx.AsyncClient`` and a :class:`~tallygate.RateLimiter`."""
+
+    def __init__(
+        self, transport: Any, limiter: RateLimiter, *, timeout: float | None = None, usage: Usage | None = None
+    ) -> None:
+        _check_kind(limiter, waits=True)
+        self._transport = transport
+        self._limiter = limiter
+        self._terms = _Terms(limiter, timeout, usage)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Sends a request once there is capacity for it."""
+        call = _Call.of(request)
+        if call is None:
+            return await self._transport.handle_async_request(request)
+        try:
+            held = call.size(await size(await request.aread(), call.endpoint, call.path_model), self._terms)
+        except (ValueError, LookupError) as error:
+            return call.wrong(error)
+        try:
+            reservation = await self._limiter.acquire_capacity(held, call.model, timeout=self._terms.timeout)
+        except (TimeoutError, ValueError) as error:
+            return call.refused(error)
+        try:
+            response = await self._transport.handle_async_request(call.prepared())
+        except BaseException as error:
+            await self._settle(call.after(error), reservation)
+            raise
+        return await self._metered(call, response, reservation)
+
+    async def aclose(self) -> None:
+        """Closes the transport beneath; the limiter stays open."""
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> AsyncLimitedTransport:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(self, *raised: Any) -> None:
+        await self._transport.__aexit__(*raised)
+
+    async def _metered(self, call: _Call, response: Any, reservation: Any) -> Any:
+        used = call.unserved(response.status_code)
+        if used is not None:
+            await self._settle(used, reservation)
+            return response
+        meter = call.meter(response)
+        response.stream = _streams(call.httpx)[1](response.stream, meter, lambda used: self._settle(used, reservation))
+        return response
+
+    async def _settle(self, used: Mapping[str, float] | None, reservation: Any) -> None:
+        # What the limiter has begun is carried out, even where this task is cancelled and cannot wait for it.
+        try:
+            await self._limiter.refund_capacity(reservation.usage if used is None else used, reservation)
+        except _UNSETTLED as error:
+            _log.warning("a call could not be settled: %s", error)
+
+
+_log = logging.getLogger("tallygate")
+
+_UNSETTLED = (ValueError, ConnectionError, RuntimeError)
+"""Why the end of a reservation fails: it has ended, its store is away, or the limiter is closed. The answer is there all the same."""
+
+
+class _Terms:
+    """How a transport reserves."""
+
+    def __init__(self, limiter: RateLimiter | SyncRateLimiter, timeout: float | None, usage: Usage | None) -> None:
+        self._limiter = limiter
+        self._usage = usage
+        self.timeout = timeout
+
+    def metrics(self, model: str) -> list[str]:
+        """What the quotas of a model count."""
+        config, _ = resolve_config(self._limiter._config, model)
+        return config.quotas.names
+
+    def held(self, sized: _native.Sized, metrics: list[str]) -> Mapping[str, float]:
+        """What a call of this size reserves."""
+        return _wire.held_by(sized, metrics) if self._usage is None else self._usage(sized)
+
+
+class _Call:
+    """A request to a model, on its way."""
+
+    model: str
+    _sized: _native.Sized
+    _held: Mapping[str, float]
+    _metrics: list[str]
+
+    @classmethod
+    def of(cls, request: Any) -> _Call | None:
+        """The call that a request makes; ``None`` where it makes none whose size can be known."""
+        found = _native.endpoint_of_path(request.url.path) if request.method == "POST" else None
+        return cls(request, *found) if found else None
+
+    def __init__(self, request: Any, endpoint: str, path_model: str | None) -> None:
+        self.endpoint = endpoint
+        self.path_model = path_model
+        # httpx, or one of its successors: whichever the request is of.
+        self.httpx: ModuleType = sys.modules[type(request).__module__.partition(".")[0]]
+        self._request = request
+
+    def size(self, sized: _native.Sized, terms: _Terms) -> Mapping[str, float]:
+        """Notes how large the call is and tells what it reserves.
+
+        Raises ``LookupError`` where its price is asked for and not known, ``ValueError`` for a metric that is not known.
+        """
+        self._sized = sized
+        self.model = sized.model
+        self._metrics = terms.metrics(self.model)
+        self._held = terms.held(sized, self._metrics)
+        return self._held
+
+    def prepared(self) -> Any:
+        """The request as it is sent: its answer is to be readable, and to tell its usage."""
+        body = self._sized.with_usage_requested()
+        self._asked_usage = body is not None
+        headers = self._request.headers.copy()
+        headers["accept-encoding"] = "identity"
+        content = self._request.content if body is None else body
+        headers["content-length"] = str(len(content))
+        if "transfer-encoding" in headers:
+            del headers["transfer-encoding"]
+        request = self._request
+        return self.httpx.Request(
+            request.method, request.url, headers=headers, content=content, extensions=request.extensions
+        )
+
+    def unserved(self, status: int) -> Mapping[str, float] | None:
+        """What an answer without service used; ``None`` where there was service, which its body tells of."""
+        if 200 <= status < 300:
+            return None
+        if 400 <= status < 500 and status != 429:
+            return _wire.request_only(self._metrics)
+        return _wire.nothing(self._metrics)
+
+    def after(self, error: BaseException) -> Mapping[str, float] | None:
+        """What a call used that got no answer: nothing if it was never sent, all it held (``None``) if it may have been served."""
+        never_sent = _NEVER_SENT.intersection(kind.__name__ for kind in type(error).__mro__)
+        return _wire.nothing(self._metrics) if never_sent else None
+
+    def meter(self, response: Any) -> _Meter:
+        """What reads the answer as it passes."""
+        reader = _native.AnswerReader(
+            self.endpoint,
+            self.model,
+            response.headers.get("content-type", ""),
+            content_encoding=response.headers.get("content-encoding", ""),
+            drop_usage=self._asked_usage,
+        )
+        return _Meter(reader, self._used)
+
+    def wrong(self, error: Exception) -> Any:
+        """The answer to a request that cannot be sized or priced."""
+        return self._answer(400, "invalid_request_error", None, str(error.args[0] if error.args else error))
+
+    def refused(self, error: Exception) -> Any:
+        """The answer where there is no capacity in time, or never can be."""
+        return self._answer(429, "tokens", "rate_limit_exceeded", str(error))
+
+    def _answer(self, status: int, kind: str, code: str | None, message: str) -> Any:
+        body = _wire.error_body(self.endpoint, status, kind, code, message)
+        headers = {"content-type": "application/json", "x-should-retry": "false"}
+        content = json.dumps(body).encode()
+        return self.httpx.Response(status, headers=headers, content=content, request=self._request)
+
+    def _used(self, used: _native.Used | None) -> Mapping[str, float] | None:
+        if used is None:
+            return None
+        known = [metric for metric in self._metrics if metric in _wire.KNOWN]
+        return {**self._held, **_wire.used_by(self._sized, used, known)}
+
+
+_NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ProxyError"}
+"""Errors of httpx that say that the provider saw nothing of the call."""
+
+
+class _Meter:
+    """Reads an answer once and tells once what it used."""
+
+    def __init__(
+        self, reader: _native.AnswerReader, used: Callable[[_native.Used | None], Mapping[str, float] | None]
+    ) -> None:
+        self._reader = reader
+        self._used = used
+        self.over = False
+
+    def push(self, chunk: bytes) -> bytes:
+        """Reads a piece and gives what of it goes on."""
+        return self._reader.push(chunk)
+
+    def finish(self) -> tuple[bytes, Mapping[str, float] | None]:
+        """The answer is over: what was held back of it, and what it used."""
+        self.over = True
+        rest, used = self._reader.finish()
+        return rest, self._used(used)
+
+    def abandon(self) -> Mapping[str, float] | None:
+        """The answer broke off: what of it was used."""
+        self.over = True
+        return self._used(self._reader.abandon())
+
+
+class _SyncStream:
+    """An answer's bytes on their way; settled once, however they end."""
+
+    def __init__(self, stream: Any, meter: _Meter, settle: Callable[[Mapping[str, float] | None], None]) -> None:
+        self._stream = stream
+        self._meter = meter
+        self._settle = settle
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._stream:
+            passed = self._meter.push(chunk)
+            if passed:
+                yield passed
+        rest, used = self._meter.finish()
+        self._settle(used)
+        if rest:
+            yield rest
+
+    def close(self) -> None:
+        try:
+            self._stream.close()
+        finally:
+            if not self._meter.over:
+                self._settle(self._meter.abandon())
+
+
+class _AsyncStream:
+    """:class:`_SyncStream` for event loops."""
+
+    def __init__(
+        self, stream: Any, meter: _Meter, settle: Callable[[Mapping[str, float] | None], Awaitable[None]]
+    ) -> None:
+        self._stream = stream
+        self._meter = meter
+        self._settle = settle
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            passed = self._meter.push(chunk)
+            if passed:
+                yield passed
+        rest, used = self._meter.finish()
+        await self._settle(used)
+        if rest:
+            yield rest
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            if not self._meter.over:
+                await self._settle(self._meter.abandon())
+
+
+@lru_cache(maxsize=8)
+def _streams(httpx: ModuleType) -> tuple[Any, Any]:
+    """The streams that this httpx takes for its own."""
+    return (
+        type("LimitedStream", (_SyncStream, httpx.SyncByteStream), {}),
+        type("AsyncLimitedStream", (_AsyncStream, httpx.AsyncByteStream), {}),
+    )
+
+
+def _wrap(
+    client: Client, limiter: RateLimiter | SyncRateLimiter, timeout: float | None, usage: Usage | None
+) -> Client:
+    http: Any = getattr(client, "_client", None)
+    if not hasattr(http, "_transport"):
+        raise TypeError(f"client must be a client of openai or anthropic, not {type(client).__name__}")
+    kind: Any = AsyncLimitedTransport if hasattr(http, "aclose") else LimitedTransport
+    limited = functools.partial(kind, limiter=limiter, timeout=timeout, usage=usage)
+    http._transport = limited(http._transport)
+    for pattern, mount in http._mounts.items():
+        if mount is not None:
+            http._mounts[pattern] = limited(mount)
+    return client
+
+
+def _check_kind(limiter: object, *, waits: bool) -> None:
+    """Raises ``TypeError`` where client and limiter do not fit."""
+    if inspect.iscoroutinefunction(getattr(limiter, "acquire_capacity", None)) != waits:
+        kinds = "an asynchronous client needs a RateLimiter" if waits else "a synchronous client needs a SyncRateLimiter"
+        raise TypeError(f"{kinds}, not {type(limiter).__name__}")
