@@ -8,10 +8,13 @@ import json
 import pytest
 from tallygate import (
     OpenAIUsageCounter,
+    RateLimiterCallbacks,
+    SyncRateLimiterCallbacks,
     count_chat_input_tokens,
     count_tokens,
     create_openai_memory_rate_limiter,
     create_openai_memory_sync_rate_limiter,
+    create_openai_redis_rate_limiter,
     create_openai_redis_sync_rate_limiter,
     openai_model_family_getter,
 )
@@ -253,6 +256,47 @@ def test_limits_that_cannot_be_are_refused_when_the_limiter_is_made(limits, erro
     for create in (create_openai_memory_rate_limiter, create_openai_memory_sync_rate_limiter):
         with pytest.raises(error, match=said):
             create(**limits)
+
+
+def test_limiters_over_redis_share_what_is_left(valkey_url):
+    redis = pytest.importorskip("redis")
+    client = redis.Redis.from_url(valkey_url)
+    one = create_openai_redis_sync_rate_limiter(client, key_prefix="shared", rpm=10, tpm=100)
+    other = create_openai_redis_sync_rate_limiter(
+        valkey_url, key_prefix="shared", rpm=10, tpm=100, callbacks=SyncRateLimiterCallbacks()
+    )
+    apart = create_openai_redis_sync_rate_limiter(client, key_prefix="apart", rpm=10, tpm=100)
+    request = {"model": "gpt-4o", "messages": HELLO, "max_tokens": 80}
+    one.acquire_capacity_for_request(**request)
+    with pytest.raises(TimeoutError):
+        other.acquire_capacity_for_request(**request, timeout=0)
+    apart.acquire_capacity_for_request(**request, timeout=0)
+    for limiter in (one, other, apart):
+        limiter.close()
+    assert client.ping(), "the client of the application stays open"
+
+
+def test_an_asyncio_limiter_over_redis_takes_the_clients_address(valkey_url):
+    redis = pytest.importorskip("redis.asyncio")
+
+    async def run():
+        client = redis.from_url(valkey_url)
+        limiter = create_openai_redis_rate_limiter(
+            client,
+            key_prefix="asyncio",
+            rpm=10,
+            tpm=100,
+            bucket_ttl_seconds=3_600,
+            refund_dedup_ttl_seconds=60,
+            max_reservation_lifetime_seconds=60,
+            callbacks=RateLimiterCallbacks(),
+        )
+        reservation = await limiter.acquire_capacity_for_request(model="gpt-4o", messages=HELLO, max_tokens=80)
+        await limiter.refund_capacity_from_response(reservation, usage={"total_tokens": 20})
+        await limiter.aclose()
+        await client.aclose()
+
+    asyncio.run(run())
 
 
 def test_what_is_no_redis_is_refused():
