@@ -395,7 +395,7 @@ def test_what_never_fits_fails_at_once(place: Place):
         quotas = UsageQuotas([Quota("requests", 5, 60), Quota("tokens", 10, HOUR), Quota("tokens", 100, 60)])
         async with RateLimiter(PerModelConfig(quotas), backend=place.backend()) as limiter:
             began = time.monotonic()
-            with pytest.raises(ValueError, match="at most 10 of tokens per (1h|3600s|hour|60m)"):
+            with pytest.raises(ValueError, match="at most 10 of tokens per 1h"):
                 await limiter.acquire_capacity({"requests": 1, "tokens": 11}, model="m")
             assert time.monotonic() - began < 2
             await limiter.acquire_capacity({"requests": 5, "tokens": 10}, model="m", timeout=0)
