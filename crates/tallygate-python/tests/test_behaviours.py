@@ -343,6 +343,34 @@ def test_recorded_use_is_owed(place: Place):
     asyncio.run(run())
 
 
+def test_a_refund_of_what_has_refilled_credits_nothing(place: Place):
+    async def run():
+        async with limiter_of(place, 100, 1) as limiter:
+            held = await limiter.acquire_capacity(tokens(50), model="m")
+            # The quota is full again by itself, and then used up by others.
+            others = await limiter.acquire_capacity(tokens(100), model="m")
+            others_since = time.monotonic()
+            await limiter.refund_capacity(tokens(0), held)
+            await limiter.acquire_capacity(tokens(50), model="m")
+            assert time.monotonic() - others_since > 0.45
+            await limiter.refund_capacity(tokens(100), others)
+
+    asyncio.run(run())
+
+
+def test_debt_is_repaid_in_full(place: Place):
+    async def run():
+        async with limiter_of(place, 100, 1) as limiter:
+            held = await limiter.acquire_capacity(tokens(10), model="m")
+            since = time.monotonic()
+            await limiter.refund_capacity(tokens(250), held)
+            await limiter.acquire_capacity(tokens(10), model="m")
+            # 250 of 100 were used, and 10 more are to fit: 160 have to refill.
+            assert time.monotonic() - since > 1.5
+
+    asyncio.run(run())
+
+
 def test_debt_outlives_the_limiter(lasting: Place):
     async def run():
         async with limiter_of(lasting, 10) as limiter:
