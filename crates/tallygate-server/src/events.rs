@@ -22,6 +22,7 @@ mod signature;
 mod webhook;
 
 use memory::{Memory, Name, News, What};
+pub use signature::{SigningKey, SigningKeyError};
 pub(crate) use webhook::{HookLog, Hooks, Pace, Told as HookTold};
 
 /// Events that wait for a slow reader; it is told how many it missed.

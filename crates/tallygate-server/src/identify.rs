@@ -10,13 +10,15 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use subtle::ConstantTimeEq;
 use tallygate_core::text::is_printable;
-use tallygate_store::registry::Stamp;
+use tallygate_store::registry::{Keeper, Stamp};
 
 use crate::percent;
 
+mod grant;
 mod identity;
 mod key;
 
+pub use grant::{GrantError, read_grant};
 pub use identity::{Downgrade, Identity, Role, Roles};
 pub use key::{KEY_PREFIX, KeyHash, KeyHashError, generate};
 
@@ -162,11 +164,19 @@ impl Keyring {
         self.anonymous.is_some()
     }
 
-    /// Whether a key lets in an administrator at `now`.
+    /// Who may administer by these keys at `now`.
     #[must_use]
-    pub fn has_admin(&self, now: Stamp) -> bool {
-        let admin = |key: &Pass| key.open(|| now).is_ok_and(|owner| owner.may(Role::Admin));
-        self.by_prefix.values().flatten().any(admin)
+    pub fn keeper(&self, now: Stamp) -> Keeper {
+        let keys = self.by_prefix.values().flatten();
+        let keepers = keys.filter_map(|key| {
+            let owner = key.open(|| now).ok()?;
+            let keeper = match key.end {
+                End::Never => Keeper::Lasting,
+                End::At(_) | End::Revoked => Keeper::Ending,
+            };
+            owner.may(Role::Admin).then_some(keeper)
+        });
+        keepers.max().unwrap_or_default()
     }
 
     /// Who sent a request with these headers and this query, at `now`.

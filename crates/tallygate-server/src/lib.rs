@@ -18,5 +18,5 @@ pub mod usage;
 pub mod wire;
 
 pub use config::{Config, ConfigErrors};
-pub use events::{Event, EventKind};
+pub use events::{Event, EventKind, SigningKey, SigningKeyError};
 pub use server::{Listeners, ReloadError, RunError, Server, ServerHandle, StartError};

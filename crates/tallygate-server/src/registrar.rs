@@ -120,9 +120,7 @@ impl Registrar {
     pub(crate) async fn change(&self, change: Change, author: &Author) -> Result<(), ChangeError> {
         let records = self.registry.change(change, author).await?;
         // Two changes may be told of in the other order.
-        if records.version() > self.records().version() {
-            self.take_over(records);
-        }
+        self.take_over(records, |before, after| after.version() > before.version());
         Ok(())
     }
 
@@ -146,8 +144,10 @@ impl Registrar {
     }
 
     async fn look(&self) {
+        let seen = self.records();
         match self.load().await {
-            Ok(records) => self.take_over(records),
+            // What was put in force meanwhile may be later than what was read: it is looked at again if it is not the same.
+            Ok(records) => self.take_over(records, |before, _| Arc::ptr_eq(before, &seen)),
             Err(error) => {
                 self.pipeline.observer().registry_failed(&error);
                 sleep(AGAIN).await;
@@ -165,8 +165,16 @@ impl Registrar {
         }
     }
 
-    fn take_over(&self, records: Arc<Records>) {
+    /// Puts `records` in force if they are to follow those that are.
+    fn take_over(
+        &self,
+        records: Arc<Records>,
+        follow: impl FnOnce(&Arc<Records>, &Arc<Records>) -> bool,
+    ) {
         let mut in_force = self.in_force.lock();
+        if !follow(&in_force.records, &records) {
+            return;
+        }
         in_force.records = records;
         let config = Arc::clone(self.pipeline.setup().config());
         self.let_in(Arc::clone(&config), &in_force.records);

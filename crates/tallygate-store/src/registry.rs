@@ -10,14 +10,16 @@ mod change;
 mod folder;
 mod memory;
 mod records;
+mod right;
 mod stamp;
 
 pub use crate::redis::RedisRegistry;
-pub use audit::{AUDIT_KEPT, AuditEntry, AuditPage, Author};
+pub use audit::{AUDIT_KEPT, AuditEntry, AuditPage, Author, Right};
 pub use change::{Change, Grant, MAX_KEYS, MAX_OVERRIDES, MAX_REASON, MAX_TEXT, Refusal};
 pub use folder::FolderRegistry;
 pub use memory::MemoryRegistry;
 pub use records::{Former, KeyRecord, KeyState, Override, Records};
+pub use right::{ADMIN, Keeper, LOCAL, NOBODY};
 pub use stamp::Stamp;
 
 /// Where keys, overrides and the audit log live.

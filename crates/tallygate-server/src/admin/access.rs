@@ -14,13 +14,10 @@ use http::header::{HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Uri};
-use tallygate_store::registry::Author;
+use tallygate_store::registry::{Author, Keeper, NOBODY, Right};
 
 use super::{Admin, Refused};
 use crate::identify::{Identity, Role};
-
-/// What stands for somebody without a key.
-const NOBODY: &str = "anonymous";
 
 /// Somebody who may use the admin API. A handler that takes it is asked by nobody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +34,21 @@ impl Administrator {
             by: self.key_id().to_owned(),
             from: self.from.to_string(),
             at: admin.server.pipeline().stamp(),
+            right: self.right(admin),
+            elsewhere: elsewhere(admin),
+        }
+    }
+
+    /// The keys of the configuration do not stand in the records.
+    fn right(&self, admin: &Admin) -> Right {
+        let setup = admin.server.pipeline().setup();
+        let shown = self.identity.as_ref();
+        let Some(hash) = shown.and_then(|shown| shown.hash()) else {
+            return Right::Keyless;
+        };
+        match setup.config().has_key(self.key_id()) {
+            true => Right::Elsewhere,
+            false => Right::Key(hash.to_string()),
         }
     }
 
@@ -54,6 +66,13 @@ impl Administrator {
         let identity = self.identity.as_ref();
         identity.and_then(|shown| shown.key_id()).unwrap_or(NOBODY)
     }
+}
+
+/// Who may administer by the keys of the configuration.
+fn elsewhere(admin: &Admin) -> Keeper {
+    let pipeline = admin.server.pipeline();
+    let setup = pipeline.setup();
+    setup.config().keyring().keeper(pipeline.stamp())
 }
 
 impl FromRequestParts<Admin> for Administrator {

@@ -7,15 +7,13 @@ use axum::extract::{Path, State};
 use axum::routing::{delete, get, post};
 use http::StatusCode;
 use serde_json::{Value, json};
-use tallygate_store::registry::{Change, KeyRecord, Lasting, Stamp};
+use tallygate_store::registry::{Change, Grant, KeyRecord, Lasting, Right, Stamp};
 
 use super::{Admin, Administrator, Refused, Route};
+use crate::config::Config;
 use crate::decision::Fields;
-use crate::identify::{self, KeyHash, Role};
-use crate::registrar::keyring;
+use crate::identify::{self, GrantError, KeyHash, read_grant};
 use crate::wire::rfc3339;
-
-mod grant;
 
 pub(super) fn routes() -> [Route; 5] {
     [
@@ -55,13 +53,9 @@ async fn create(
     let author = who.author(&admin);
     let setup = admin.server().pipeline().setup();
     let (key, hash) = new_key()?;
-    let grant = grant::read(&body?, setup.config(), (author.at, hash))?;
-    let first = setup.keyring().is_open();
-    if first && !grant.roles.iter().any(|role| role == Role::Admin.word()) {
-        return Err(no_admin("the first key must have the role `admin`").mend(
-            "from then on nobody is let in without a key: create one with the role `admin` first",
-        ));
-    }
+    let grant = read_grant(&body?, (author.at, hash))?;
+    check(&grant, setup.config())?;
+    let first = author.right == Right::Keyless;
     let id = grant.id.clone();
     let change = Change::CreateKey(grant);
     admin.server().registrar().change(change, &author).await?;
@@ -110,11 +104,38 @@ async fn revoke(
 ) -> Result<Json<Value>, Refused> {
     check_place(&admin, &id)?;
     let author = who.author(&admin);
-    check_admin_left(&admin, &id, author.at)?;
     let change = Change::RevokeKey { id: id.clone() };
     admin.server().registrar().change(change, &author).await?;
     admin.server().observer().administered("key.revoke");
     Ok(Json(shown(&admin, &id)?))
+}
+
+/// Whether a key goes with the configuration.
+fn check(grant: &Grant, config: &Config) -> Result<(), Refused> {
+    if config.has_key(&grant.id) {
+        let message = format!("the key id `{}` is taken by the configuration", grant.id);
+        return Err(Refused::new(StatusCode::CONFLICT, "taken", message)
+            .mend("choose another id, or remove the key from the configuration"));
+    }
+    match grant.subject.get("tier") {
+        Some(tier) if !config.may_be_tier(tier) => {
+            let message = format!("the tier `{tier}` is not under `tiers`");
+            let names: Vec<&str> = config.tier_names().collect();
+            Err(Refused::invalid(message, Some("subject.tier"))
+                .mend(format!("there are: {}", names.join(", "))))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl From<GrantError> for Refused {
+    fn from(error: GrantError) -> Self {
+        let refused = Self::invalid(error.message, error.field.as_deref());
+        match error.mend {
+            Some(mend) => refused.mend(mend),
+            None => refused,
+        }
+    }
 }
 
 /// A key and its hash.
@@ -135,28 +156,6 @@ fn check_place(admin: &Admin, id: &str) -> Result<(), Refused> {
         .mend("change it there")),
         false => Ok(()),
     }
-}
-
-/// Somebody must be left who may administer.
-fn check_admin_left(admin: &Admin, id: &str, now: Stamp) -> Result<(), Refused> {
-    let records = admin.server().registrar().records();
-    let setup = admin.server().pipeline().setup();
-    let of = |key: &&KeyRecord| key.id == id;
-    let is_admin = records
-        .keys()
-        .find(of)
-        .is_some_and(|key| key.roles.iter().any(|role| role == Role::Admin.word()));
-    if !is_admin
-        || keyring(setup.config(), records.keys().filter(|key| key.id != id)).has_admin(now)
-    {
-        return Ok(());
-    }
-    let message = format!("`{id}` is the last key with the role `admin`");
-    Err(no_admin(message).mend("create another one first, or rotate this one"))
-}
-
-fn no_admin(message: impl Into<String>) -> Refused {
-    Refused::new(StatusCode::CONFLICT, "no_admin", message)
 }
 
 fn warnings(admin: &Admin, first: bool) -> Vec<&'static str> {

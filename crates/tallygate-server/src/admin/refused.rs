@@ -112,12 +112,7 @@ impl IntoResponse for Refused {
 
 impl From<Rejection> for Refused {
     fn from(rejection: Rejection) -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "rejected",
-            rejection.to_string(),
-        )
-        .mend("show a key with the role `admin`: `Authorization: Bearer …`, or TALLYGATE_ADMIN_KEY on the command line")
+        Self::new(StatusCode::UNAUTHORIZED, "rejected", rejection.to_string()).mend(SHOW_KEY)
     }
 }
 
@@ -154,6 +149,18 @@ impl From<Refusal> for Refused {
             Refusal::NoKey(_) | Refusal::NoOverride(_) => {
                 Self::new(StatusCode::NOT_FOUND, "unknown", message)
             }
+            Refusal::First(_) => conflict(
+                "no_admin",
+                "from then on nobody is let in without a key: create one with the role `admin` and without an end first",
+            ),
+            Refusal::LastAdmin(_) => conflict(
+                "no_admin",
+                "create another one without an end first, or rotate this one",
+            ),
+            Refusal::NoAdmin(_) | Refusal::Closed => {
+                Self::new(StatusCode::UNAUTHORIZED, "rejected", message).mend(SHOW_KEY)
+            }
+            Refusal::Reserved(_) => Self::invalid(message, Some("id")).mend("choose another id"),
             _ => Self::invalid(message, None),
         }
     }
@@ -171,6 +178,8 @@ impl From<BytesRejection> for Refused {
         Self::new(rejection.status(), "invalid", rejection.body_text())
     }
 }
+
+const SHOW_KEY: &str = "show a key with the role `admin`: `Authorization: Bearer …`, or TALLYGATE_ADMIN_KEY on the command line";
 
 /// What is answered to a path that nothing is served at.
 pub(super) async fn no_path(uri: Uri) -> Refused {

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use tallygate_core::DOWNGRADED;
 use tallygate_core::text::is_printable;
+use tallygate_store::registry::{LOCAL, NOBODY};
 
 use super::fields::{Fields, Known, Reading, one_of};
 use super::problem::{Kind, Place, Problem};
@@ -151,6 +152,12 @@ fn id(node: &Node, seen: &mut Seen, reading: &mut Reading<'_>) -> Option<String>
         reading.report(problem.mend(format!(
             "give each key its own id; the first is on line {line}"
         )));
+    }
+    if [NOBODY, LOCAL].contains(&id) {
+        let message = format!("the id `{id}` stands for somebody without a key in the audit log");
+        let problem = Problem::error(Kind::Value, node.at, message);
+        reading.report(problem.mend("choose another id"));
+        return None;
     }
     check_value(id, "the id", node.at, reading).then(|| id.to_owned())
 }

@@ -9,16 +9,15 @@ use http::uri::Scheme;
 use super::fields::{Fields, Known, Reading};
 use super::masking::is_public;
 use super::problem::{Kind, Problem};
-use super::secret::Secret;
 use super::tree::{Node, Value};
-use crate::events::{EventKind, KINDS};
+use crate::events::{EventKind, KINDS, SigningKey};
 
 /// Who is told of which events. Shown without secrets: a URL may hold one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
     url: Uri,
     host: String,
-    secret: Option<Secret>,
+    secret: Option<SigningKey>,
     kinds: Vec<EventKind>,
 }
 
@@ -37,7 +36,7 @@ impl Webhook {
 
     /// What they are signed with.
     #[must_use]
-    pub fn secret(&self) -> Option<&Secret> {
+    pub fn secret(&self) -> Option<&SigningKey> {
         self.secret.as_ref()
     }
 
@@ -119,7 +118,7 @@ fn webhook(node: &Node, reading: &mut Reading<'_>) -> Option<Webhook> {
     let secret = fields.get("secret").map(|node| {
         reading
             .expanded(node, "the secret")
-            .and_then(|text| secret(text, node, reading))
+            .and_then(|text| secret(&text, node, reading))
     });
     let kinds = fields.get("events").map(|node| kinds(node, reading));
     let (url, host) = url?;
@@ -168,17 +167,15 @@ fn is_near(uri: &Uri) -> bool {
     uri.scheme() == Some(&Scheme::HTTP) && (host == "localhost" || loopback)
 }
 
-fn secret(text: String, node: &Node, reading: &mut Reading<'_>) -> Option<Secret> {
-    if text.len() >= LEAST_SECRET {
-        return Some(Secret::new(text));
-    }
-    let message = format!("the secret has fewer than {LEAST_SECRET} characters");
-    let problem = Problem::error(Kind::Value, node.at, message);
+fn secret(text: &str, node: &Node, reading: &mut Reading<'_>) -> Option<SigningKey> {
+    let refusal = match SigningKey::read(text) {
+        Ok(key) => return Some(key),
+        Err(refusal) => refusal,
+    };
+    let problem = Problem::error(Kind::Value, node.at, format!("the secret {refusal}"));
     reading.report(problem.mend("make one with: openssl rand -hex 32"));
     None
 }
-
-const LEAST_SECRET: usize = 16;
 
 fn warn_unsigned(node: &Node, reading: &mut Reading<'_>) {
     let message = "without a `secret` the receiver cannot know who sent an event";

@@ -18,7 +18,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Event;
-use super::signature::signature;
 use crate::config::Webhook;
 use crate::gateway::connector;
 
@@ -240,8 +239,8 @@ impl Courier {
             )
             .header("webhook-id", &event.id)
             .header("webhook-timestamp", timestamp);
-        if let Some(secret) = self.hook.secret() {
-            let signature = signature(secret, &event.id, timestamp, &body);
+        if let Some(key) = self.hook.secret() {
+            let signature = key.sign(&event.id, timestamp, &body);
             request = request.header("webhook-signature", signature);
         }
         request

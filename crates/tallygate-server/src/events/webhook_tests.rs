@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::*;
 use crate::Config;
+use crate::SigningKey;
 use crate::events::EventKind;
 
 /// What arrived: id, timestamp, signature, body.
@@ -143,7 +144,9 @@ async fn an_event_is_signed_and_tried_again() {
     for _ in 0..3 {
         let (id, timestamp, signed, body) = arrivals.recv().await.unwrap();
         assert_eq!(id, "evt_1");
-        let expected = signature(&crate::config::Secret::new(secret), &id, timestamp, &body);
+        let expected = SigningKey::read(secret)
+            .expect("a key")
+            .sign(&id, timestamp, &body);
         assert_eq!(signed, expected);
         let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(told["type"], "limit.threshold");

@@ -1,5 +1,7 @@
 //! A caller that was let in.
 
+use tallygate_store::registry::ADMIN;
+
 use super::{KEY_LABEL, KeyHash};
 
 /// What a key may do.
@@ -18,7 +20,7 @@ impl Role {
     pub const WORDS: [(&'static str, Self); 3] = [
         ("call", Self::Call),
         ("decide", Self::Decide),
-        ("admin", Self::Admin),
+        (ADMIN, Self::Admin),
     ];
 
     /// The word in a configuration.
@@ -27,7 +29,7 @@ impl Role {
         match self {
             Self::Call => "call",
             Self::Decide => "decide",
-            Self::Admin => "admin",
+            Self::Admin => ADMIN,
         }
     }
 }
@@ -143,7 +145,7 @@ impl Identity {
     }
 
     /// The hash of the key that was shown.
-    pub(super) fn hash(&self) -> Option<&KeyHash> {
+    pub(crate) fn hash(&self) -> Option<&KeyHash> {
         self.hash.as_ref()
     }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 
-use tallygate_store::registry::Stamp;
+use tallygate_store::registry::{Keeper, Stamp};
 
 use super::{End, Identity, KeyHash, Keyring, Pass, Rejection, Role, Roles, Trust, strip_key};
 
@@ -182,7 +182,10 @@ fn a_key_lets_in_until_its_end_and_not_at_it() {
     let owner = at("ends", 999).expect("still good");
     assert_eq!(at("ends", 1_000), Err(Rejection::Expired));
     assert_eq!(at("revoked", 0), Err(Rejection::Revoked));
-    assert!(ring.has_admin(Stamp::from_millis(999)) && !ring.has_admin(end));
+    assert_eq!(ring.keeper(Stamp::from_millis(999)), Keeper::Ending);
+    assert_eq!(ring.keeper(end), Keeper::Nobody);
+    let kept = ring.clone().with([pass(b"kept", End::Never)]);
+    assert_eq!(kept.keeper(end), Keeper::Lasting);
     assert!(!ring.has_revoked(&owner), "its time is over, no more");
     let gone = Keyring::new([pass(b"revoked", End::Revoked)], Trust::Keys);
     assert!(gone.has_revoked(&owner), "taken away");

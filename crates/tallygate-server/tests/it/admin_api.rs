@@ -11,7 +11,9 @@ mod bounds;
 mod explaining;
 mod keys;
 mod nodes;
+mod order;
 mod overrides;
+mod rights;
 mod streams;
 
 /// Asks the admin API with a key, or without one.

@@ -1,4 +1,5 @@
 //! The log of what administrators did.
+use super::right::Keeper;
 use super::stamp::Stamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,6 +16,22 @@ pub struct Author {
     pub from: String,
     /// When.
     pub at: Stamp,
+    /// By what right.
+    pub right: Right,
+    /// Who may administer by keys that stand elsewhere.
+    pub elsewhere: Keeper,
+}
+
+/// By what right a change is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Right {
+    /// By a key of the records, known by its [hash](super::KeyRecord::hash), with the id of the author: it must be live and have
+    /// the role [`ADMIN`](super::ADMIN).
+    Key(String),
+    /// Without a key: good while there is none.
+    Keyless,
+    /// By a key that stands elsewhere, or by sitting at the machine.
+    Elsewhere,
 }
 
 /// One thing that was done. It never holds a key or its hash.

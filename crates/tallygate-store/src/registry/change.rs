@@ -1,6 +1,7 @@
 //! What can be changed, and what becomes of it.
 use super::audit::{AuditEntry, Author};
 use super::records::{Former, KeyRecord, KeyState, Override, Records, is_hash};
+use super::right::{LOCAL, NOBODY};
 use super::stamp::Stamp;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -95,6 +96,21 @@ pub enum Refusal {
     /// The limit is not overridden.
     #[error("the limit `{0}` is not overridden")]
     NoOverride(String),
+    /// The author's key does not let administer any more.
+    #[error("the api key of `{0}` lets nobody administer any more")]
+    NoAdmin(String),
+    /// The author has no key, and by now there is one.
+    #[error("there is a key by now, and none was shown")]
+    Closed,
+    /// The first key of all is not what it must be.
+    #[error("the first key {0}")]
+    First(&'static str),
+    /// Nobody would be left who may administer, or only for a while.
+    #[error("`{0}` is the last key with the role `admin` that lasts")]
+    LastAdmin(String),
+    /// The audit log uses this name for somebody without a key.
+    #[error("the key id `{0}` stands for somebody without a key in the audit log")]
+    Reserved(String),
     /// An instant that has passed.
     #[error("{0} is in the past")]
     Past(&'static str),
@@ -120,6 +136,7 @@ impl Records {
     /// # Errors
     /// When it is not possible; nothing has changed then.
     pub fn apply(&mut self, change: &Change, author: &Author) -> Result<AuditEntry, Refusal> {
+        self.check_right(author)?;
         let (action, target, detail) = match change {
             Change::CreateKey(grant) => {
                 let detail = self.create(grant, author)?;
@@ -157,6 +174,7 @@ impl Records {
 
     fn create(&mut self, grant: &Grant, author: &Author) -> Result<Map<String, Value>, Refusal> {
         check(grant, author.at)?;
+        self.check_first(grant, author)?;
         if self.keys.contains_key(&grant.id) {
             return Err(Refusal::Taken(grant.id.clone()));
         }
@@ -205,6 +223,7 @@ impl Records {
     }
 
     fn revoke(&mut self, id: &str, author: &Author) -> Result<(), Refusal> {
+        self.check_kept(id, author)?;
         let key = self
             .keys
             .get_mut(id)
@@ -326,6 +345,9 @@ impl Records {
 
 fn check(grant: &Grant, now: Stamp) -> Result<(), Refusal> {
     check_text("the key id", &grant.id, MAX_TEXT)?;
+    if [NOBODY, LOCAL].contains(&grant.id.as_str()) {
+        return Err(Refusal::Reserved(grant.id.clone()));
+    }
     check_text("the hash", &grant.hash, MAX_TEXT)?;
     for (label, value) in &grant.subject {
         check_text("a label of the subject", label, MAX_TEXT)?;

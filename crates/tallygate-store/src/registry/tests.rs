@@ -1,5 +1,8 @@
 //! The bounds of what may be kept.
-use super::{Author, Change, Grant, MAX_KEYS, MAX_OVERRIDES, Override, Records, Refusal, Stamp};
+use super::{
+    Author, Change, Grant, Keeper, MAX_KEYS, MAX_OVERRIDES, Override, Records, Refusal, Right,
+    Stamp,
+};
 use serde_json::json;
 
 fn author(millis: u64) -> Author {
@@ -7,6 +10,8 @@ fn author(millis: u64) -> Author {
         by: "root".to_owned(),
         from: "127.0.0.1".to_owned(),
         at: Stamp::from_millis(millis),
+        right: Right::Elsewhere,
+        elsewhere: Keeper::Lasting,
     }
 }
 

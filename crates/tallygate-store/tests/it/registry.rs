@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tallygate_store::BoxFuture;
 use tallygate_store::registry::{
-    AUDIT_KEPT, AuditEntry, AuditPage, Author, Change, ChangeError, Grant, KeyState,
-    MemoryRegistry, Override, Records, Refusal, Registry, Stamp,
+    AUDIT_KEPT, AuditEntry, AuditPage, Author, Change, ChangeError, Grant, Keeper, KeyState,
+    MemoryRegistry, Override, Records, Refusal, Registry, Right, Stamp,
 };
 
 mod folder;
 mod redis;
+mod rights;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -77,6 +78,7 @@ async fn conforms(place: &dyn Place) {
     refusals_change_nothing(place).await;
     random_changes_leave_the_records_of_the_model(place).await;
     changes_at_once_are_all_kept(place).await;
+    rights::conforms(place).await;
 }
 
 fn at(millis: u64) -> Author {
@@ -84,6 +86,8 @@ fn at(millis: u64) -> Author {
         by: "root".to_owned(),
         from: "10.0.0.1".to_owned(),
         at: Stamp::from_millis(millis),
+        right: Right::Elsewhere,
+        elsewhere: Keeper::Lasting,
     }
 }
 

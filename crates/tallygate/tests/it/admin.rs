@@ -187,6 +187,48 @@ fn the_first_key_is_made_in_the_folder_of_a_stopped_server() {
 }
 
 #[test]
+fn a_key_of_a_stopped_server_is_what_a_running_one_would_make() {
+    let folder = Folder::new("admin-grant");
+    let data = folder.path().join("data").display().to_string();
+    let create = |arguments: &[&str]| {
+        let whole = [&["keys", "create"], arguments, &["--data", &data, "--json"]];
+        run(&whole.concat())
+    };
+    for (wrong, says) in [
+        (
+            &["a", "--label", "model=gpt-4o"][..],
+            "is set by the server",
+        ),
+        (&["a", "--label", "key=b"], "is set by the server"),
+        (&["a", "--label", "team=a\u{202e}b"], "control characters"),
+        (&["anonymous"], "stands for somebody without a key"),
+        (
+            &["local", "--role", "admin"],
+            "stands for somebody without a key",
+        ),
+        (&["a", "--expires", "2020-01-01"], "in the past"),
+    ] {
+        let refused = create(wrong);
+        assert_eq!(refused.code, 4, "{wrong:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    }
+    let warned = |ran: &Ran| {
+        ran.json()["warnings"][0]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert!(warned(&create(&["b"])).contains("no key in this folder"));
+    let guest = create(&["guest", "--role", "admin", "--expires", "1h"]);
+    assert!(
+        warned(&guest).contains("ends by itself"),
+        "{}",
+        guest.stdout
+    );
+    assert_eq!(warned(&create(&["root", "--role", "admin"])), "");
+}
+
+#[test]
 fn with_a_key_in_its_folder_a_server_may_listen_to_others_and_without_it_may_not() {
     let folder = Folder::new("admin-open");
     let data = folder.path().join("data").display().to_string();

@@ -5,20 +5,16 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use tallygate_core::{Span, Time};
-use tallygate_server::identify::Role;
-use tallygate_server::wire::{read_stamp, rfc3339};
+use tallygate_server::identify::{GrantError, read_grant};
+use tallygate_server::wire::rfc3339;
 use tallygate_store::folder::{DataFolder, Purpose};
 use tallygate_store::registry::{
-    Author, Change, ChangeError, FolderRegistry, Grant, KeyState, Records, Registry, Stamp,
+    Author, Change, ChangeError, FolderRegistry, Keeper, LOCAL, Registry, Right, Stamp,
 };
 
 use super::super::new_key;
 use super::Create;
 use crate::exit::{Exit, Failure};
-use crate::length::Until;
-
-/// What stands for who sits at the machine, in place of the id of a key and of an address.
-const LOCAL: &str = "local";
 
 /// Makes the key, while nobody else has the folder.
 pub(super) async fn create(folder: &Path, args: &Create) -> Result<Value, Failure> {
@@ -31,8 +27,12 @@ pub(super) async fn create(folder: &Path, args: &Create) -> Result<Value, Failur
         by: LOCAL.to_owned(),
         from: LOCAL.to_owned(),
         at: now,
+        right: Right::Elsewhere,
+        elsewhere: Keeper::Nobody,
     };
-    let change = Change::CreateKey(grant(args, hash, now));
+    let asked = args.body().to_string();
+    let grant = read_grant(asked.as_bytes(), (now, hash)).map_err(refused)?;
+    let change = Change::CreateKey(grant);
     let records = registry.change(change, &author).await;
     let records = records.map_err(|error| match error {
         ChangeError::Refused(refusal) => Failure::new(Exit::Input, refusal),
@@ -45,37 +45,31 @@ pub(super) async fn create(folder: &Path, args: &Create) -> Result<Value, Failur
         "subject": args.subject(),
         "expires": records.key(&args.id).and_then(|key| key.expires).map(|end| rfc3339(end.into())),
     });
-    if !has_admin(&records, now) {
-        made["warnings"] = json!([
-            "no key in this folder has the role `admin`: unless the configuration has one, make one with --role admin"
-        ]);
+    if let Some(warning) = warning(records.keeper(now)) {
+        made["warnings"] = json!([warning]);
     }
     Ok(made)
 }
 
-fn grant(args: &Create, hash: String, now: Stamp) -> Grant {
-    let subject = args.subject().into_iter();
-    Grant {
-        id: args.id.clone(),
-        hash,
-        subject: subject
-            .filter_map(|(label, value)| Some((label, value.as_str()?.to_owned())))
-            .collect(),
-        roles: args.roles.clone(),
-        downgrade: args.downgrade.clone().filter(|word| word != "allow"),
-        expires: match &args.expires {
-            Some(Until::Instant(text)) => read_stamp(text),
-            Some(Until::Length(length)) => Some(now.plus(*length)),
-            None => None,
-        },
+fn refused(error: GrantError) -> Failure {
+    let failure = Failure::new(Exit::Input, &error);
+    match error.mend {
+        Some(mend) => failure.mend(mend),
+        None => failure,
     }
 }
 
-fn has_admin(records: &Records, now: Stamp) -> bool {
-    let admin = |role: &String| role == Role::Admin.word();
-    records
-        .keys()
-        .any(|key| key.state(now) == KeyState::Live && key.roles.iter().any(admin))
+/// What is to be known of who may administer, as far as the folder tells.
+fn warning(keeper: Keeper) -> Option<&'static str> {
+    match keeper {
+        Keeper::Nobody => Some(
+            "no key in this folder has the role `admin`: unless the configuration has one, make one with --role admin",
+        ),
+        Keeper::Ending => Some(
+            "every key in this folder with the role `admin` ends by itself: unless the configuration has one that does not, make one without --expires",
+        ),
+        Keeper::Lasting => None,
+    }
 }
 
 fn now() -> Stamp {

@@ -1,24 +1,57 @@
-//! What a new key is to be, as it is asked for.
+//! What a new key is to be, as it is asked for: of a running server, or in the folder of one that is stopped.
 
 use std::collections::BTreeMap;
 
 use tallygate_store::registry::{Grant, Stamp};
 
-use crate::admin::Refused;
-use crate::config::{Config, SERVER_LABELS};
-use crate::decision::Fields;
-use crate::identify::{Downgrade, Role};
+use super::{Downgrade, Role};
+use crate::config::SERVER_LABELS;
+use crate::decision::{FieldError, Fields};
 use crate::wire::read_stamp;
 
-/// Reads the body of `POST /api/keys` for a key with this hash.
+/// Why a key cannot be as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct GrantError {
+    /// What is wrong.
+    pub message: String,
+    /// The path of the field it is about.
+    pub field: Option<String>,
+    /// What to do.
+    pub mend: Option<String>,
+}
+
+impl GrantError {
+    fn new(message: impl Into<String>, field: &str) -> Self {
+        Self {
+            message: message.into(),
+            field: Some(field.to_owned()),
+            mend: None,
+        }
+    }
+
+    fn mend(mut self, mend: impl Into<String>) -> Self {
+        self.mend = Some(mend.into());
+        self
+    }
+}
+
+impl From<FieldError> for GrantError {
+    fn from(error: FieldError) -> Self {
+        Self {
+            message: error.to_string(),
+            field: error.path().map(str::to_owned),
+            mend: None,
+        }
+    }
+}
+
+/// Reads what is asked for, as the body of `POST /api/keys` has it, for a key with this hash that is made now.
 ///
 /// # Errors
-/// When a field is not known or not possible, or does not go with the configuration.
-pub(super) fn read(
-    body: &[u8],
-    config: &Config,
-    (now, hash): (Stamp, String),
-) -> Result<Grant, Refused> {
+/// When a field is not known or not possible.
+pub fn read_grant(body: &[u8], (now, hash): (Stamp, String)) -> Result<Grant, GrantError> {
     let mut fields = Fields::of_body(body)?;
     let id = fields.text("id")?.ok_or_else(|| fields.missing("id"))?;
     let grant = Grant {
@@ -30,11 +63,10 @@ pub(super) fn read(
         expires: expires(&mut fields, now)?,
     };
     fields.end()?;
-    check(&grant, config)?;
     Ok(grant)
 }
 
-fn subject(fields: &mut Fields<'_>) -> Result<BTreeMap<String, String>, Refused> {
+fn subject(fields: &mut Fields<'_>) -> Result<BTreeMap<String, String>, GrantError> {
     let mut subject = BTreeMap::new();
     let Some(mut labels) = fields.object("subject")? else {
         return Ok(subject);
@@ -43,7 +75,7 @@ fn subject(fields: &mut Fields<'_>) -> Result<BTreeMap<String, String>, Refused>
         if SERVER_LABELS.contains(&label.as_str()) {
             let message = format!("the label `{label}` is set by the server, not by a key");
             let field = labels.path(&label);
-            return Err(Refused::invalid(message, Some(&field)).mend("choose another label"));
+            return Err(GrantError::new(message, &field).mend("choose another label"));
         }
         if let Some(value) = labels.text(&label)? {
             subject.insert(label, value);
@@ -52,7 +84,7 @@ fn subject(fields: &mut Fields<'_>) -> Result<BTreeMap<String, String>, Refused>
     Ok(subject)
 }
 
-fn roles(fields: &mut Fields<'_>) -> Result<Vec<String>, Refused> {
+fn roles(fields: &mut Fields<'_>) -> Result<Vec<String>, GrantError> {
     let Some(raw) = fields.raw("roles") else {
         return Ok(vec![Role::Call.word().to_owned()]);
     };
@@ -61,7 +93,7 @@ fn roles(fields: &mut Fields<'_>) -> Result<Vec<String>, Refused> {
     let asked = asked.filter(|asked| asked.iter().all(|role| known.contains(&role.as_str())));
     let asked = asked.ok_or_else(|| {
         let message = "`roles` must be a list of roles";
-        Refused::invalid(message, Some("roles")).mend(format!("there are: {}", known.join(", ")))
+        GrantError::new(message, "roles").mend(format!("there are: {}", known.join(", ")))
     })?;
     // In one order and once each.
     let given = known
@@ -70,47 +102,30 @@ fn roles(fields: &mut Fields<'_>) -> Result<Vec<String>, Refused> {
     Ok(given.map(|word| (*word).to_owned()).collect())
 }
 
-fn downgrade(fields: &mut Fields<'_>) -> Result<Option<String>, Refused> {
+fn downgrade(fields: &mut Fields<'_>) -> Result<Option<String>, GrantError> {
     let words = Downgrade::WORDS.map(|(word, _)| word);
     match fields.text("downgrade")? {
         Some(said) if !words.contains(&said.as_str()) => {
             let message = format!("`downgrade` cannot be `{said}`");
             let mend = format!("there are: {}", words.join(", "));
-            Err(Refused::invalid(message, Some("downgrade")).mend(mend))
+            Err(GrantError::new(message, "downgrade").mend(mend))
         }
         said => Ok(said),
     }
 }
 
-fn expires(fields: &mut Fields<'_>, now: Stamp) -> Result<Option<Stamp>, Refused> {
+fn expires(fields: &mut Fields<'_>, now: Stamp) -> Result<Option<Stamp>, GrantError> {
     let length = fields.millis("ttl_ms")?;
     match (fields.text("expires")?, length) {
         (None, length) => Ok(length.map(|length| now.plus(length))),
         (Some(text), None) => read_stamp(&text).map(Some).ok_or_else(|| {
-            Refused::invalid("`expires` is no instant", Some("expires"))
+            GrantError::new("`expires` is no instant", "expires")
                 .mend("write it as 2027-01-31, which is midnight UTC, or 2027-01-31T18:00:00Z")
         }),
-        (Some(_), Some(_)) => Err(Refused::invalid(
+        (Some(_), Some(_)) => Err(GrantError::new(
             "`expires` and `ttl_ms` are two ways to say one thing",
-            Some("ttl_ms"),
+            "ttl_ms",
         )
         .mend("leave one out")),
-    }
-}
-
-fn check(grant: &Grant, config: &Config) -> Result<(), Refused> {
-    if config.has_key(&grant.id) {
-        let message = format!("the key id `{}` is taken by the configuration", grant.id);
-        return Err(Refused::new(http::StatusCode::CONFLICT, "taken", message)
-            .mend("choose another id, or remove the key from the configuration"));
-    }
-    match grant.subject.get("tier") {
-        Some(tier) if !config.may_be_tier(tier) => {
-            let message = format!("the tier `{tier}` is not under `tiers`");
-            let names: Vec<&str> = config.tier_names().collect();
-            Err(Refused::invalid(message, Some("subject.tier"))
-                .mend(format!("there are: {}", names.join(", "))))
-        }
-        _ => Ok(()),
     }
 }
