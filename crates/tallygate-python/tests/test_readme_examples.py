@@ -246,9 +246,11 @@ def test_a_try_and_a_bounded_wait():
 
 def test_callbacks_and_lifecycle_events(caplog: pytest.LogCaptureFixture):
     events: list[tuple[str, str | None, str | None]] = []
+    reserved: list[object] = []
 
     async def on_lifecycle_event(*, event: tallygate.LifecycleEvent) -> None:
         events.append((event.event_type, event.model_alias, event.request_id))
+        reserved.append(event.usage)
 
     def sized(**_request: object) -> dict[str, int]:
         return {"requests": 1, "tokens": 10}
@@ -267,6 +269,7 @@ def test_callbacks_and_lifecycle_events(caplog: pytest.LogCaptureFixture):
     with caplog.at_level("INFO", "tallygate"):
         asyncio.run(main())
     assert events == [("capacity_consumed", "gpt-4o", "r1"), ("capacity_refunded", "gpt-4o", None)]
+    assert reserved == [{"requests": 1, "tokens": 10}] * 2
     assert [record.getMessage().split(" | ")[0] for record in caplog.records] == [
         "capacity consumed",
         "capacity refunded",

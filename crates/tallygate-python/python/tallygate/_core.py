@@ -304,7 +304,7 @@ class LimiterCore:
                 prerefund_capacities=Capacities({bucket: after[bucket] - refunded.get(bucket[0], 0) for bucket in after}),
                 postrefund_capacities=after,
             )
-        yield from self._tell_event("capacity_refunded", reservation, used, None)
+        yield from self._tell_event("capacity_refunded", reservation, reservation.usage, None)
 
     def _tell_event(
         self, event_type: str, reservation: CapacityReservation, usage: FrozenUsage, request_id: str | None
