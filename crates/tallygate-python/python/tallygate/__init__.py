@@ -36,12 +36,41 @@ from .sync_limiter import SyncRateLimiter as SyncRateLimiter
 
 if TYPE_CHECKING:
     from .callbacks import LifecycleEvent as LifecycleEvent
+    from .callbacks import OnCapacityConsumedCallback as OnCapacityConsumedCallback
+    from .callbacks import OnCapacityRefundedCallback as OnCapacityRefundedCallback
+    from .callbacks import OnLifecycleEventCallback as OnLifecycleEventCallback
+    from .callbacks import OnMissingConsumptionDataCallback as OnMissingConsumptionDataCallback
+    from .callbacks import OnWaitEndCallback as OnWaitEndCallback
+    from .callbacks import OnWaitStartCallback as OnWaitStartCallback
     from .callbacks import RateLimiterCallbacks as RateLimiterCallbacks
+    from .callbacks import SyncOnCapacityConsumedCallback as SyncOnCapacityConsumedCallback
+    from .callbacks import SyncOnCapacityRefundedCallback as SyncOnCapacityRefundedCallback
+    from .callbacks import SyncOnLifecycleEventCallback as SyncOnLifecycleEventCallback
+    from .callbacks import SyncOnMissingConsumptionDataCallback as SyncOnMissingConsumptionDataCallback
+    from .callbacks import SyncOnWaitEndCallback as SyncOnWaitEndCallback
+    from .callbacks import SyncOnWaitStartCallback as SyncOnWaitStartCallback
     from .callbacks import SyncRateLimiterCallbacks as SyncRateLimiterCallbacks
     from .callbacks import create_logging_callbacks as create_logging_callbacks
     from .callbacks import create_loguru_callbacks as create_loguru_callbacks
     from .callbacks import create_sync_logging_callbacks as create_sync_logging_callbacks
     from .callbacks import create_sync_loguru_callbacks as create_sync_loguru_callbacks
+    from .clients import wrap_anthropic as wrap_anthropic
+    from .clients import wrap_openai as wrap_openai
+    from .conformance import conformance_test_for as conformance_test_for
+    from .conformance import run_conformance_test_for as run_conformance_test_for
+    from .conformance import sync_conformance_test_for as sync_conformance_test_for
+    from .custom import RateLimiterBackend as RateLimiterBackend
+    from .custom import RateLimiterBackendBuilderInterface as RateLimiterBackendBuilderInterface
+    from .custom import SyncRateLimiterBackend as SyncRateLimiterBackend
+    from .custom import SyncRateLimiterBackendBuilderInterface as SyncRateLimiterBackendBuilderInterface
+    from .openai_compat import EncodingGetter as EncodingGetter
+    from .openai_compat import OpenAIUsageCounter as OpenAIUsageCounter
+    from .openai_compat import count_chat_input_tokens as count_chat_input_tokens
+    from .openai_compat import create_openai_memory_rate_limiter as create_openai_memory_rate_limiter
+    from .openai_compat import create_openai_memory_sync_rate_limiter as create_openai_memory_sync_rate_limiter
+    from .openai_compat import create_openai_redis_rate_limiter as create_openai_redis_rate_limiter
+    from .openai_compat import create_openai_redis_sync_rate_limiter as create_openai_redis_sync_rate_limiter
+    from .openai_compat import openai_model_family_getter as openai_model_family_getter
     from .quotas import MAX_ALIAS_LENGTH as MAX_ALIAS_LENGTH
     from .quotas import MAX_KEY_PREFIX_LENGTH as MAX_KEY_PREFIX_LENGTH
     from .quotas import MAX_METRIC_LENGTH as MAX_METRIC_LENGTH
@@ -56,6 +85,11 @@ if TYPE_CHECKING:
     from .quotas import Usage as Usage
     from .quotas import UsageCounter as UsageCounter
     from .quotas import frozen_usage as frozen_usage
+    from .simple import DualLimiter as DualLimiter
+    from .simple import TokenBucket as TokenBucket
+    from .simple import TokenLimiter as TokenLimiter
+    from .tokens import count_tokens as count_tokens
+    from .tokens import estimate_total_tokens as estimate_total_tokens
 
 _QUOTAS = """
     MAX_ALIAS_LENGTH MAX_KEY_PREFIX_LENGTH MAX_METRIC_LENGTH MAX_MODEL_FAMILY_LENGTH MAX_RESERVATION_ID_LENGTH

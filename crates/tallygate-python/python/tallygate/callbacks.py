@@ -337,7 +337,7 @@ def given_slots(callbacks: RateLimiterCallbacks | SyncRateLimiterCallbacks | Non
     return {slot: callback for slot, callback in given.items() if callback is not None}
 
 
-def _check_callback(slot: str, callback: object) -> None:
+def _check_callback(slot: str, callback: Any) -> None:
     if not callable(callback):
         raise ValueError(f"{slot} must be callable, not {type(callback).__name__}")
     call = getattr(type(callback), "__call__", None)  # noqa: B004

@@ -6,13 +6,11 @@ that no wait can make fit) and ``ConnectionError`` (the store could not be asked
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._custom_driver import CustomReservation
     from ._native import CapacityReservation
-
-DuplicateRefundReason = Literal["already_refunded", "in_progress", "duplicate_acquire"]
 
 _DUPLICATES: dict[str, str] = {
     "already_refunded": "this reservation was refunded before",
@@ -28,19 +26,22 @@ class CardinalityLimitExceededError(ValueError):
 
 
 class DuplicateRefundError(ValueError):
-    """The reservation was refunded before, or is being refunded now. Nothing was changed."""
+    """The reservation was refunded before, or is being refunded now. Nothing was changed.
+
+    ``reason`` is ``already_refunded``, ``in_progress`` or ``duplicate_acquire``.
+    """
 
     def __init__(
         self,
         message: str | None = None,
         *,
-        reason: DuplicateRefundReason = "already_refunded",
+        reason: str = "already_refunded",
         reservation_id: str | None = None,
         model_family: str | None = None,
     ) -> None:
         if reason not in _DUPLICATES:
             raise ValueError(f"reason must be one of {sorted(_DUPLICATES)}, not {reason!r}")
-        self.reason: DuplicateRefundReason = reason
+        self.reason: str = reason
         self.reservation_id = reservation_id
         self.model_family = model_family
         super().__init__(_placed(message or _DUPLICATES[reason], reservation_id, model_family))

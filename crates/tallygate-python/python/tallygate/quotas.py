@@ -357,7 +357,7 @@ def _finite(value: object, argument: str) -> int | float:
     return value
 
 
-def _check_counter(counter: object) -> None:
+def _check_counter(counter: Any) -> None:
     if counter is None:
         return
     if not callable(counter):
@@ -366,7 +366,7 @@ def _check_counter(counter: object) -> None:
         raise ValueError("usage_counter must be a plain function, not a coroutine function")
 
 
-def _close(value: object) -> None:
+def _close(value: Any) -> None:
     # A coroutine that nobody awaits would warn beside the error that says why.
     close = getattr(value, "close", None)
     if callable(close):
