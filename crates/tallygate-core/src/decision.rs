@@ -109,8 +109,8 @@ pub enum Outcome {
     Expired,
 }
 
-/// What the end of a reservation did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the end of a reservation did. Two receipts are equal that say the same, whenever they are told.
+#[derive(Debug, Clone, Copy)]
 pub struct Receipt {
     /// How it ended.
     pub outcome: Outcome,
@@ -120,7 +120,48 @@ pub struct Receipt {
     pub returned: Amounts,
     /// How far below zero the furthest counter of each metric stood after it.
     pub debt: Amounts,
+    /// Whether it is told for the first time, as far as is known: who keeps accounts of what was used need not note a repeat.
+    pub told: Told,
 }
+
+/// Whether the end of a reservation is news to whoever asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Told {
+    /// It has taken effect now, or it is not known that anybody was told before.
+    #[default]
+    First,
+    /// It had taken effect before.
+    Again,
+}
+
+impl Receipt {
+    /// Whether the end had taken effect before.
+    #[must_use]
+    pub fn is_repeat(&self) -> bool {
+        self.told == Told::Again
+    }
+
+    /// The same, told to somebody who asks again.
+    #[must_use]
+    pub fn again(self) -> Self {
+        Self {
+            told: Told::Again,
+            ..self
+        }
+    }
+}
+
+impl PartialEq for Receipt {
+    fn eq(&self, other: &Self) -> bool {
+        let said = |receipt: &Self| {
+            let amounts = (receipt.charged, receipt.returned, receipt.debt);
+            (receipt.outcome, amounts)
+        };
+        said(self) == said(other)
+    }
+}
+
+impl Eq for Receipt {}
 
 impl Receipt {
     /// All amounts it tells.

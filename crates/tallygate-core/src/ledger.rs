@@ -333,6 +333,12 @@ impl Ledger {
         self.holds.len()
     }
 
+    /// Open reservations that hold something.
+    #[must_use]
+    pub fn holding(&self) -> usize {
+        self.holds.holding()
+    }
+
     /// Callers in line.
     #[must_use]
     pub fn waiting(&self) -> usize {

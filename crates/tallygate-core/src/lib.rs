@@ -32,7 +32,7 @@ mod time;
 pub use codec::JournalError;
 pub use decision::{
     Admission, Decision, Denial, EndError, Extended, FullError, Never, Outcome, Receipt, Replay,
-    Standing,
+    Standing, Told,
 };
 pub use id::{ParseIdError, ReservationId};
 pub use ledger::{

@@ -311,7 +311,7 @@ impl Store for MemoryStore {
         let books = self.shared.books.lock();
         StoreStats {
             counters: books.ledger.counters(),
-            reservations: books.ledger.open(),
+            reservations: books.ledger.holding(),
             waiters: books.ledger.waiting(),
         }
     }

@@ -174,7 +174,7 @@ pub struct LeaseStats {
 pub struct StoreStats {
     /// Subjects with a counter that is not at its initial state (or was not, when last looked at).
     pub counters: usize,
-    /// Open reservations.
+    /// Open reservations that hold something.
     pub reservations: usize,
     /// Callers waiting in line.
     pub waiters: usize,

@@ -4,7 +4,7 @@ use super::timers::Event;
 use super::{Ask, Keys, Ledger};
 use crate::account::Key;
 use crate::counter::{Held, Moment};
-use crate::decision::{Decision, EndError, Extended, FullError, Outcome, Receipt};
+use crate::decision::{Decision, EndError, Extended, FullError, Outcome, Receipt, Told};
 use crate::id::ReservationId;
 use crate::metric::{Amounts, Metric, Stated};
 use crate::num;
@@ -91,6 +91,12 @@ impl Hold {
         let add =
             |sum: Amounts, extension: &Extension| sum.zip(&extension.more, u64::saturating_add);
         self.extensions.iter().fold(self.demand, add)
+    }
+
+    /// Whether it holds nothing of anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        let mut parts = self.parts();
+        parts.all(|(_, amounts)| *amounts == Amounts::ZERO)
     }
 
     /// What it took at each of its moments.
@@ -287,7 +293,7 @@ impl Ledger {
             return Ok(Ok(at));
         }
         match self.ended(id) {
-            EndError::Ended(receipt) if receipt.outcome == wanted => Ok(Err(*receipt)),
+            EndError::Ended(receipt) if receipt.outcome == wanted => Ok(Err(receipt.again())),
             ended => Err(ended),
         }
     }
@@ -389,11 +395,10 @@ impl Ledger {
             at: self.now,
             more: *more,
         };
-        let Some(hold) = self.holds.get_mut(at) else {
+        let Some(hold) = self.holds.extend(at, part) else {
             return;
         };
         let moment = hold.moment(part.seq, part.at);
-        hold.extensions.push(part);
         let keys = hold.keys.clone();
         self.record_extension(at, more, part.seq);
         for (key, place) in keys.0.iter().zip(places) {
@@ -489,6 +494,7 @@ fn receipt_of(hold: &Hold, outcome: Outcome, used: Used) -> Receipt {
         charged,
         returned: held.zip(&charged, u64::saturating_sub),
         debt: Amounts::ZERO,
+        told: Told::First,
     }
 }
 
@@ -498,6 +504,7 @@ const NO_RECEIPT: Receipt = Receipt {
     charged: Amounts::ZERO,
     returned: Amounts::ZERO,
     debt: Amounts::ZERO,
+    told: Told::First,
 };
 
 /// Why a reservation was not extended.

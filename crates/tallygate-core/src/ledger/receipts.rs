@@ -4,7 +4,7 @@
 //! index finds them by name.
 use super::Bounds;
 use crate::codec::{JournalError, Reader, put_length, put_time};
-use crate::decision::{Outcome, Receipt};
+use crate::decision::{Outcome, Receipt, Told};
 use crate::id::ReservationId;
 use crate::metric::Amounts;
 use crate::num;
@@ -140,6 +140,7 @@ impl Receipts {
                 charged: Amounts::read(from)?,
                 returned: Amounts::read(from)?,
                 debt: Amounts::read(from)?,
+                told: Told::First,
             };
             let name = match from.byte()? {
                 0 => None,

@@ -56,6 +56,7 @@ impl Ledger {
         for hold in self.holds.iter_mut() {
             hold.amounts_mut().for_each(|all| renaming.apply(all));
         }
+        self.holds.count_empty();
         for (_, waiter) in &mut self.waiters {
             renaming.apply(waiter.demand_mut());
         }

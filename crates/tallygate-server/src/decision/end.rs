@@ -125,7 +125,9 @@ impl Question<'_> {
     ) -> Result<Told, ApiError> {
         match ended {
             Ok(receipt) => {
-                self.pipeline.observer().ended(&receipt);
+                if !receipt.is_repeat() {
+                    self.pipeline.observer().ended(&receipt);
+                }
                 Ok(told::receipt(&receipt, self.caller.config().metrics()).into())
             }
             // Its receipt is counted when there is one.
@@ -152,7 +154,8 @@ impl Question<'_> {
         }
     }
 
-    /// Tells the ledger of an end that takes effect, now or once the store hears of it.
+    /// Tells the ledger of an end that takes effect, now or once the store hears of it. A repeat was told to the ledger by whoever
+    /// it was that ended it, on this node or another, before a restart or since.
     fn record(
         &self,
         reservation: &Reservation,
@@ -160,6 +163,9 @@ impl Question<'_> {
         used: impl FnOnce(Option<&Receipt>) -> Use,
     ) {
         let (outcome, receipt) = match ended {
+            Ok(receipt) if receipt.is_repeat() => {
+                return self.pipeline.recorder().left(reservation.id);
+            }
             Ok(receipt) => (receipt.outcome, Some(receipt)),
             Err(SettleError::Kept { outcome }) => (*outcome, None),
             Err(_) => return,

@@ -59,6 +59,11 @@ impl Recorder {
         self.record(entry.ended(outcome, used, Duration::ZERO));
     }
 
+    /// A reservation was ended before, and recorded then.
+    pub(crate) fn left(&self, id: ReservationId) {
+        self.reservations.leave(id);
+    }
+
     async fn record_expired(&self, store: &dyn Store) {
         let now = store.now();
         for id in self.reservations.overdue(now, AT_ONCE) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tallygate_core::{
     Admission, Amounts, Denial, LimitInfo, Metric, Mode, Never, Outcome, Receipt, Replay,
-    ReservationId, Standing, Time,
+    ReservationId, Standing, Time, Told,
 };
 use tallygate_server::Config;
 use tallygate_server::config::{Forbidden, Secret};
@@ -105,6 +105,7 @@ fn all_told() -> Observer {
         charged: Amounts::call(100, 60),
         returned: Amounts::ZERO.with_tokens(0, 0),
         debt: Amounts::ZERO.with(Metric::TOKENS, 10),
+        told: Told::First,
     };
     observer.ended(&receipt);
     observer.lost(ReservationId::from_bits(9), &SettleError::Unknown);

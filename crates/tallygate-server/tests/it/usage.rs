@@ -2,12 +2,14 @@
 mod books;
 mod busy;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tallygate_server::Config;
 use tallygate_server::config::Ledger;
 use tallygate_sim::ApiCall;
+use tallygate_store::{MemoryOptions, MemoryStore, Store};
 
 use crate::http::{Answer, ask_with};
 use crate::world::World;
@@ -277,6 +279,42 @@ async fn an_end_of_a_reservation_made_elsewhere_is_a_record_of_whoever_ends_it()
         (&unknown["calls"], &unknown["input_tokens"]),
         (&json!(1), &json!(40))
     );
+}
+
+/// Whoever is told of an end that another node, or the process before it, was told of first, records nothing of it.
+#[tokio::test]
+async fn an_end_that_is_repeated_elsewhere_is_recorded_once() {
+    let mut store: Option<Arc<dyn Store>> = None;
+    let here = World::with_store(LIMITS, |config| {
+        let made = MemoryStore::new(config.policy(), MemoryOptions::default());
+        store.insert(made).clone()
+    });
+    let here = here.await;
+    let store = store.expect("it was made");
+    let there = World::with_store(LIMITS, |_| Arc::clone(&store)).await;
+    let ask = json!({ "subject": { "user": "alice" }, "demand": { "input_tokens": 30 } });
+    let usage = json!({ "tokens": 20 });
+    for (first, then) in [(&here, &there), (&there, &here)] {
+        let id = post(&here, "reserve", &ask).await["reservation"].clone();
+        let settle = json!({ "reservation": id, "usage": usage });
+        let told = post(first, "settle", &settle).await;
+        for world in [then, first, then] {
+            assert_eq!(post(world, "settle", &settle).await, told);
+        }
+        let id = post(&here, "reserve", &ask).await["reservation"].clone();
+        for world in [first, then, first] {
+            post(world, "cancel", &json!({ "reservation": id })).await;
+        }
+    }
+    for world in [&here, &there] {
+        let report = report(world, "by=outcome").await;
+        for outcome in ["settled", "cancelled"] {
+            let calls = &row(&report, &json!({ "outcome": outcome }))["calls"];
+            assert_eq!(*calls, 1, "{report}");
+        }
+        let charged = "tallygate_settled_total{metric=\"tokens\"} 20";
+        assert!(world.metrics().contains(charged), "{}", world.metrics());
+    }
 }
 
 #[tokio::test]

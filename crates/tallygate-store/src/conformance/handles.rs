@@ -6,7 +6,7 @@ use super::verdict::{Verdict, same};
 use crate::store::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tallygate_core::{Decision, Metric, Shape};
+use tallygate_core::{Decision, Metric, Shape, Told};
 
 pub(super) const CASES: &[super::Case] = cases! { "handles":
     handles_share_counters,
@@ -31,11 +31,12 @@ async fn a_reservation_is_settled_through_another_handle(harness: &dyn Harness) 
     let two = one.second_handle().await?;
     let held = one.admit(one.ask(ALICE, tokens(60))).await?;
     let receipt = two.settle(held.id, tokens(25)).await?;
-    same(
-        "the receipt of a repeat",
-        one.settle(held.id, tokens(25)).await?,
-        receipt,
-    )?;
+    same("whether it is a repeat", receipt.told, Told::First)?;
+    for t in [&one, &two, &one] {
+        let again = t.settle(held.id, tokens(25)).await?;
+        same("the receipt of a repeat", again, receipt)?;
+        same("that it is one", again.told, Told::Again)?;
+    }
     one.used(ALICE, "quota", 25).await
 }
 
@@ -75,6 +76,10 @@ async fn a_restart_loses_nothing_settled(harness: &dyn Harness) -> Verdict {
     let held = t.admit(t.ask(ALICE, tokens(40))).await?;
     let t = t.restart().await?;
     t.used(ALICE, "quota", 70).await?;
-    t.settle(held.id, tokens(10)).await?;
+    let receipt = t.settle(held.id, tokens(10)).await?;
+    same("whether it is a repeat", receipt.told, Told::First)?;
+    let t = t.restart().await?;
+    let again = t.settle(held.id, tokens(10)).await?;
+    same("that it is one", again.told, Told::Again)?;
     t.used(ALICE, "quota", 40).await
 }

@@ -7,6 +7,7 @@ use crate::store::{BoxFuture, Reserve, SettleError, Settlement};
 use std::sync::{Arc, Mutex, PoisonError};
 use tallygate_core::{
     Admission, Amounts, Decision, Extended, Metric, Outcome, Receipt, Replay, ReservationId, Shape,
+    Told,
 };
 
 pub(super) const CASES: &[super::Case] = cases! { "once":
@@ -29,9 +30,11 @@ async fn a_repeated_settle_charges_once(harness: &dyn Harness) -> Verdict {
     let t = Trial::open(harness, tokens_by_user(100, long())).await?;
     let held = t.admit(t.ask(ALICE, tokens(60))).await?;
     let first = t.settle(held.id, tokens(40)).await?;
+    same("whether it is a repeat", first.told, Told::First)?;
     for repeat in [40, 40, 0, 90] {
         let receipt = t.settle(held.id, tokens(repeat)).await?;
         same("the receipt of a repeat", receipt, first)?;
+        same("that it is one", receipt.told, Told::Again)?;
         t.used(ALICE, "quota", 40).await?;
     }
     let held = t.admit(t.ask(ALICE, tokens(60))).await?;

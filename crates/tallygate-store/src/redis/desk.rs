@@ -348,7 +348,7 @@ impl Desk {
             b'U' => Done::Failed(EndError::Unknown),
             _ => match found()? {
                 Record::Open(held) => Done::Changed(Arc::new(held)),
-                Record::Ended(receipt) if receipt.outcome == wanted => Done::Ended(receipt),
+                Record::Ended(receipt) if receipt.outcome == wanted => Done::Ended(receipt.again()),
                 Record::Ended(receipt) => Done::Failed(EndError::Ended(Box::new(receipt))),
             },
         })

@@ -58,6 +58,11 @@ struct Down {
 }
 
 impl Outage {
+    /// How often anything was sent again because no answer came.
+    pub(crate) fn sent_again(&self) -> u64 {
+        self.trouble.resent()
+    }
+
     /// What the metrics are called from now on: as before, and some more.
     pub(crate) fn name_metrics(&self, metrics: MetricNames) {
         self.spool.name_metrics(metrics);

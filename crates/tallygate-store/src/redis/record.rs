@@ -5,7 +5,7 @@ use super::sheet::instant;
 use crate::pack::{Pack, Unpack};
 use std::sync::Arc;
 use tallygate_core::remote::Mark;
-use tallygate_core::{Amounts, Metric, Outcome, Receipt, Stated, Time};
+use tallygate_core::{Amounts, Metric, Outcome, Receipt, Stated, Time, Told};
 
 /// An open reservation, as whoever settles it must know it.
 #[derive(Debug, Clone)]
@@ -38,6 +38,11 @@ impl Held {
     pub(crate) fn total(&self) -> Amounts {
         let add = |sum: Amounts, part: &Amounts| sum.zip(part, u64::saturating_add);
         self.parts.iter().fold(Amounts::ZERO, add)
+    }
+
+    /// Whether it holds nothing of anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.iter().all(|part| *part == Amounts::ZERO)
     }
 
     /// What the script keeps for us beside an open reservation. The mark of its last extension may follow.
@@ -96,6 +101,7 @@ impl Held {
             charged,
             returned: held.zip(&charged, u64::saturating_sub),
             debt: Amounts::ZERO,
+            told: Told::First,
         }
     }
 
@@ -187,6 +193,7 @@ fn read_ended(state: u8, bytes: &mut Unpack<'_>, registry: &Registry<'_>) -> Opt
         charged,
         returned,
         debt,
+        told: Told::First,
     })
 }
 

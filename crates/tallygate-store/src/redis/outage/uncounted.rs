@@ -89,7 +89,7 @@ impl Uncounted {
         let mut known = self.known.lock();
         let local = known.by_id.get_mut(&id)?;
         let receipt = match local.receipt(now) {
-            Some(receipt) => receipt,
+            Some(receipt) => receipt.again(),
             None => {
                 let receipt = local.held.receipt(outcome, &used);
                 local.ended = Some(receipt);

@@ -9,7 +9,7 @@ use super::super::script::{self, Op};
 use super::{CHANGES, Shared, Strange};
 use crate::store::SettleError;
 use std::sync::{Arc, Weak};
-use tallygate_core::{EndError, Outcome, Receipt, ReservationId, Time};
+use tallygate_core::{EndError, Outcome, Receipt, ReservationId, Time, Told};
 use tokio::sync::mpsc;
 
 impl Shared {
@@ -23,13 +23,20 @@ impl Shared {
         }
         let mut held = match self.held(id).await? {
             Ok(held) => held,
-            Err(EndError::Ended(receipt)) if receipt.outcome == ending.0 => return Ok(*receipt),
+            Err(EndError::Ended(receipt)) if receipt.outcome == ending.0 => {
+                return Ok(receipt.again());
+            }
             Err(error) => return Err(error.into()),
         };
+        let sent_again = self.outage.sent_again();
         for _ in 0..CHANGES {
             let home = self.end_home(id, &held, ending).await?;
             match home {
-                Done::Ended(receipt) => {
+                Done::Ended(mut receipt) => {
+                    if sent_again != self.outage.sent_again() {
+                        // It may be this call that ended it, and whose answer was lost.
+                        receipt.told = Told::First;
+                    }
                     let rest = self.end_rest(id, &held, (ending, receipt)).await;
                     self.made_room(&held.accounts);
                     if rest.is_ok() {
