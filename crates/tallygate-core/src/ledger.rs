@@ -21,7 +21,7 @@ mod vigil;
 use crate::account::{Key, Motions};
 use crate::decision::{Decision, FullError, Standing};
 use crate::metric::Amounts;
-use crate::policy::Policy;
+use crate::policy::{AS_ASKED, Policy};
 use crate::slot::{Slot, standing};
 use crate::time::{Span, Time};
 use holds::Holds;
@@ -173,11 +173,12 @@ impl Ledger {
     }
 
     /// The number of an idempotency key of a subject, in whatever order its labels come: the same key of another
-    /// subject is another number.
+    /// subject is another number. That a call is not downgraded is said only where there is a ladder, and is no matter.
     #[must_use]
     pub fn idempotency(&self, key: &str, subject: &[(&str, &str)]) -> u128 {
         let mut hasher = SipHasher13::new_with_keys(self.seed[1], self.seed[0]);
-        let mut pairs: SmallVec<[(&str, &str); 8]> = subject.iter().copied().collect();
+        let named = subject.iter().filter(|label| **label != AS_ASKED);
+        let mut pairs: SmallVec<[(&str, &str); 8]> = named.copied().collect();
         pairs.sort_unstable();
         for (label, value) in pairs {
             hasher.write(label.as_bytes());

@@ -40,7 +40,8 @@ pub use ledger::{
 };
 pub use metric::{Amounts, MAX_AMOUNT, METRICS, Metric, MetricError, Metrics, Stated};
 pub use policy::{
-    DOWNGRADED, LimitInfo, MAX_REFILL, MAX_RULES, MAX_WINDOW, Pattern, Policy, PolicyError, Rule,
+    AS_ASKED, DOWNGRADED, LimitInfo, MAX_REFILL, MAX_RULES, MAX_WINDOW, Pattern, Policy,
+    PolicyError, Rule,
 };
 pub use shape::{Calendar, Mode, Shape, StoreDown};
 pub use time::{Span, Time};

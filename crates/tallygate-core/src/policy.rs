@@ -141,6 +141,9 @@ impl Policy {
 /// condition on it says which calls a counter counts and not what it means, so that counters outlive a change of it.
 pub const DOWNGRADED: &str = "downgraded";
 
+/// The label of a call that is served as asked. Whether it is there or not says only whether there is a ladder.
+pub const AS_ASKED: (&str, &str) = (DOWNGRADED, "no");
+
 /// How many rules a policy may have.
 pub const MAX_RULES: usize = 10_000;
 

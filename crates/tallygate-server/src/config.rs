@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tallygate_core::{DOWNGRADED, Metric, Metrics, Mode, Policy, Rule};
+use tallygate_core::{AS_ASKED, DOWNGRADED, Metric, Metrics, Mode, Policy, Rule};
 use tallygate_store::Durability;
 use tallygate_tokens::{Dialect, Endpoint};
 
@@ -306,11 +306,11 @@ impl Config {
     /// The label `downgraded` of a call, where a configuration has a ladder.
     #[must_use]
     pub fn downgraded(&self, went: Went) -> Option<(&'static str, &'static str)> {
-        let value = match went {
-            Went::AsAsked => ladder::AS_ASKED,
-            Went::Down => ladder::WENT_DOWN,
+        let label = match went {
+            Went::AsAsked => AS_ASKED,
+            Went::Down => (DOWNGRADED, ladder::WENT_DOWN),
         };
-        self.has_ladders().then_some((DOWNGRADED, value))
+        self.has_ladders().then_some(label)
     }
 
     /// Whether the data listener may be open at `addr`: without keys only to this machine.

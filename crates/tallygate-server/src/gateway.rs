@@ -45,6 +45,7 @@ use reader::PassOn;
 use seeking::{Granted, Seeking, Worded};
 
 pub(crate) use answer::AnswerBody;
+pub(crate) use headers::tell_model;
 pub(crate) use intake::{IntakeBounds, IntakeError, collect};
 pub(crate) use pass::pass;
 pub(crate) use path::{Destination, destination};
@@ -101,7 +102,11 @@ pub(crate) async fn call(
         .having_waited(admitted.admission.waited)
         .watched(watched);
     laps.end(Stage::Forward);
-    let mut answer = forward::forward(attempt.provider, request, account, manner).await?;
+    let answered = forward::forward(attempt.provider, request, account, manner).await;
+    let mut answer = answered.map_err(|error| match attempt.step {
+        Step::Asked => error.into(),
+        _ => Refusal::from(error).served_by(attempt.name, &asked_for),
+    })?;
     finish_headers(
         pipeline,
         answer.headers_mut(),

@@ -90,6 +90,8 @@ pub struct Downgraded<'a> {
     pub to: &'a str,
     /// `quota`: one is used up. `never`: the call can never fit a limit. `tier`: the caller's tier does not have the model.
     pub reason: &'static str,
+    /// The models that were asked for before, in the ladder's order, each with the limits that refused it: for the log.
+    pub passed: &'a str,
 }
 
 /// How an answer ended.
@@ -166,11 +168,16 @@ impl Observer {
 
     /// A demand was admitted for another model than the one asked for, or below its quota.
     pub fn downgraded(&self, door: Door, admission: &Admission, downgrade: &Downgraded<'_>) {
-        let Downgraded { from, to, reason } = *downgrade;
+        let Downgraded {
+            from,
+            to,
+            reason,
+            passed,
+        } = *downgrade;
         self.limiter.decided(door, "downgrade", reason);
         let (from_known, to_known) = (self.models.of(from), self.models.of(to));
         self.limiter.downgraded(from_known, to_known, reason);
-        tracing::debug!(target: "tallygate::decision", from, to, reason, "downgraded");
+        tracing::debug!(target: "tallygate::decision", from, to, reason, passed, "downgraded");
         self.held(admission);
     }
 

@@ -41,7 +41,7 @@ pub(crate) use account::{Account, Served};
 pub(crate) use admit::{Admitted, Terms, labels};
 pub(crate) use attempt::{Attempt, Sized, Step};
 pub(crate) use caller::{Caller, check_name, willing};
-pub(crate) use descent::{Asking, Descent, ServedBy, Through};
+pub(crate) use descent::{Asking, Descent, ServedBy, Through, find};
 pub(crate) use hold::{Ending, Hold};
 pub(crate) use laps::Laps;
 pub(crate) use price::Price;

@@ -1,6 +1,6 @@
 //! `downgrade:` of a tier: the models its calls go down to, and which limits count them there.
 
-use tallygate_core::{DOWNGRADED, Pattern};
+use tallygate_core::{AS_ASKED, DOWNGRADED, Pattern};
 use tallygate_tokens::Dialect;
 
 use super::fields::{Fields, Reading};
@@ -15,7 +15,7 @@ use super::tree::{Node, Value};
 pub(crate) const WENT_DOWN: &str = "yes";
 
 /// Its value for every other call.
-pub(crate) const AS_ASKED: &str = "no";
+const NOT_DOWN: &str = AS_ASKED.1;
 
 /// A tier's ladder: positions under `models:`, the best first.
 #[derive(Debug)]
@@ -215,7 +215,7 @@ pub(super) fn condition(
     };
     let value = match said.unwrap_or(unsaid) {
         Counts::Count => return None,
-        Counts::Exempt => AS_ASKED,
+        Counts::Exempt => NOT_DOWN,
         Counts::Only => WENT_DOWN,
     };
     Some((DOWNGRADED.to_owned(), vec![value.to_owned()]))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tallygate_core::{Amounts, Extended, Metric, Outcome, Receipt, Stated};
+use tallygate_core::{Amounts, Extended, Metric, Outcome, Receipt, ReservationId, Stated};
 use tallygate_store::usage::{self, Method};
 use tallygate_store::{SettleError, Settlement};
 use tallygate_tokens::{Dialect, Usage, usage_of_value};
@@ -84,15 +84,16 @@ impl Question<'_> {
         let price = self.reserved_price(&reservation)?;
         let ttl = fields.ttl("ttl_ms")?;
         let metrics = self.caller.config().metrics();
-        let demand = fields
-            .object("demand")?
-            .map(|demand| stated(demand, metrics).map(|more| price.filled(&more, &Amounts::ZERO)))
-            .transpose()?;
+        let demand = fields.object("demand")?;
+        let demand = demand.map(|demand| stated(demand, metrics)).transpose()?;
         if ttl.is_none() && demand.is_none() {
             return Err(fields.missing("ttl_ms").into());
         }
         fields.end()?;
-        let more = demand.unwrap_or_default();
+        let more = match demand {
+            Some(demand) => self.priced_anew(reservation.id, &demand, &price).await?,
+            None => Amounts::ZERO,
+        };
         match self
             .pipeline
             .store()
@@ -115,6 +116,24 @@ impl Question<'_> {
             Ok(Extended::Deny(denial)) => Err(Refusal::of(denial.into(), "", more)),
             Ok(Extended::Never(never)) => Err(Refusal::of(never.into(), "", more)),
             Err(error) => Err(self.failed(error).into()),
+        }
+    }
+
+    /// What is added to a reservation with what it may cost more: the whole may come to a dearer length than either part.
+    async fn priced_anew(
+        &self,
+        id: ReservationId,
+        more: &Stated,
+        price: &Price,
+    ) -> Result<Amounts, ApiError> {
+        if !price.prices(more) {
+            return Ok(more.or(&Amounts::ZERO));
+        }
+        let held = self.pipeline.store().extend(id, Amounts::ZERO, None).await;
+        match held.map_err(|error| self.failed(error))? {
+            Extended::Granted { reserved, .. } => Ok(price.added(more, &reserved)),
+            // Nothing was asked for that could be denied.
+            _ => Err(ApiError::Internal),
         }
     }
 

@@ -97,6 +97,29 @@ impl Price {
         }
     }
 
+    /// Whether the cost of these amounts is left to the price of their model: it is known, and they are tokens without a cost.
+    pub(super) fn prices(&self, stated: &Stated) -> bool {
+        let tokens = stated.get(Metric::TOKENS).unwrap_or(0);
+        self.is_known() && tokens > 0 && stated.get(Metric::COST).is_none()
+    }
+
+    /// `more` than is held, with what the whole may cost more than what is held.
+    pub(super) fn added(&self, more: &Stated, held: &Amounts) -> Amounts {
+        let amounts = more.or(&Amounts::ZERO);
+        let whole = held.zip(&amounts, u64::saturating_add);
+        let of = |metric| whole.get(metric);
+        let (input, output) = (of(Metric::INPUT_TOKENS), of(Metric::OUTPUT_TOKENS));
+        // Whose side was not told may be of either.
+        let untold = of(Metric::TOKENS).saturating_sub(input.saturating_add(output));
+        let as_input = self.bound(input.saturating_add(untold), output);
+        let most = as_input.max(self.bound(input, output.saturating_add(untold)));
+        let held = Cost::from_micros(held.get(Metric::COST));
+        match most {
+            Some(most) => amounts.with(Metric::COST, most.saturating_sub(held).micros()),
+            None => amounts,
+        }
+    }
+
     /// The most that the tokens which are stated can cost, of whatever side those are whose side is not told.
     fn most(&self, stated: &Stated) -> Option<Cost> {
         let of = |metric| stated.get(metric).unwrap_or(0);

@@ -9,11 +9,11 @@ use tallygate_store::WaitsFor;
 use super::fields::{FieldError, Fields};
 use super::money::Reservation;
 use super::subject::Subject;
-use super::wish::Choice;
+use super::wish::{Choice, Wish};
 use super::{Question, told};
 use crate::ledger;
 use crate::observe::Door;
-use crate::pipeline::{Asking, Descent, Refusal, Step, Terms};
+use crate::pipeline::{Asking, Descent, Refusal, Step, Terms, find};
 use crate::wire::{millis, rfc3339};
 
 /// How long a reservation stands unless it says so.
@@ -36,6 +36,9 @@ impl Question<'_> {
         let wish = self.wish(&mut fields, named, &subject).await?;
         fields.end()?;
         let choices = self.choices(&wish, &subject)?;
+        if let Some(told) = self.replayed(&wish, (&choices, &wanted), &subject).await? {
+            return Ok(told);
+        }
         let mut descent = Descent::new(choices.len(), wanted.max_wait);
         for choice in &choices {
             let known = self.known(choice, wish.endpoint());
@@ -53,16 +56,49 @@ impl Question<'_> {
                 let known = self.known(chosen, wish.endpoint());
                 let who = ledger::Subject::of(&subject.labels(&known), chosen.asked);
                 self.remember(admission, who);
-                let reservation = Reservation {
-                    id: admission.id,
-                    model: self.priced_as(&wish, chosen),
-                };
-                let mut told = self.admitted(admission, chosen, wish.model());
-                told["reservation"] = reservation.to_string().into();
-                return Ok(told);
+                return Ok(self.told(admission, chosen, &wish));
             }
         }
         Err(descent.refusal(self.pipeline))
+    }
+
+    /// The reservation that was made under this idempotency key when the caller's tier had the model asked for, which it has
+    /// not any more.
+    async fn replayed(
+        &self,
+        wish: &Wish,
+        (choices, wanted): (&[Choice<'_>], &Wanted),
+        subject: &Subject<'_>,
+    ) -> Result<Option<Value>, Refusal> {
+        let instead = choices.first().filter(|first| first.step == Step::Instead);
+        let (Some(instead), Some(_)) = (instead, &wanted.idempotency_key) else {
+            return Ok(None);
+        };
+        let as_asked = self.as_asked(wish, instead);
+        let asking = Asking {
+            model: as_asked.name.unwrap_or_default(),
+            asked: as_asked.asked,
+            subject: &subject.labels(&self.known(&as_asked, wish.endpoint())),
+            terms: wanted.of(Amounts::ZERO),
+        };
+        let found = find(self.pipeline, &asking).await?;
+        Ok(found.map(|admission| {
+            self.pipeline
+                .observer()
+                .admitted(Door::Decision, &admission);
+            self.told(&admission, &as_asked, wish)
+        }))
+    }
+
+    /// What a caller is told that was let through.
+    fn told(&self, admission: &Admission, choice: &Choice<'_>, wish: &Wish) -> Value {
+        let reservation = Reservation {
+            id: admission.id,
+            model: self.priced_as(wish, choice),
+        };
+        let mut told = self.admitted(admission, choice, wish.model());
+        told["reservation"] = reservation.to_string().into();
+        told
     }
 
     /// Remembers for the ledger whose reservation it is.

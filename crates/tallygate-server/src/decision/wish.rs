@@ -172,6 +172,21 @@ impl Question<'_> {
         Ok(std::iter::once(first).chain(below).collect())
     }
 
+    /// The choice of the model asked for, where `first` stands for it instead.
+    pub(super) fn as_asked<'a>(&'a self, wish: &'a Wish, first: &Choice<'a>) -> Choice<'a> {
+        let (_, upstream) = self
+            .caller
+            .config()
+            .model_label(wish.model().unwrap_or_default());
+        Choice {
+            step: Step::Asked,
+            name: wish.model(),
+            asked: first.asked,
+            model: first.asked,
+            upstream,
+        }
+    }
+
     /// The labels that the server knows of a choice.
     pub(super) fn known<'a>(
         &self,

@@ -104,7 +104,7 @@ const MODEL: HeaderName = HeaderName::from_static("x-tallygate-model");
 const ASKED: HeaderName = HeaderName::from_static("x-tallygate-asked");
 
 /// Tells that `served` answers who asked for `asked`.
-pub(super) fn tell_model(headers: &mut HeaderMap, served: &str, asked: &str) {
+pub(crate) fn tell_model(headers: &mut HeaderMap, served: &str, asked: &str) {
     for (name, model) in [(MODEL, served), (ASKED, asked)] {
         // Names of models have no control characters, and all else may stand in a header.
         if let Ok(value) = HeaderValue::from_bytes(model.as_bytes()) {

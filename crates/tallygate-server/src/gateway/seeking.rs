@@ -77,7 +77,8 @@ impl<'a> Seeking<'a> {
             };
             // Without an idempotency key what is let through is what was asked for.
             if let Some(Through { admission, .. }) = descent.ask(self.pipeline, asking).await? {
-                laps.end_after(Stage::Admit, admission.waited);
+                let waited = admission.waited.saturating_sub(descent.waited());
+                laps.end_after(Stage::Admit, waited);
                 let admitted = self.pipeline.guard(admission);
                 let told = (Door::Gateway, &admitted.admission);
                 descent.tell(self.pipeline, told, attempt.served_by());

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tallygate_core::{Admission, Decision, Denial, Replay, Standing, Time};
+use tallygate_core::{Admission, Amounts, Decision, Denial, Replay, Standing, Time};
 use tallygate_store::WaitsFor;
 use tokio::time::Instant;
 
-use super::marks::{Marks, is_mark};
+use super::marks::{Marks, is_mark, is_mark_or_new};
 use super::{Pipeline, Refusal, Step, Terms};
 use crate::ledger::{Reserved, Subject};
 use crate::observe::{Door, Downgraded};
@@ -90,6 +90,9 @@ impl Descent {
         asking: Asking<'_>,
     ) -> Result<Option<Through>, Refusal> {
         self.left = self.left.saturating_sub(1);
+        if self.marks.are_met() && asking.terms.demand != Amounts::ZERO {
+            return self.find(pipeline, asking).await;
+        }
         let decision = self.decide(pipeline, &asking).await;
         let since = self.since;
         let refused = |error| refused(error, pipeline, (&asking, since));
@@ -120,6 +123,28 @@ impl Descent {
         match ends_here {
             true => Err(self.refusal(pipeline)),
             false => Ok(None),
+        }
+    }
+
+    /// Asks for an attempt below a mark: whoever left that reserved further down. Nobody reserves anew there, though the ladder
+    /// be another one by now and lead past it.
+    async fn find(
+        &mut self,
+        pipeline: &Pipeline,
+        asking: Asking<'_>,
+    ) -> Result<Option<Through>, Refusal> {
+        let refused = |error| refused(error, pipeline, (&asking, self.since));
+        let found = find(pipeline, &asking).await.map_err(refused)?;
+        match found {
+            Some(admission) => {
+                let made = self.marks.make(pipeline, admission, &asking.terms).await;
+                made.map(Some).map_err(refused)
+            }
+            None if self.left == 0 => Err(self.refusal(pipeline)),
+            None => {
+                self.marks.pass();
+                Ok(None)
+            }
         }
     }
 
@@ -160,6 +185,8 @@ impl Descent {
                 false => pipeline.observer.passed_over(&refusal.error),
             }
         }
+        // There is a reservation, and this ladder does not lead to it.
+        let told = told.filter(|_| !self.marks.are_met());
         let mut told = told.unwrap_or_else(|| ApiError::OtherLadder.into());
         match &mut told.error {
             // It may be that of an earlier attempt, and time has passed since.
@@ -169,6 +196,11 @@ impl Descent {
             _ => {}
         }
         told
+    }
+
+    /// How long it stood in line for attempts that it was not let through on.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// Tells of what was let through, and of the attempts before it.
@@ -186,8 +218,10 @@ impl Descent {
             Step::Below if self.refused.iter().any(is_too_large) => Some("never"),
             Step::Below => Some("quota"),
         };
+        let mut passed = Vec::new();
         for refusal in self.refused.drain(..) {
             pipeline.observer.passed_over(&refusal.error);
+            passed.push(refusal.told_briefly());
         }
         match reason {
             None => pipeline.observer.admitted(door, admission),
@@ -199,7 +233,12 @@ impl Descent {
                     let events = &pipeline.events;
                     events.downgraded(&subject, blocked_by, (from, to), now);
                 }
-                let downgraded = Downgraded { from, to, reason };
+                let downgraded = Downgraded {
+                    from,
+                    to,
+                    reason,
+                    passed: &passed.join(" > "),
+                };
                 pipeline.observer.downgraded(door, admission, &downgraded);
             }
         }
@@ -232,6 +271,25 @@ impl Descent {
         }
         Ok(decision)
     }
+}
+
+/// The reservation that was made for an attempt under its idempotency key; leaves a mark where there is none.
+///
+/// # Errors
+/// When the store does not answer.
+pub(crate) async fn find(
+    pipeline: &Pipeline,
+    asking: &Asking<'_>,
+) -> Result<Option<Admission>, ApiError> {
+    let nothing = Terms {
+        demand: Amounts::ZERO,
+        max_wait: Duration::ZERO,
+        ..asking.terms
+    };
+    Ok(match pipeline.decide(asking.subject, &nothing).await? {
+        Decision::Admit(found) if !is_mark_or_new(&found) => Some(found),
+        _ => None,
+    })
 }
 
 /// Why an attempt is refused, with what the ledger is told should that be the answer.

@@ -4,7 +4,8 @@
 //! is let through on a lower attempt first leaves a mark under the name of each attempt above: a reservation of nothing, which no
 //! limit refuses. The first reservation under a name stands. Whoever meets a mark goes on to the next attempt; whoever meets
 //! somebody's real reservation while it leaves its marks gives its own back and answers that one. So all agree, whatever
-//! limits have room when each of them asks. A mark stands as long as the reservation was first to stand, and is remembered after
+//! limits have room when each of them asks. Below a mark nobody reserves anew: where the ladder was changed meanwhile and does not
+//! lead to the namesake's reservation any more, the answer is that it stands, and no second one is made. A mark stands as long as the reservation was first to stand, and is remembered after
 //! that as receipts are.
 
 use tallygate_core::{Admission, Amounts, Decision, Replay};
@@ -18,6 +19,8 @@ use crate::wire::ApiError;
 pub(super) struct Marks {
     /// How many there are.
     above: usize,
+    /// Whether one of them has a namesake's mark.
+    met: bool,
     /// Those that have no mark yet, and whom they were asked for. None without an idempotency key.
     owed: Vec<(usize, Vec<(String, String)>)>,
 }
@@ -32,6 +35,12 @@ impl Marks {
     /// The attempt that was asked for last is marked already.
     pub(super) fn pass(&mut self) {
         self.above += 1;
+        self.met = true;
+    }
+
+    /// Whether a namesake was let through below.
+    pub(super) fn are_met(&self) -> bool {
+        self.met
     }
 
     /// The attempt that was asked for last is to be marked if a lower one is let through.
@@ -89,6 +98,7 @@ impl Marks {
     }
 }
 
-fn is_mark_or_new(admission: &Admission) -> bool {
+/// Whether nobody was let through on an attempt under this name.
+pub(super) fn is_mark_or_new(admission: &Admission) -> bool {
     admission.replay == Replay::Fresh || admission.reserved == Amounts::ZERO
 }

@@ -15,6 +15,8 @@ pub(crate) struct Refusal {
     pub(crate) model: String,
     /// What was asked of the limits.
     pub(crate) demand: Amounts,
+    /// The model that was to serve, and the one asked for, where those are two.
+    pub(crate) served_by: Option<(String, String)>,
     /// What the ledger is told, if a limit is why.
     denied: Option<Box<Entry>>,
 }
@@ -26,14 +28,32 @@ impl Refusal {
             error,
             model: model.to_owned(),
             demand,
+            served_by: None,
             denied: None,
         }
+    }
+
+    /// The same, where it was `served` that did not serve who asked for `asked`.
+    pub(crate) fn served_by(mut self, served: &str, asked: &str) -> Self {
+        self.served_by = Some((served.to_owned(), asked.to_owned()));
+        self
     }
 
     /// The same, of a call of `subject` for which so much was asked.
     pub(crate) fn of_subject(mut self, subject: Subject, reserved: &Reserved) -> Self {
         self.denied = Some(Box::new(Entry::new(subject, reserved)));
         self
+    }
+
+    /// The model and the limits that refused it, for the log.
+    pub(crate) fn told_briefly(&self) -> String {
+        let blocked_by = match &self.error {
+            ApiError::Denied(denial) => &*denial.blocked_by,
+            ApiError::Never(never) => &never.blocked_by,
+            _ => &[],
+        };
+        let limits = blocked_by.iter().map(|standing| &*standing.limit.name);
+        format!("{}: {}", self.model, limits.collect::<Vec<_>>().join(", "))
     }
 
     /// Tells the ledger, if a limit is why. Once.
@@ -58,6 +78,7 @@ impl From<ApiError> for Refusal {
             error,
             model: String::new(),
             demand: Amounts::ZERO,
+            served_by: None,
             denied: None,
         }
     }

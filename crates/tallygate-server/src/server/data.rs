@@ -38,7 +38,11 @@ impl DataService {
             request_id: &self.pipeline.request_id(),
             now: self.pipeline.store().now(),
         };
-        wire::error(&refusal.error, &ask).map(AnswerBody::whole)
+        let mut answer = wire::error(&refusal.error, &ask).map(AnswerBody::whole);
+        if let Some((served, asked)) = &refusal.served_by {
+            gateway::tell_model(answer.headers_mut(), served, asked);
+        }
+        answer
     }
 }
 

@@ -89,9 +89,10 @@ pub enum ApiError {
     /// The server is stopping.
     #[error("the server is stopping")]
     Draining,
-    /// An earlier call with the same idempotency key went down a ladder that this one does not have.
+    /// An earlier call with the same idempotency key was served by a model that this one's ladder does not lead to: it
+    /// has none, or another one by now.
     #[error(
-        "an earlier call with this idempotency key was served by a cheaper model that this one may not have"
+        "an earlier call with this idempotency key was served by another model, which this one cannot have"
     )]
     OtherLadder,
     /// No reservation of this name is known.

@@ -412,6 +412,24 @@ async fn a_rate_is_waited_for_and_a_quota_is_not() {
     assert_eq!(used_of(&world, "month requests ", "busy").await, 1);
 }
 
+/// Who was to serve is told where it is not the provider that answers, too.
+#[tokio::test]
+async fn a_failure_below_the_quota_says_which_model_failed() {
+    let world = World::new(PRO).await;
+    assert_eq!(world.call(&chat("pro", "ann")).await.status, 200);
+    for (header, value) in [
+        ("x-mock-close", "before-headers"),
+        ("x-mock-cut-after", "0"),
+    ] {
+        let reply = world.call(&chat("pro", "ann").header(header, value)).await;
+        let told = (Some("gpt-4o-mini"), Some("gpt-4o"));
+        assert_eq!((reply.status, models(&reply)), (502, told), "{value}");
+    }
+    let as_asked = chat("pro", "bob").header("x-mock-close", "before-headers");
+    let reply = world.call(&as_asked).await;
+    assert_eq!((reply.status, models(&reply)), (502, AS_ASKED));
+}
+
 /// A call that waits for a rate goes down as soon as a quota of its own model fills: it would have come to the quota's line.
 #[tokio::test]
 async fn a_quota_that_fills_sends_down_who_waits_for_a_rate() {

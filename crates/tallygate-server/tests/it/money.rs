@@ -275,6 +275,72 @@ async fn the_decision_api_prices_what_its_callers_do_not() {
     assert_eq!(world.used(Metric::COST, &[("user", "ann")]).await, 5_330);
 }
 
+/// What is added may make the whole a call of a dearer length: all of it is held at that price then, as it will be charged.
+#[tokio::test]
+async fn an_extension_is_priced_as_part_of_the_whole() {
+    let world = World::new(
+        "\
+models: { gpt-4o: { upstream: openai } }
+prices: { models: { gpt-4o: { input: 2.50, output: 10, above: [{ input_tokens: 1_000, input: 5, output: 20 }] } } }
+limits: [{ name: budget, when: { user: \"*\" }, per: [user], cost: 0.10, every: month }]",
+    )
+    .await;
+    let (_, held) = ask(
+        &world,
+        "reserve",
+        reserve(
+            "gpt-4o",
+            json!({ "input_tokens": 900, "output_tokens": 100 }),
+        ),
+    )
+    .await;
+    assert_eq!(held["reserved"]["cost"], 900 * 5 / 2 + 1_000, "{held}");
+    let name = held["reservation"].as_str().expect("a name");
+    let more = |demand: Value| json!({ "reservation": name, "demand": demand });
+    let (_, whole) = ask(&world, "extend", more(json!({ "input_tokens": 200 }))).await;
+    assert_eq!(whole["reserved"]["cost"], 1_100 * 5 + 100 * 20, "{whole}");
+    let (_, longer) = ask(&world, "extend", more(json!({ "output_tokens": 10 }))).await;
+    assert_eq!(longer["reserved"]["cost"], 1_100 * 5 + 110 * 20, "{longer}");
+    let (_, stated) = ask(
+        &world,
+        "extend",
+        more(json!({ "output_tokens": 1, "cost": 1 })),
+    )
+    .await;
+    assert_eq!(stated["reserved"]["cost"], 7_701, "{stated}");
+    let (status, denied) = ask(&world, "extend", more(json!({ "tokens": 4_900 }))).await;
+    assert_eq!(
+        (status, &denied["decision"]),
+        (429, &json!("deny")),
+        "{denied}"
+    );
+    let usage = json!({ "input_tokens": 1_100, "output_tokens": 110 });
+    let settle = json!({ "reservation": name, "usage": usage });
+    let (_, settled) = ask(&world, "settle", settle).await;
+    assert_eq!(settled["charged"]["cost"], 7_700, "{settled}");
+    let unknown = json!({ "reservation": name, "demand": { "tokens": 1 } });
+    assert_eq!(ask(&world, "extend", unknown).await.0, 409);
+}
+
+/// Of a sum of tokens nobody knows the sides: all are held as the dearer ones.
+#[tokio::test]
+async fn an_extension_of_a_sum_is_held_at_the_dearest_side() {
+    let world = World::new(BUDGETS).await;
+    let (_, held) = ask(
+        &world,
+        "reserve",
+        reserve("gpt-4o", json!({ "tokens": 900 })),
+    )
+    .await;
+    assert_eq!(held["reserved"]["cost"], 9_000, "{held}");
+    let more = json!({ "reservation": held["reservation"], "demand": { "tokens": 200 } });
+    let (_, whole) = ask(&world, "extend", more).await;
+    assert_eq!(whole["reserved"]["cost"], 11_000, "{whole}");
+    let settle = json!({ "reservation": held["reservation"], "usage": { "tokens": 500 } });
+    let (_, settled) = ask(&world, "settle", settle).await;
+    assert_eq!(settled["charged"]["cost"], 5_000, "as docs/prices.md says");
+}
+
 #[tokio::test]
 async fn what_a_caller_states_goes_before_the_price() {
     let world = World::new(BUDGETS).await;

@@ -71,6 +71,7 @@ fn all_told() -> Observer {
         from: "gpt-4o",
         to: "unserved",
         reason: "quota",
+        passed: "gpt-4o: month",
     };
     observer.downgraded(Door::Decision, &admission(&config), &downgraded);
     let blocked_by = standings(&config).into_iter().take(1).collect::<Vec<_>>();

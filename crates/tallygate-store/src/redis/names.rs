@@ -4,8 +4,8 @@
 //! SHA-256, so that no text of his can collide with another's or move to another slot.
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use tallygate_core::ReservationId;
 use tallygate_core::remote::RemoteRule;
+use tallygate_core::{AS_ASKED, ReservationId};
 
 /// Keys of one hash tag share a slot of a Cluster.
 pub(crate) type Tag = u32;
@@ -120,7 +120,8 @@ pub(crate) fn id_of(tag: Tag, random: [u8; 12]) -> ReservationId {
 
 /// The name of a subject's idempotency key, in whatever order its labels come.
 pub(crate) fn idempotency(text: &str, subject: &[(&str, &str)]) -> [u8; 16] {
-    let mut pairs = subject.to_vec();
+    let named = subject.iter().filter(|label| **label != AS_ASKED);
+    let mut pairs: Vec<_> = named.copied().collect();
     pairs.sort_unstable();
     let mut hash = Sha256::new();
     hash.update(pairs.len().to_le_bytes());

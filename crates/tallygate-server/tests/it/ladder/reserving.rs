@@ -4,8 +4,7 @@ use std::collections::HashSet;
 
 use http::Method;
 use serde_json::{Value, json};
-use tallygate_core::Metric;
-use tallygate_store::StoreStats;
+use tallygate_core::{Amounts, Metric};
 
 use crate::world::{World, within};
 
@@ -193,6 +192,102 @@ async fn a_repeat_is_served_by_the_same_model() {
     assert_eq!(world.used(Metric::REQUESTS, &user).await, 1);
 }
 
+/// Puts `settings` in force.
+fn reload(world: &World, settings: &str) {
+    let config = crate::world::config(&crate::world::upstreams(&world.mock), settings);
+    world.server.reload(config).expect("reloaded");
+}
+
+fn open(world: &World) -> usize {
+    world.server.store().stats().reservations
+}
+
+/// A ladder that does not lead to a reservation any more does not lead to a second one.
+#[tokio::test]
+async fn a_key_makes_no_second_reservation_under_another_ladder() {
+    for ladder in ["[haiku, small]", "[cheap]", "[cheap, haiku]"] {
+        let world = World::new(TIERS).await;
+        let first = admitted(&world, &reserve("gpt-4")).await;
+        let below = admitted(&world, &keyed("a")).await;
+        assert_eq!(chosen(&below), ("downgrade", "gpt-4o-mini", Some("gpt-4")));
+        cancel(&world, &first).await;
+        let cheap = "models:\n  cheap: { upstream: openai, match: [gpt-4.1-nano] }";
+        let other = TIERS.replacen("models:", cheap, 1);
+        reload(&world, &other.replace("[mini, haiku, small]", ladder));
+        let subject = [("tier", "pro"), ("user", "ann"), ("downgraded", "yes")];
+        for _ in 0..2 {
+            let (status, told) = ask(&world, "reserve", &keyed("a")).await;
+            assert_eq!(
+                (status, &told["error"]["type"]),
+                (409, &json!("other_ladder")),
+                "{told}"
+            );
+        }
+        for model in ["gpt-4", "cheap", "haiku"] {
+            let mut subject = subject.to_vec();
+            subject.push(("model", model));
+            assert_eq!(world.used(Metric::REQUESTS, &subject).await, 0, "{model}");
+        }
+        reload(
+            &world,
+            &other.replace("[mini, haiku, small]", "[cheap, mini]"),
+        );
+        let again = admitted(&world, &keyed("a")).await;
+        assert_eq!(again["reservation"], below["reservation"]);
+        assert_eq!(chosen(&again), chosen(&below));
+    }
+}
+
+/// Whether there is a ladder does not matter to who was served as asked.
+#[tokio::test]
+async fn a_key_that_was_served_as_asked_is_so_after_any_change() {
+    let without = TIERS.replace("    downgrade: [mini, haiku, small]\n", "");
+    let without = without.replace(", downgraded: only", "");
+    let lacking = TIERS.replace(
+        "    downgrade:",
+        "    models: [mini, haiku, small]\n    downgrade:",
+    );
+    for (before, after) in [
+        (without.as_str(), TIERS),
+        (TIERS, without.as_str()),
+        (TIERS, lacking.as_str()),
+        (without.as_str(), lacking.as_str()),
+    ] {
+        let world = World::new(before).await;
+        let first = admitted(&world, &keyed("a")).await;
+        assert_eq!(chosen(&first), ("admit", "gpt-4", None));
+        reload(&world, after);
+        let again = admitted(&world, &keyed("a")).await;
+        assert_eq!(again["reservation"], first["reservation"]);
+        assert_eq!(chosen(&again), chosen(&first));
+        cancel(&world, &first).await;
+    }
+}
+
+/// The wait is that for all rungs together.
+#[tokio::test]
+async fn the_wait_is_the_sum_over_the_rungs() {
+    let limits = "      - { name: slot, per: [user], concurrency: 1 }\n";
+    let world = World::new(&format!("{TIERS}{limits}")).await;
+    let user = [("tier", "pro"), ("user", "ann"), ("downgraded", "no")];
+    let slot = world.hold(&[("tier", "pro"), ("user", "ann")]).await;
+    let mut body = reserve("gpt-4");
+    body["max_wait_ms"] = 20_000.into();
+    body["demand"]["concurrency"] = 1.into();
+    let pause = std::time::Duration::from_millis(40);
+    let (told, ()) = tokio::join!(admitted(&world, &body), async {
+        world.until(|store| store.stats().waiters == 1).await;
+        tokio::time::sleep(pause).await;
+        let month = Amounts::ZERO.with(Metric::REQUESTS, 1);
+        world.hold_of(&user, month).await;
+        world.until(|store| store.stats().waiters == 1).await;
+        world.server.store().cancel(slot).await.expect("held");
+    });
+    assert_eq!(chosen(&told), ("downgrade", "gpt-4o-mini", Some("gpt-4")));
+    let waited = told["waited_ms"].as_u64().expect("a wait");
+    assert!((40..20_000).contains(&waited), "{waited} ms");
+}
+
 /// A call that was refused on every rung leaves its key free.
 #[tokio::test]
 async fn a_key_that_was_refused_is_free() {
@@ -201,16 +296,11 @@ async fn a_key_that_was_refused_is_free() {
     for _ in 0..2 {
         admitted(&world, &reserve("gpt-4")).await;
     }
-    let open = |stats: StoreStats| stats.reservations;
-    let before = open(world.server.store().stats());
+    let before = open(&world);
     let mut body = keyed("a");
     body["max_wait_ms"] = 0.into();
     assert_eq!(ask(&world, "reserve", &body).await.0, 429);
-    assert_eq!(
-        open(world.server.store().stats()),
-        before,
-        "nothing is left of it"
-    );
+    assert_eq!(open(&world), before, "nothing is left of it");
     cancel(&world, &first).await;
     let told = admitted(&world, &body).await;
     assert_eq!(chosen(&told), ("admit", "gpt-4", None));
