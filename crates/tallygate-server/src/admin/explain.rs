@@ -9,7 +9,7 @@ use tallygate_core::Standing;
 use tallygate_store::{Regime, StoreError};
 
 use super::{Admin, Administrator, Refused, Route, limits};
-use crate::config::Went;
+use crate::config::{Config, Went};
 use crate::decision::pairs;
 use crate::identify::MAX_LABEL_VALUE;
 use crate::wire::millis;
@@ -50,15 +50,30 @@ async fn explain(
         told
     });
     let limits: Vec<Value> = told.collect();
+    let models = servings(setup.config(), query.as_deref().unwrap_or_default());
     let subject: Map<String, Value> = labels
         .iter()
         .map(|(label, value)| (label.clone(), value.as_str().into()))
         .collect();
-    Ok(Json(json!({
+    let mut told = json!({
         "subject": subject,
         "store": setup.config().store().to_string(),
         "limits": limits,
-    })))
+    });
+    if let Some(models) = models {
+        told["models"] = models;
+    }
+    Ok(Json(told))
+}
+
+/// The models that would serve the one that is asked for.
+fn servings(config: &Config, query: &str) -> Option<Value> {
+    let all: Vec<(String, String)> = pairs(query).collect();
+    let of = |name: &str| {
+        let found = all.iter().find(|(label, _)| label == name);
+        found.map(|(_, value)| value.as_str())
+    };
+    Some(json!(config.servings(of("tier"), of("model")?)))
 }
 
 fn labels(admin: &Admin, query: &str) -> Result<Vec<(String, String)>, Refused> {

@@ -5,8 +5,8 @@ use tallygate_core::DOWNGRADED;
 
 use super::subject::Subject;
 use super::{Question, query, told};
-use crate::config::Went;
-use crate::identify::KEY_LABEL;
+use crate::config::{ServingStep, Went};
+use crate::identify::{Downgrade, KEY_LABEL};
 use crate::pipeline::Refusal;
 use crate::wire::ApiError;
 
@@ -50,6 +50,14 @@ impl Question<'_> {
         }
         let (store, labels) = (self.pipeline.store(), subject.labels(&known));
         let standings = store.peek(&labels).await.map_err(ApiError::from)?;
-        Ok(json!({ "limits": told::limits(&standings, &store.regimes(&labels)) }))
+        let mut told = json!({ "limits": told::limits(&standings, &store.regimes(&labels)) });
+        if let Some(asked) = asked {
+            let mut models = config.servings(subject.get("tier"), asked);
+            if self.caller.takes(self.willing) == Downgrade::Never {
+                models.retain(|serving| serving.step == ServingStep::Asked);
+            }
+            told["models"] = json!(models);
+        }
+        Ok(told)
     }
 }

@@ -1,5 +1,8 @@
 //! What `explain` found, for a person and for a program.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tallygate_core::{Metric, StoreDown};
 use tallygate_store::Regime;
@@ -38,6 +41,32 @@ pub(super) struct Answer {
     pub(super) store: Option<String>,
     pub(super) rows: Vec<Row>,
     pub(super) size: Option<Size>,
+    /// The models that would serve, in the order in which they are tried; `None` where no model was named.
+    pub(super) models: Option<Vec<Model>>,
+}
+
+/// A model that would serve.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub(super) struct Model {
+    model: String,
+    step: Step,
+    price: Option<Price>,
+}
+
+/// When it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Step {
+    Asked,
+    Instead,
+    Below,
+}
+
+/// Micro-dollars for a million tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+struct Price {
+    #[serde(flatten)]
+    rates: BTreeMap<String, Value>,
 }
 
 impl Answer {
@@ -64,6 +93,9 @@ impl Answer {
         let mut told = json!({ "subject": subject, "limits": self.rows.iter().map(Row::json).collect::<Vec<_>>() });
         if let Some(store) = &self.store {
             told["store"] = store.as_str().into();
+        }
+        if let Some(models) = &self.models {
+            told["models"] = json!(models);
         }
         if let Some(size) = self.size {
             told["demand"] =
@@ -102,6 +134,9 @@ impl Answer {
         }
         for row in &self.rows {
             lines.extend(row.text());
+        }
+        if let Some(models) = &self.models {
+            lines.extend(served(models));
         }
         lines.extend(self.size.map(|size| self.verdict(size)));
         lines.join("\n")
@@ -146,6 +181,50 @@ impl Answer {
             Room::Now
         }
     }
+}
+
+/// Which models serve, and what each costs.
+fn served(models: &[Model]) -> Vec<String> {
+    let title = match models {
+        [] => "\nthe tier has neither the model nor one to serve in its place",
+        [_] => "\nserved by",
+        _ => "\nserved by, in this order",
+    };
+    let lines = models.iter().map(|model| {
+        let when = match model.step {
+            Step::Asked => "",
+            Step::Instead => ", in place of the model asked for, which the tier does not have",
+            Step::Below => ", where a quota of those before it is used up",
+        };
+        let price = model.price.as_ref().map_or_else(
+            || "no price of it is known".to_owned(),
+            |price| price.text(),
+        );
+        format!("  {}{when}: {price}", model.model)
+    });
+    std::iter::once(title.to_owned()).chain(lines).collect()
+}
+
+impl Price {
+    fn text(&self) -> String {
+        let mut text = format!("{} a million tokens", both_sides(&self.rates));
+        let above = self.rates.get("above").and_then(Value::as_array);
+        for dearer in above.into_iter().flatten() {
+            let rates: BTreeMap<_, _> = serde_json::from_value(dearer.clone()).unwrap_or_default();
+            let tokens = dearer["input_tokens"].as_u64().unwrap_or(0);
+            let both = both_sides(&rates);
+            text.push_str(&format!("; with more than {tokens} input tokens {both}"));
+        }
+        text
+    }
+}
+
+fn both_sides(rates: &BTreeMap<String, Value>) -> String {
+    let of = |name: &str| {
+        let micros = rates.get(name).and_then(Value::as_u64);
+        Metric::COST.show(micros.unwrap_or(0))
+    };
+    format!("{} input, {} output", of("input"), of("output"))
 }
 
 /// The metric that is shown in dollars.
@@ -256,6 +335,7 @@ mod tests {
             store: None,
             rows: vec![row],
             size: None,
+            models: None,
         }
     }
 

@@ -3,14 +3,14 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tallygate_core::{Standing, StoreDown};
 use tallygate_server::Config;
 use tallygate_server::config::{Priced, Went};
 use tallygate_sim::Client;
 use tallygate_store::{Regime, Store};
 
-use super::answer::{Answer, Row};
+use super::answer::{Answer, Model, Row};
 use crate::exit::{Exit, Failure};
 use crate::remote::{Whom, escaped};
 
@@ -102,6 +102,13 @@ pub(super) async fn configuration(
     let standings = standings.map_err(|error| {
         Failure::new(Exit::Store, format!("the counters cannot be read: {error}"))
     })?;
+    let tier = question
+        .subject
+        .iter()
+        .find(|Label(name, _)| name == "tier");
+    let tier = tier.map(|Label(_, tier)| tier.as_str());
+    let models = question.model.as_deref();
+    let models = models.map(|model| json!(config.servings(tier, model)));
     let store = config.store();
     let elsewhere = store.is_elsewhere();
     let rows = standings.iter().map(|standing| Row {
@@ -115,6 +122,7 @@ pub(super) async fn configuration(
         size: question
             .size
             .map(|size| size.priced(config, question.model.as_deref())),
+        models: models.and_then(|models| serde_json::from_value(models).ok()),
     })
 }
 
@@ -169,7 +177,13 @@ pub(super) async fn admin(whom: &Whom, question: &Question) -> Result<Answer, Fa
         store: store.map(str::to_owned),
         rows: rows.collect(),
         size: question.size,
+        models: models_of_json(&told),
     })
+}
+
+/// The models that a server says would serve; one that is older says nothing of them.
+fn models_of_json(told: &Value) -> Option<Vec<Model>> {
+    serde_json::from_value(told.get("models")?.clone()).ok()
 }
 
 fn store_down(limit: &Value) -> Option<StoreDown> {
@@ -221,6 +235,7 @@ pub(super) async fn server(
                 store: None,
                 rows,
                 size: question.size,
+                models: models_of_json(&body),
             })
         }
         (401, _) => Err(

@@ -62,6 +62,59 @@ fn a_tier_with_a_ladder_is_explained_above_and_below_its_quota() {
     }
 }
 
+/// Which models serve, in what order and at what price, by the file and by a server of it.
+#[test]
+fn the_ladder_and_the_prices_are_told() {
+    let folder = Folder::new("ladder-prices");
+    let file = folder.path().join("tallygate.yaml");
+    let rest = "\
+prices: { models: { gpt-4o: { input: 2.50, output: 10, above: [{ input_tokens: 1_000, input: 5, output: 20 }] }, mini: { input: 0.15, output: 0.60 } } }
+tiers:
+  pro: { downgrade: [mini], limits: [{ name: pro-day, tokens: 5, every: day }] }
+  free: { models: [mini], downgrade: [mini], limits: [{ name: f, tokens: 5, every: day }] }
+  none: { models: [mini] }
+";
+    let config = CONFIG.replace(
+        "models:\n",
+        "models:\n  mini: { upstream: openai, match: [gpt-4o-mini] }\n",
+    );
+    fs::write(&file, format!("{config}{rest}")).expect("a file");
+    let path = file.display().to_string();
+    let explain = |tier: &str, last: &str| {
+        let told = [
+            "explain", "--config", &path, tier, "--model", "gpt-4o", last,
+        ];
+        run(&told[..if last.is_empty() { 6 } else { 7 }])
+    };
+    let models = |tier: &str| explain(tier, "--json").json()["models"].clone();
+    let named = |told: &serde_json::Value| -> Vec<(String, String)> {
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let all = told.as_array().expect("models").iter();
+        all.map(|one| (text(&one["model"]), text(&one["step"])))
+            .collect()
+    };
+    let pair = |model: &str, step: &str| (model.to_owned(), step.to_owned());
+    let pro = models("tier=pro");
+    assert_eq!(
+        named(&pro),
+        [pair("gpt-4o", "asked"), pair("gpt-4o-mini", "below")]
+    );
+    assert_eq!(pro[0]["price"]["input"], 2_500_000);
+    assert_eq!(pro[0]["price"]["above"][0]["output"], 20_000_000);
+    assert_eq!(
+        named(&models("tier=free")),
+        [pair("gpt-4o-mini", "instead")]
+    );
+    assert_eq!(named(&models("tier=none")), []);
+    let text = explain("tier=pro", "").stdout;
+    for said in [
+        "gpt-4o: $2.50 input, $10.00 output a million tokens; with more than 1000 input tokens $5.00 input, $20.00 output",
+        "gpt-4o-mini, where a quota of those before it is used up: $0.15 input, $0.60 output a million tokens",
+    ] {
+        assert!(text.contains(said), "{said} is not in {text}");
+    }
+}
+
 #[test]
 fn a_limit_of_others_does_not_appear() {
     let answer = explain(

@@ -288,6 +288,46 @@ async fn the_wait_is_the_sum_over_the_rungs() {
     assert!((40..20_000).contains(&waited), "{waited} ms");
 }
 
+/// Which models would serve, and at what price, is told at both listeners; without the ladder to who wants none.
+#[tokio::test]
+async fn the_ladder_is_told_with_its_prices() {
+    let prices = "prices: { models: { gpt-4: { input: 30, output: 60 }, mini: { input: 0.15, output: 0.60 } } }\n";
+    let world = World::new(&format!("{prices}{TIERS}")).await;
+    let query = "tier=pro&user=ann&model=gpt-4";
+    let limits = format!("/tallygate/v1/limits?{query}");
+    let told = within(world.client.get(&limits)).await.expect("an answer");
+    let explain = format!("/api/explain?{query}");
+    let at_admin = within(world.admin.get(&explain)).await.expect("an answer");
+    for told in [told.json(), at_admin.json()] {
+        let models = told["models"].as_array().expect("models");
+        let [first, below] = &models[..] else {
+            panic!("{told}")
+        };
+        assert_eq!(
+            (&first["model"], &first["step"]),
+            (&json!("gpt-4"), &json!("asked"))
+        );
+        assert_eq!(first["price"]["output"], 60_000_000);
+        assert_eq!(
+            (&below["model"], &below["step"]),
+            (&json!("gpt-4o-mini"), &json!("below"))
+        );
+        assert_eq!(below["price"]["input"], 150_000);
+    }
+    let never = world
+        .client
+        .clone()
+        .with_header("x-tallygate-downgrade", "never");
+    let told = within(never.get(&limits)).await.expect("an answer").json();
+    assert_eq!(told["models"].as_array().map(Vec::len), Some(1), "{told}");
+    let nobody = "/tallygate/v1/limits?tier=pro&user=ann";
+    let told = within(world.client.get(nobody))
+        .await
+        .expect("an answer")
+        .json();
+    assert!(told.get("models").is_none(), "{told}");
+}
+
 /// A call that was refused on every rung leaves its key free.
 #[tokio::test]
 async fn a_key_that_was_refused_is_free() {
