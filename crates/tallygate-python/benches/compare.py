@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import account
+
 PLENTY = 1_000_000_000
 USAGE = {"requests": 1, "tokens": 500}
 ACTUAL = {"requests": 1, "tokens": 320}
@@ -420,12 +422,21 @@ def part_overhead(table: Table, laps: int, seconds: float) -> None:
         table.row(f"woken too late by, {label}", "ms", figures, more_is_better=False)
 
 
+def part_account(table: Table, laps: int, seconds: float) -> None:
+    for name, (scene, due) in account.SCENES.items():
+        figures: dict[str, float | str] = {
+            lib: f"{account.measured(lib_of(lib), scene):.2f}" for lib in table.contestants
+        }
+        table.row(f"{name}, due {due}", "s", figures)
+
+
 PARTS: dict[str, Callable[[Table, int, float], None]] = {
     "memory": part_memory,
     "redis": part_redis,
     "drain": part_drain,
     "large": part_large,
     "overhead": part_overhead,
+    "account": part_account,
 }
 
 
