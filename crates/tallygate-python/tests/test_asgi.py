@@ -366,6 +366,51 @@ def test_bodies_are_bounded_and_must_be_what_they_say() -> None:
     asyncio.run(main())
 
 
+def test_requests_that_it_does_not_apply_to_pass() -> None:
+    async def main() -> None:
+        app = app_of(fine, limits=[Limit("one", requests=1, every=60)], applies=lambda scope: scope["path"] != "/healthz")
+        async with client_of(app, None) as client:
+            assert [(await client.get("/healthz")).status_code for _ in range(3)] == [200] * 3
+            assert (await client.get("/other")).status_code == 401
+
+    async def fine(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("ok")
+
+    asyncio.run(main())
+
+
+def test_names_that_callers_choose_are_bounded() -> None:
+    async def main() -> None:
+        store = open_store()
+        async with client_of(app_of(complete, store=store)) as client:
+            answer = await client.post("/v1/chat/completions", json={**CHAT, "model": "x" * 257})
+            assert answer.status_code == 400 and "longer than 256" in answer.json()["error"]["message"]
+        async with client_of(app_of(complete, store=store), "u" * 600) as client:
+            assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
+        assert not any("u" * 600 in dict(labels).values() for labels in store._subjects), "nobody fills the memory with names"
+
+    asyncio.run(main())
+
+
+def test_under_trio(tmp_path: Path) -> None:
+    import trio
+
+    async def main(url: str) -> None:
+        with open_store(url) as store:
+            app = RateLimitMiddleware(usage_app, identify=by_header("x-user"), limits=[TOKENS], store=store, max_wait=1.0)
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(app, chat_scope(), body_of(CHAT), ignore)
+            assert await used(store) == {"requests": 5, "tokens": 5 * 39}
+
+    with servers.valkey(tmp_path) as url:
+        trio.run(main, url)
+
+
+async def usage_app(scope: Any, receive: Any, send: Any) -> None:
+    await JSONResponse({"usage": usage(9, 30)})(scope, receive, send)
+
+
 def test_a_budget_is_of_money_and_an_unknown_price_is_not_free() -> None:
     async def main() -> None:
         store = open_store()

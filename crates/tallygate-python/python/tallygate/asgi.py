@@ -103,6 +103,7 @@ class RateLimitMiddleware:
     ``limits`` hold for all callers, ``tiers`` for those whose label ``tier`` names it; a tier that is not there is
     ``default_tier``, or answered 403. ``store`` is ``None`` (this process), a folder, or a ``redis://``
     URL (many processes; ``key_prefix`` keeps applications on one server apart).
+    ``applies`` says which requests are limited (all, unless it is given): CORS preflights and health checks bring no caller along.
     ``size`` tells from scope and body what a request takes, where its path does not: amounts by metric.
     ``max_wait`` is how long (seconds) a request may stand in line before it is refused; a caller may ask for less with the header
     ``x-tallygate-max-wait-ms``. Bodies over ``max_body`` bytes are answered 413. What is held is held for ``hold`` seconds at most.
@@ -117,6 +118,7 @@ class RateLimitMiddleware:
         tiers: Mapping[str, Sequence[Limit]] | None = None,
         default_tier: str | None = None,
         store: StoreLike = None,
+        applies: Callable[[Scope], bool] | None = None,
         size: Size | None = None,
         max_wait: float = 0.0,
         max_body: int = 8 * 1024 * 1024,
@@ -129,6 +131,7 @@ class RateLimitMiddleware:
         if default_tier is not None and default_tier not in self._tiers:
             raise ValueError(f"default_tier {default_tier!r} is none of tiers: {', '.join(self._tiers) or 'there are none'}")
         self._default_tier = default_tier
+        self._applies = applies or _all
         self._size = size
         self._max_wait = max_wait
         self._max_body = max_body
@@ -144,7 +147,7 @@ class RateLimitMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
-        elif scope["type"] != "http":
+        elif scope["type"] != "http" or not self._applies(scope):
             await self._app(scope, receive, send)
         else:
             await self._serve(scope, receive, send)
@@ -259,7 +262,13 @@ class _Call:
         Raises ``ValueError`` where it is no such call, ``LookupError`` where its price is asked for and not known.
         """
         self.sized = await size_of(body, self.endpoint, self._path_model)
+        if len(self.sized.model) > _LONGEST_MODEL:
+            raise ValueError(f"model is longer than {_LONGEST_MODEL} characters")
         self.usage = dict(_wire.held_by(self.sized, metrics))
+
+
+_LONGEST_MODEL = 256
+"""Characters in the name of a model, which may become part of a counter's key."""
 
 
 class _Answer:
@@ -404,6 +413,10 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return replay
+
+
+def _all(_: Scope) -> bool:
+    return True
 
 
 def _metrics(limits: Iterable[Limit], size: Size | None) -> frozenset[str]:

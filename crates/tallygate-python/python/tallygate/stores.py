@@ -70,9 +70,11 @@ class Store:
         key = frozenset(labels.items())
         found = self._subjects.get(key)
         if found is None:
-            if len(self._subjects) >= _PREPARED:
-                self._subjects.clear()
-            found = self._subjects[key] = self._engine.subject(dict(labels))
+            found = self._engine.subject(dict(labels))
+            if sum(map(len, labels.values())) <= _SHORT:
+                if len(self._subjects) >= _PREPARED:
+                    self._subjects.clear()
+                self._subjects[key] = found
         return found
 
     async def _settle(self, reservation: _native.Reservation, usage: Mapping[str, float] | None) -> None:
@@ -108,6 +110,9 @@ def open_store(store: StoreLike = None, *, key_prefix: str | None = None, durabi
 
 _PREPARED = 10_000
 """Subjects that are kept prepared."""
+
+_SHORT = 512
+"""Characters in the labels of a subject that is worth keeping; callers may choose theirs."""
 
 
 def _end(reservation: _native.Reservation, usage: Mapping[str, float] | None) -> Any:
