@@ -20,7 +20,8 @@ PACKAGE = Path(__file__).parents[1]
 EXAMPLES = PACKAGE.parents[1] / "examples" / "python"
 
 BLOCK = re.compile(r"(<!-- needs an account -->\n)?```python\n(.*?)```", re.DOTALL)
-BLOCKS = BLOCK.findall((PACKAGE / "README.md").read_text())
+PAGES = [PACKAGE / "README.md", PACKAGE.parents[1] / "docs" / "python-services.md"]
+BLOCKS = [(page.name, *found) for page in PAGES for found in BLOCK.findall(page.read_text())]
 
 
 def run(source: str, name: str) -> str:
@@ -31,11 +32,12 @@ def run(source: str, name: str) -> str:
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_the_readme_runs_as_it_stands(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    account, source = BLOCKS[number]
+def test_what_is_written_runs_as_it_stands(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, account, source = BLOCKS[number]
     if account:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
-    said = run(source, f"README.md, block {number + 1}")
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-of-nobody")
+    said = run(source, f"{page}, block {number + 1}")
     for line in source.splitlines():
         promised = re.search(r"^print\(.*\) +# (\S+)$", line)
         if promised:
@@ -43,8 +45,8 @@ def test_the_readme_runs_as_it_stands(number: int, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_quick_start_says_what_it_gave_back() -> None:
-    assert re.fullmatch(r"20 calls took \d+ tokens; what they had .* given back\n", run(BLOCKS[0][1], "README.md"))
-    assert run((EXAMPLES / "quickstart.py").read_text(), "quickstart.py") == run(BLOCKS[0][1], "README.md")
+    assert re.fullmatch(r"20 calls took \d+ tokens; what they had .* given back\n", run(BLOCKS[0][2], "README.md"))
+    assert run((EXAMPLES / "quickstart.py").read_text(), "quickstart.py") == run(BLOCKS[0][2], "README.md")
 
 
 def test_the_batch_uses_its_quota() -> None:

@@ -35,6 +35,14 @@ from .quotas import UsageQuotas as UsageQuotas
 from .sync_limiter import SyncRateLimiter as SyncRateLimiter
 
 if TYPE_CHECKING:
+    from .clients import wrap_anthropic as wrap_anthropic
+    from .clients import wrap_openai as wrap_openai
+    from .decorators import limited as limited
+    from .simple import DualLimiter as DualLimiter
+    from .simple import TokenBucket as TokenBucket
+    from .simple import TokenLimiter as TokenLimiter
+    from .tokens import count_tokens as count_tokens
+    from .tokens import estimate_total_tokens as estimate_total_tokens
     from .callbacks import LifecycleEvent as LifecycleEvent
     from .callbacks import OnCapacityConsumedCallback as OnCapacityConsumedCallback
     from .callbacks import OnCapacityRefundedCallback as OnCapacityRefundedCallback
@@ -115,6 +123,7 @@ _OPENAI = """
 _TOKENS = "count_tokens estimate_total_tokens"
 _SIMPLE = "DualLimiter TokenBucket TokenLimiter"
 _CLIENTS = "wrap_anthropic wrap_openai"
+_DECORATORS = "limited"
 
 # What needs more than the limiters do is imported when it is first asked for.
 _LAZY: dict[str, str] = {
@@ -128,6 +137,7 @@ _LAZY: dict[str, str] = {
         "tokens": _TOKENS,
         "simple": _SIMPLE,
         "clients": _CLIENTS,
+        "decorators": _DECORATORS,
     }.items()
     for name in names.split()
 }

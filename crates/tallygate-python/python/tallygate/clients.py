@@ -19,7 +19,6 @@ import json
 import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -377,13 +376,18 @@ class _AsyncStream:
                 await self._settle(self._meter.abandon())
 
 
-@lru_cache(maxsize=8)
+_kinds: dict[str, tuple[Any, Any]] = {}
+
+
 def _streams(httpx: ModuleType) -> tuple[Any, Any]:
     """The streams that this httpx takes for its own."""
-    return (
-        type("LimitedStream", (_SyncStream, httpx.SyncByteStream), {}),
-        type("AsyncLimitedStream", (_AsyncStream, httpx.AsyncByteStream), {}),
-    )
+    found = _kinds.get(httpx.__name__)
+    if found is None:
+        found = _kinds[httpx.__name__] = (
+            type("LimitedStream", (_SyncStream, httpx.SyncByteStream), {}),
+            type("AsyncLimitedStream", (_AsyncStream, httpx.AsyncByteStream), {}),
+        )
+    return found
 
 
 def _wrap(

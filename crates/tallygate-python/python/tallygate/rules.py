@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, TypeAlias
 
 __all__ = ["Limit"]
 
-Shape = Literal["bucket", "strict", "sliding", "fixed"]
+Shape: TypeAlias = Literal["bucket", "strict", "sliding", "fixed"]
 """How a limit refills.
 
 ``bucket``: continuously; up to its burst at once. ``strict``: the same, and never more than the amount in any window.
@@ -75,7 +75,7 @@ class Limit:
         return {metric: amount for metric, amount in named.items() if amount is not None}
 
 
-Written = tuple[str, dict[str, list[str]], list[str], list[tuple[str, int, str]]]
+Written: TypeAlias = tuple[str, dict[str, list[str]], list[str], list[tuple[str, int, str]]]
 """A rule as the native module takes it."""
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Union
 
 from . import _native
 from ._waiting import finish
 from .rules import Written
 
 __all__ = ["Store", "open_store"]
-
-StoreLike: TypeAlias = "None | str | os.PathLike[str] | Store"
-"""Where counters live: ``None`` (this process), a folder, a URL of Redis or Valkey, or a :class:`Store` that is open already."""
 
 _log = logging.getLogger("tallygate")
 
@@ -90,6 +87,10 @@ class Store:
             _end(reservation, usage)
         except (ValueError, ConnectionError) as error:
             _log.warning("a reservation could not be settled: %s", error)
+
+
+StoreLike: TypeAlias = Union[None, str, "os.PathLike[str]", Store]
+"""Where counters live: ``None`` (this process), a folder, a URL of Redis or Valkey, or a :class:`Store` that is open already."""
 
 
 def open_store(store: StoreLike = None, *, key_prefix: str | None = None, durability: str = "relaxed") -> Store:

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from . import _native
 
@@ -35,7 +35,7 @@ __all__ = [
     "prices_date",
 ]
 
-Method = Literal["exact", "framed", "estimated", "bound"]
+Method: TypeAlias = Literal["exact", "framed", "estimated", "bound"]
 """How a count is known, from the surest to the least sure.
 
 ``exact``: text cut by the model's own tokenizer. ``framed``: that, and the provider's documented framing of messages and tools.
