@@ -4,6 +4,35 @@ from typing import Literal, final
 
 from .quotas import FrozenUsage
 
+__all__ = [
+    "AnswerReader",
+    "Bell",
+    "CapacityReservation",
+    "Denial",
+    "Engine",
+    "Family",
+    "Gate",
+    "Pending",
+    "Receipt",
+    "Reservation",
+    "Sized",
+    "Standing",
+    "Subject",
+    "Used",
+    "__version__",
+    "cost",
+    "cost_bound",
+    "count_request",
+    "count_text",
+    "count_tokens",
+    "endpoint_of_path",
+    "estimate_output",
+    "price",
+    "prices_date",
+    "read_usage",
+    "size_request",
+]
+
 __version__: str
 
 _Usage = Mapping[str, int] | Mapping[str, float]
@@ -89,7 +118,7 @@ class CapacityReservation:
         usage: dict[str, int | float],
         model_family: str,
         limiter_instance_id: str,
-        reservation_id: str = "written-by-hand",
+        reservation_id: str = ...,
         bucket_ids: frozenset[tuple[str, int]] | None = None,
         model: str | None = None,
         is_unlimited: bool = False,
