@@ -25,7 +25,12 @@ class Place:
             return MemoryBackendBuilder()
         if self.kind == "folder":
             return FolderBackendBuilder(self.at)
-        return RedisBackendBuilder(self.at, key_prefix=self.prefix)
+        return RedisBackendBuilder(self.url, key_prefix=self.prefix)
+
+    @property
+    def url(self) -> str:
+        """The server, with patience for machines that do much else."""
+        return f"{self.at}?timeout=5s"
 
 
 def place_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> Place:

@@ -465,7 +465,7 @@ def test_a_large_request_is_served_in_turn(place: Place):
             began = time.monotonic()
             await large
             # 100 were owed, 20 are early, 80 its own: two windows of a second, less what passed before.
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 5
             await asyncio.gather(*small, *late)
             assert served.index("large") == 4, served
 

@@ -24,7 +24,7 @@ limiter = SyncRateLimiter(config, backend=SyncRedisBackendBuilder(url, key_prefi
 
 def process(place: Place, limit: int, window: int, work: str) -> subprocess.Popen[str]:
     """Another process with a limiter, which does ``work``."""
-    arguments = [place.at, place.prefix, str(limit), str(window)]
+    arguments = [place.url, place.prefix, str(limit), str(window)]
     command = [sys.executable, "-c", LIMITER + work, *arguments]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -91,7 +91,7 @@ def test_a_killed_waiter_stalls_nobody(shared: Place):
         assert line(worker) == "ready"
 
         async def run() -> float:
-            builder = RedisBackendBuilder(shared.at, key_prefix=shared.prefix)
+            builder = RedisBackendBuilder(shared.url, key_prefix=shared.prefix)
             async with RateLimiter(config(100, 100_000), backend=builder) as limiter:
                 held = await limiter.acquire_capacity({"tokens": 100}, model="m")
                 go(worker)
@@ -127,7 +127,7 @@ def test_a_killed_holder_stalls_nobody(shared: Place):
     finally:
         worker.kill()
         worker.communicate()
-    builder = RedisBackendBuilder(shared.at, key_prefix=shared.prefix)
+    builder = RedisBackendBuilder(shared.url, key_prefix=shared.prefix)
     limiter = SyncRateLimiter(config(100, 100_000), backend=builder)
     began = time.monotonic()
     limiter.acquire_capacity({"tokens": 10}, model="m", timeout=30)
@@ -139,7 +139,7 @@ def test_a_refund_in_one_process_wakes_another(shared: Place):
     worker = process(shared, 100, 100_000, WAIT)
     try:
         assert line(worker) == "ready"
-        builder = RedisBackendBuilder(shared.at, key_prefix=shared.prefix)
+        builder = RedisBackendBuilder(shared.url, key_prefix=shared.prefix)
         limiter = SyncRateLimiter(config(100, 100_000), backend=builder)
         held = limiter.acquire_capacity({"tokens": 100}, model="m")
         go(worker)
