@@ -3,6 +3,8 @@
 //! A key is `prefix:{tag}` and a letter, then a name of fixed length: everything that a caller chooses goes through
 //! SHA-256, so that no text of his can collide with another's or move to another slot.
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use tallygate_core::remote::RemoteRule;
 use tallygate_core::{AS_ASKED, ReservationId};
@@ -139,10 +141,34 @@ pub(crate) fn idempotency(text: &str, subject: &[(&str, &str)]) -> [u8; 16] {
 pub(crate) fn key(prefix: &str, tag: Tag, kind: u8, name: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(prefix.len() + 12 + name.len());
     key.extend_from_slice(prefix.as_bytes());
-    key.extend_from_slice(format!(":{{{tag:08x}}}").as_bytes());
-    key.push(kind);
+    key.extend_from_slice(b":{");
+    let digit = |place: u32| b"0123456789abcdef"[(tag >> (28 - 4 * place)) as usize & 15];
+    key.extend((0..8).map(digit));
+    key.extend([b'}', kind]);
     key.extend_from_slice(name);
     key
+}
+
+/// A map by key. What a key ends by is the hash of a name or random, so that it needs no other hash.
+pub(crate) type ByKey<K, T> = HashMap<K, T, BuildHasherDefault<Tail>>;
+
+/// The last eight bytes of what was hashed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tail(u64);
+
+impl Hasher for Tail {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk() {
+            self.0 = u64::from_le_bytes(*last);
+        }
+    }
+
+    /// The length of a key, which tells none from another.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 fn first<const N: usize>(hash: &[u8]) -> [u8; N] {

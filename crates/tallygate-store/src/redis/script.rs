@@ -1,12 +1,12 @@
 //! The script that decides in the store: how operations are written for it and its answers read.
 //!
 //! Numbers are little-endian; an instant, a length or an amount has seven bytes, the parts of a microsecond six.
-use super::names::Account;
+use super::names::{Account, ByKey};
 use super::record::{Ending, Held};
 use super::sheet::instant;
 use crate::pack::{Pack, Unpack};
 use redis::Value;
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 use tallygate_core::remote::{Mark, Numbers, RemoteRule};
 use tallygate_core::{Amounts, Time};
@@ -217,7 +217,7 @@ pub(crate) struct Answers {
     /// The server's time.
     pub(crate) now: Time,
     /// The accounts of the call as they stand now, by key.
-    pub(crate) accounts: HashMap<Key, Vec<u8>>,
+    pub(crate) accounts: ByKey<Key, Vec<u8>>,
     /// One for each operation; none when a calendar window was not the one thought, or an account cannot be read.
     pub(crate) operations: Vec<Vec<u8>>,
     /// The accounts that hold something else.
@@ -260,7 +260,7 @@ pub(crate) fn read(batch: &Batch, values: Vec<Value>) -> Option<Answers> {
     let now = instant(Unpack(&values.next()??).long()?);
     let mut answers = Answers {
         now,
-        accounts: HashMap::with_capacity(batch.accounts),
+        accounts: ByKey::with_capacity_and_hasher(batch.accounts, Default::default()),
         operations: Vec::with_capacity(batch.args.len()),
         unreadable: Vec::new(),
     };
@@ -312,7 +312,7 @@ fn unreadable(batch: &Batch, places: &[u8]) -> Option<Vec<Key>> {
 
 struct Writer<'a> {
     node: &'a Node,
-    places: HashMap<Key, u64>,
+    places: ByKey<Cow<'a, [u8]>, u64>,
     /// By place. One that comes under two policies counts as it came first.
     accounts: Vec<&'a Arc<Account>>,
     batch: Batch,
@@ -322,12 +322,12 @@ impl<'a> Writer<'a> {
     fn new(node: &'a Node, ops: &[&'a Op], now: Time) -> Self {
         let mut writer = Self {
             node,
-            places: HashMap::new(),
+            places: ByKey::with_capacity_and_hasher(4 * ops.len(), Default::default()),
             accounts: Vec::new(),
             batch: Batch::default(),
         };
         for account in ops.iter().flat_map(|op| op.accounts()) {
-            if !writer.places.contains_key(&account.key) {
+            if !writer.places.contains_key(&account.key[..]) {
                 writer.place(&account.key);
                 writer.accounts.push(account);
             }
@@ -353,17 +353,17 @@ impl<'a> Writer<'a> {
     }
 
     /// The number of a key.
-    fn place(&mut self, key: &Key) -> u64 {
-        if let Some(known) = self.places.get(key) {
-            return *known;
+    fn place(&mut self, key: impl Into<Cow<'a, [u8]>>) -> u64 {
+        let key = key.into();
+        let next = self.batch.keys.len() as u64 + 1;
+        let place = *self.places.entry(key.clone()).or_insert(next);
+        if place == next {
+            self.batch.keys.push(key.into_owned());
         }
-        self.batch.keys.push(key.clone());
-        let place = self.batch.keys.len() as u64;
-        self.places.insert(key.clone(), place);
         place
     }
 
-    fn place_if(&mut self, key: Option<&Key>) -> u64 {
+    fn place_if(&mut self, key: Option<impl Into<Cow<'a, [u8]>>>) -> u64 {
         key.map_or(0, |key| self.place(key))
     }
 
@@ -386,7 +386,7 @@ impl<'a> Writer<'a> {
             });
             places.uint(place as u64 + 1, 2);
             let slots = account.slots(&self.node.prefix);
-            places.uint(self.place_if(slots.as_ref()), 2);
+            places.uint(self.place_if(slots), 2);
         }
         out.uint(rules.len() as u64, 2);
         for rule in rules {

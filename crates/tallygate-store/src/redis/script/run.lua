@@ -33,5 +33,5 @@ for i = 1, count do
   end
 end
 write_waiting()
-for i = 1, #answers do reply[#reply + 1] = answers[i] end
+for i = 1, #answers do reply[count + 1 + i] = answers[i] end
 return reply

@@ -35,13 +35,17 @@ local function write_waiting()
   for life, batch in pairs(batches) do write_all(batch, life) end
 end
 
+local last_till, last_life
+
 -- An account may outlive its meaning by an eighth, or 64 ms, and half a minute at most, so that more of them live equally long.
 local function life_till(till)
-  local life = ceil((till - now) / 1000) + 1
-  if not many then return life end
-  local _, power = math.frexp(life)
-  local step = math.ldexp(1, min(max(power - 4, 6), 15))
-  return ceil(life / step) * step
+  if not many then return ceil((till - now) / 1000) + 1 end
+  if till ~= last_till then
+    local life, step = (till - now) / 1000 + 1, 64
+    while step * 16 <= life and step < 32768 do step = step * 2 end
+    last_till, last_life = till, life - life % step + step
+  end
+  return last_life
 end
 
 -- Keeps an account until it is as good as a fresh one: then not at all. Answers what is kept.

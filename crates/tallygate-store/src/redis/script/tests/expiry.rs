@@ -222,7 +222,8 @@ fn a_record_stays_two_minutes_longer_than_what_it_tells_of() {
     ];
     for key in &keys {
         let ends = micros(clockwork.now.plus(LIFE)) as i64 / 1000 + 120_000;
-        assert!((ends - 3..ends + 3).contains(&clockwork.goes_at(key)));
+        // A machine may halt between the reading of the clock and the writing.
+        assert!((ends - 3..ends + 50).contains(&clockwork.goes_at(key)));
     }
     clockwork.settle((id, held), tokens(10));
     for key in &keys {
