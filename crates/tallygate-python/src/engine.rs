@@ -65,7 +65,8 @@ impl Core {
         })
     }
 
-    /// Does something with the store and the policy.
+    /// Does something with the store and the policy: nothing that needs Python, which other threads may have while they wait for
+    /// the lock.
     ///
     /// # Errors
     /// When it is closed, or another process's.
@@ -74,8 +75,10 @@ impl Core {
             return Err(failure::forked());
         }
         let state = self.state.read();
-        let held = state.store.as_ref().ok_or_else(failure::closed)?;
-        Ok(work(held, &state.policy))
+        let held = state.store.as_ref();
+        let done = held.map(|held| work(held, &state.policy));
+        drop(state);
+        done.ok_or_else(failure::closed)
     }
 
     /// The store, for as long as an operation takes.
@@ -104,9 +107,10 @@ impl Core {
         named.extend(forgotten.iter().cloned());
         let policy = Arc::new(rules::policy(all.clone(), state.policy.metrics())?);
         state.kept.keep(all, &named)?;
-        if let Some(held) = &state.store {
-            let replaced = held.store.replace_policy(policy.clone());
-            replaced.map_err(crate::failure::Failure::from)?;
+        let store = state.store.as_ref();
+        if let Some(Err(error)) = store.map(|held| held.store.replace_policy(policy.clone())) {
+            drop(state);
+            return Err(failure::Failure::from(error).into());
         }
         state.policy = policy;
         state.named = rules;

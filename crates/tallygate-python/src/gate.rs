@@ -3,7 +3,7 @@ use crate::capacity::CapacityReservation;
 use crate::engine::{self, Core, Engine};
 use crate::failure;
 use crate::family::{Family, Traits};
-use crate::hold::End;
+use crate::hold::{End, Taken};
 use crate::pending;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -128,7 +128,7 @@ impl Gate {
         let used = Settlement::Exact(held.traits.read(actual_usage, "actual_usage")?);
         let ending = core.with(|engine, _| {
             held.hold.claim()?;
-            Ok::<_, PyErr>(match &engine.memory {
+            Ok::<_, Taken>(match &engine.memory {
                 Some(memory) => Break(memory.settle_now(held.hold.id(), used)),
                 None => Continue(engine.store.clone()),
             })

@@ -34,6 +34,19 @@ pub(crate) enum End {
     Cancel,
 }
 
+/// Somebody else has the right to end a reservation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    id: ReservationId,
+    reason: &'static str,
+}
+
+impl From<Taken> for PyErr {
+    fn from(taken: Taken) -> Self {
+        failure::duplicate(&taken.id.to_string(), taken.reason)
+    }
+}
+
 /// Nobody was told of it.
 const UNTOLD: u8 = 0;
 const OPEN: u8 = 1;
@@ -89,15 +102,19 @@ impl Hold {
     ///
     /// # Errors
     /// When somebody has it.
-    pub(crate) fn claim(&self) -> PyResult<()> {
+    pub(crate) fn claim(&self) -> Result<(), Taken> {
         let claimed =
             self.stage
                 .compare_exchange(OPEN, ENDING, Ordering::AcqRel, Ordering::Acquire);
-        match claimed {
-            Ok(_) => Ok(()),
-            Err(ENDING) => Err(failure::duplicate(&self.id.to_string(), "in_progress")),
-            Err(_) => Err(failure::duplicate(&self.id.to_string(), "already_refunded")),
-        }
+        let reason = match claimed {
+            Ok(_) => return Ok(()),
+            Err(ENDING) => "in_progress",
+            Err(_) => "already_refunded",
+        };
+        Err(Taken {
+            id: self.id,
+            reason,
+        })
     }
 
     /// Ends it, by the right of [`Self::claim`].

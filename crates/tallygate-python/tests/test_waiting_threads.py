@@ -193,3 +193,28 @@ def test_an_async_limiter_serves_threads_with_loops_of_their_own() -> None:
 async def _some(rates: RateLimiter) -> None:
     for _ in range(8):
         await rates.acquire_capacity(use(), MODEL)
+
+
+def test_threads_that_race_with_changes_and_the_end_never_hang() -> None:
+    for _ in range(20):
+        rates = limiter(SyncRateLimiter, requests=5, seconds=1)
+        refused: list[str] = []
+
+        def work(rates: SyncRateLimiter = rates, refused: list[str] = refused) -> None:
+            try:
+                for turn in range(10_000):
+                    rates.refund_capacity(use(0, 0), rates.acquire_capacity(use(), MODEL))
+                    if turn % 10 == 0:
+                        rates.set_max_capacity(MODEL, "tokens", 1, 1000 + turn)
+            except ClosedError as error:
+                refused.append(str(error))
+
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        rates.snapshot_state()
+        time.sleep(0.005)
+        rates.close()
+        for thread in threads:
+            thread.join(20)
+        assert len(refused) == 6
