@@ -47,6 +47,7 @@ impl Question<'_> {
             false => Settlement::AtLeast(stated.or(&Amounts::ZERO)),
         };
         let ended = self.pipeline.store().settle(reservation.id, usage).await;
+        self.end_marks(&reservation, &ended).await;
         self.record(&reservation, &ended, |receipt| {
             let charged = charged(usage, receipt);
             let cost = charged.get(Metric::COST);
@@ -70,6 +71,7 @@ impl Question<'_> {
         let reservation = Reservation::read(&mut fields)?;
         fields.end()?;
         let ended = self.pipeline.store().cancel(reservation.id).await;
+        self.end_marks(&reservation, &ended).await;
         self.record(&reservation, &ended, |_| Use::default());
         Ok(self.ended(Outcome::Cancelled, ended)?)
     }
@@ -107,6 +109,7 @@ impl Question<'_> {
                 self.pipeline.observer().extended(&more);
                 let recorder = self.pipeline.recorder();
                 recorder.extended(reservation.id, expires_at, &reserved);
+                self.extend_marks(&reservation, ttl).await;
                 Ok(json!({
                     "reservation": reservation.to_string(),
                     "expires_at": rfc3339(expires_at),
@@ -170,6 +173,28 @@ impl Question<'_> {
             },
             SettleError::Store(error) => error.into(),
             _ => ApiError::Internal,
+        }
+    }
+
+    /// Ends the marks that led to a reservation which has ended: they are remembered as long as its receipt. What is not done now
+    /// ends at its deadline, or with a repeat.
+    async fn end_marks(&self, reservation: &Reservation, ended: &Result<Receipt, SettleError>) {
+        if let Ok(_) | Err(SettleError::Kept { .. }) = ended {
+            for mark in &reservation.marks {
+                let _: Result<Receipt, SettleError> = self.pipeline.store().cancel(*mark).await;
+            }
+        }
+    }
+
+    /// Lets the marks that lead to a reservation stand as long as it does.
+    async fn extend_marks(&self, reservation: &Reservation, ttl: Option<Duration>) {
+        let Some(ttl) = ttl else { return };
+        for mark in &reservation.marks {
+            let extended = self
+                .pipeline
+                .store()
+                .extend(*mark, Amounts::ZERO, Some(ttl));
+            let _: Result<Extended, SettleError> = extended.await;
         }
     }
 

@@ -11,17 +11,25 @@ use crate::config::Priced;
 use crate::pipeline::{Price, check_name};
 use crate::wire::ApiError;
 
+/// How many marks a name may have: no ladder is as long.
+const MOST_MARKS: usize = 256;
+
 /// A reservation as callers name it: `ID`, or `ID.MODEL` where it was held at the price of a model. So whoever settles it,
-/// on whatever instance, charges by the same prices, and nothing has to be kept for it.
+/// on whatever instance, charges by the same prices, and nothing has to be kept for it. Where an idempotency key left marks on a
+/// ladder they stand behind the id, `ID+MARK+MARK`, and end with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reservation {
     pub(super) id: ReservationId,
+    pub(super) marks: Vec<ReservationId>,
     pub(super) model: Option<String>,
 }
 
 impl fmt::Display for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.id)?;
+        self.marks
+            .iter()
+            .try_for_each(|mark| write!(f, "+{mark}"))?;
         self.model
             .iter()
             .try_for_each(|model| write!(f, ".{model}"))
@@ -36,15 +44,19 @@ impl Reservation {
     pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, FieldError> {
         let text = fields.text("reservation")?;
         let text = text.ok_or_else(|| fields.missing("reservation"))?;
-        let (id, model) = match text.split_once('.') {
-            Some((id, model)) => (id, Some(model.to_owned())),
+        let (ids, model) = match text.split_once('.') {
+            Some((ids, model)) => (ids, Some(model.to_owned())),
             None => (text.as_str(), None),
         };
-        let wrong = |_| fields.wrong("reservation", "the name of a reservation");
-        Ok(Self {
-            id: id.parse().map_err(wrong)?,
-            model,
-        })
+        let wrong = || fields.wrong("reservation", "the name of a reservation");
+        let ids: Result<Vec<ReservationId>, _> = ids.split('+').map(str::parse).collect();
+        let mut ids = ids.map_err(|_| wrong())?.into_iter();
+        let id = ids.next().ok_or_else(wrong)?;
+        if ids.len() > MOST_MARKS {
+            return Err(wrong());
+        }
+        let marks = ids.collect();
+        Ok(Self { id, marks, model })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tallygate_core::{Admission, Amounts, Metric, Metrics, Replay, Stated};
+use tallygate_core::{Admission, Amounts, Metric, Metrics, Replay, ReservationId, Stated};
 use tallygate_store::WaitsFor;
 
 use super::fields::{FieldError, Fields};
@@ -56,7 +56,7 @@ impl Question<'_> {
                 let known = self.known(chosen, wish.endpoint());
                 let who = ledger::Subject::of(&subject.labels(&known), chosen.asked);
                 self.remember(admission, who);
-                return Ok(self.told(admission, chosen, &wish));
+                return Ok(self.told((admission, through.marks.clone()), chosen, &wish));
             }
         }
         Err(descent.refusal(self.pipeline))
@@ -86,14 +86,20 @@ impl Question<'_> {
             self.pipeline
                 .observer()
                 .admitted(Door::Decision, &admission);
-            self.told(&admission, &as_asked, wish)
+            self.told((&admission, Vec::new()), &as_asked, wish)
         }))
     }
 
-    /// What a caller is told that was let through.
-    fn told(&self, admission: &Admission, choice: &Choice<'_>, wish: &Wish) -> Value {
+    /// What a caller is told that was let through, with the marks that its key left.
+    fn told(
+        &self,
+        (admission, marks): (&Admission, Vec<ReservationId>),
+        choice: &Choice<'_>,
+        wish: &Wish,
+    ) -> Value {
         let reservation = Reservation {
             id: admission.id,
+            marks,
             model: self.priced_as(wish, choice),
         };
         let mut told = self.admitted(admission, choice, wish.model());

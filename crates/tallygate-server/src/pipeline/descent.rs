@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tallygate_core::{Admission, Amounts, Decision, Denial, Replay, Standing, Time};
+use tallygate_core::{Admission, Amounts, Decision, Denial, Replay, ReservationId, Standing, Time};
 use tallygate_store::WaitsFor;
 use tokio::time::Instant;
 
@@ -50,6 +50,8 @@ pub(crate) struct Through {
     pub(crate) at: usize,
     /// How it was decided.
     pub(crate) admission: Admission,
+    /// What its idempotency key left on the attempts above.
+    pub(crate) marks: Vec<ReservationId>,
 }
 
 /// By which model a call is served.
@@ -101,7 +103,7 @@ impl Descent {
         let ends_here = is_over || !is_for_a_quota(&decision);
         let error = match decision {
             Decision::Admit(admission) if is_mark(&admission, &asking.terms) => {
-                self.marks.pass();
+                self.marks.pass(Some(admission.id));
                 return if is_over {
                     Err(self.refusal(pipeline))
                 } else {
@@ -142,7 +144,7 @@ impl Descent {
             }
             None if self.left == 0 => Err(self.refusal(pipeline)),
             None => {
-                self.marks.pass();
+                self.marks.pass(None);
                 Ok(None)
             }
         }

@@ -5,10 +5,10 @@
 //! limit refuses. The first reservation under a name stands. Whoever meets a mark goes on to the next attempt; whoever meets
 //! somebody's real reservation while it leaves its marks gives its own back and answers that one. So all agree, whatever
 //! limits have room when each of them asks. Below a mark nobody reserves anew: where the ladder was changed meanwhile and does not
-//! lead to the namesake's reservation any more, the answer is that it stands, and no second one is made. A mark stands as long as the reservation was first to stand, and is remembered after
-//! that as receipts are.
+//! lead to the namesake's reservation any more, the answer is that it stands, and no second one is made. Marks live as long as the reservation
+//! that they lead to: its name carries theirs, and whoever extends or ends it does so to them. So a repeat finds both or neither.
 
-use tallygate_core::{Admission, Amounts, Decision, Replay};
+use tallygate_core::{Admission, Amounts, Decision, Replay, ReservationId};
 
 use super::descent::{Asking, Through};
 use super::{Pipeline, Terms};
@@ -21,6 +21,8 @@ pub(super) struct Marks {
     above: usize,
     /// Whether one of them has a namesake's mark.
     met: bool,
+    /// The marks that are known, each with its attempt.
+    known: Vec<(usize, ReservationId)>,
     /// Those that have no mark yet, and whom they were asked for. None without an idempotency key.
     owed: Vec<(usize, Vec<(String, String)>)>,
 }
@@ -32,8 +34,9 @@ pub(super) fn is_mark(admission: &Admission, terms: &Terms<'_>) -> bool {
 }
 
 impl Marks {
-    /// The attempt that was asked for last is marked already.
-    pub(super) fn pass(&mut self) {
+    /// The attempt that was asked for last is marked already, by this if it is known.
+    pub(super) fn pass(&mut self, mark: Option<ReservationId>) {
+        self.known.extend(mark.map(|mark| (self.above, mark)));
         self.above += 1;
         self.met = true;
     }
@@ -68,12 +71,12 @@ impl Marks {
     ) -> Result<Through, ApiError> {
         let at = self.above;
         if self.owed.is_empty() {
-            return Ok(Through { at, admission });
+            return Ok(self.through(at, admission));
         }
         // What a namesake was told of is not given back.
         let is_ours = admission.replay == Replay::Fresh;
         let guarded = is_ours.then(|| pipeline.guard(admission.clone()));
-        for (above, subject) in self.owed.drain(..) {
+        for (above, subject) in std::mem::take(&mut self.owed) {
             let subject: Vec<_> = subject
                 .iter()
                 .map(|(label, value)| (label.as_str(), value.as_str()))
@@ -82,19 +85,29 @@ impl Marks {
                 demand: Amounts::ZERO,
                 ..*terms
             };
-            if let Decision::Admit(found) = pipeline.decide(&subject, &nothing).await?
-                && !is_mark_or_new(&found)
-            {
-                return Ok(Through {
-                    at: above,
-                    admission: found,
-                });
+            let Decision::Admit(found) = pipeline.decide(&subject, &nothing).await? else {
+                continue;
+            };
+            if !is_mark_or_new(&found) {
+                return Ok(self.through(above, found));
             }
+            self.known.push((above, found.id));
         }
         if let Some(guarded) = guarded {
             guarded.hold.release();
         }
-        Ok(Through { at, admission })
+        Ok(self.through(at, admission))
+    }
+
+    /// What was let through on this attempt, with the marks above it, whoever left them: all namesakes are told the same.
+    fn through(&mut self, at: usize, admission: Admission) -> Through {
+        self.known.sort_unstable_by_key(|(above, _)| *above);
+        let above = self.known.iter().take_while(|(above, _)| *above < at);
+        Through {
+            at,
+            admission,
+            marks: above.map(|(_, mark)| *mark).collect(),
+        }
     }
 }
 

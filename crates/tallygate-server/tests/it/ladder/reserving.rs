@@ -1,10 +1,12 @@
 //! The same through the decision API, whose callers are told which model to call.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use tallygate_core::{Amounts, Metric};
+use tallygate_core::{Amounts, Metric, Time};
+use tallygate_store::{Clock, MemoryOptions, MemoryStore};
 
 use crate::world::{World, within};
 
@@ -380,5 +382,94 @@ async fn raced_repeats_agree_on_one_reservation() {
             .collect();
         assert_eq!(one.len(), 1, "{answers:?}");
         cancel(&world, told[0]).await;
+    }
+}
+
+/// A world in which time stands until it is moved.
+async fn in_still_time() -> (World, Clock) {
+    let clock = Clock::manual(Time::from_secs(1_794_571_201));
+    let options = MemoryOptions {
+        clock: clock.clone(),
+        ..MemoryOptions::default()
+    };
+    let world = World::with_store(TIERS, |config| MemoryStore::new(config.policy(), options));
+    (world.await, clock)
+}
+
+fn minutes(length: u64) -> Duration {
+    Duration::from_secs(length * 60)
+}
+
+/// What leads a repeat to its reservation stands as long as that, however often it is extended, and is no reservation itself.
+#[tokio::test]
+async fn a_repeat_finds_a_reservation_that_was_extended() {
+    let (world, clock) = in_still_time().await;
+    let first = admitted(&world, &reserve("gpt-4")).await;
+    let below = admitted(&world, &keyed("a")).await;
+    assert_eq!(chosen(&below), ("downgrade", "gpt-4o-mini", Some("gpt-4")));
+    assert_eq!(world.server.store().stats().reservations, 2);
+    let longer = json!({ "reservation": below["reservation"], "ttl_ms": 86_400_000 });
+    assert_eq!(ask(&world, "extend", &longer).await.0, 200);
+    cancel(&world, &first).await;
+    for _ in 0..12 {
+        clock.pass(minutes(5));
+        // What is due happens, and old receipts are forgotten.
+        let mut other = reserve("gpt-4");
+        other["subject"]["user"] = "bob".into();
+        let other = admitted(&world, &other).await;
+        cancel(&world, &other).await;
+    }
+    let again = admitted(&world, &keyed("a")).await;
+    assert_eq!(again["reservation"], below["reservation"]);
+    assert_eq!(
+        (chosen(&again), &again["replayed"]),
+        (chosen(&below), &json!(true))
+    );
+}
+
+/// A key is as good as new once its receipt is forgotten, whatever time its reservation was given.
+#[tokio::test]
+async fn a_key_is_free_when_its_receipt_is_forgotten() {
+    for operation in ["settle", "cancel"] {
+        let (world, clock) = in_still_time().await;
+        let first = admitted(&world, &reserve("gpt-4")).await;
+        let mut body = keyed("a");
+        body["ttl_ms"] = 86_400_000.into();
+        let below = admitted(&world, &body).await;
+        cancel(&world, &first).await;
+        let mut end = json!({ "reservation": below["reservation"] });
+        if operation == "settle" {
+            end["usage"] = json!({ "tokens": 2 });
+        }
+        assert_eq!(ask(&world, operation, &end).await.0, 200);
+        clock.pass(minutes(9));
+        let again = admitted(&world, &body).await;
+        assert_eq!(again["reservation"], below["reservation"]);
+        assert_eq!(again["replayed"], true);
+        clock.pass(minutes(2));
+        // Receipts are forgotten when the next one is kept.
+        let other = admitted(&world, &reserve("gpt-4")).await;
+        cancel(&world, &other).await;
+        let fresh = admitted(&world, &body).await;
+        assert_eq!(chosen(&fresh), ("admit", "gpt-4", None), "{operation}");
+        assert_eq!(fresh["replayed"], Value::Null);
+    }
+}
+
+/// A name that was not handed back as it came is one of nothing.
+#[tokio::test]
+async fn a_name_with_something_else_in_it_is_refused() {
+    let world = World::new(TIERS).await;
+    let told = admitted(&world, &reserve("gpt-4")).await;
+    let name = told["reservation"].as_str().expect("a name");
+    let (id, _) = name.split_once('.').expect("a price of the model's");
+    for name in [
+        format!("{id}+"),
+        format!("+{id}"),
+        format!("{id}+x"),
+        id.to_owned() + &format!("+{id}").repeat(257),
+    ] {
+        let body = json!({ "reservation": name });
+        assert_eq!(ask(&world, "cancel", &body).await.0, 400, "{name}");
     }
 }
