@@ -217,10 +217,12 @@ class LimiterCore:
         yield from self._tell_missing(family)
         started = time.monotonic()
         waited = False
+        # Only a listener's sake is worth a try before the wait: over a server it is a round trip.
+        tries = any(self._caller.has(slot) for slot in ("on_wait_start", "after_wait_end_consumption"))
         try:
-            reservation = yield lambda: family.native.acquire(usage, ask.model, 0)
+            reservation = yield lambda: family.native.acquire(usage, ask.model, 0 if tries else timeout)
         except TimeoutError:
-            if timeout == 0:
+            if timeout == 0 or not tries:
                 raise
             waited = True
             yield from self._tell_wait(family, frozen_usage(usage), ask, request_id)
@@ -268,7 +270,8 @@ class LimiterCore:
         self, reservation: CapacityReservation, family: KnownFamily, request_id: str | None, waited: float | None
     ) -> Steps[None]:
         usage = reservation.usage
-        slots = [slot for slot in ("on_capacity_consumed", "after_wait_end_consumption") if self._caller.has(slot)]
+        due = ["on_capacity_consumed"] if waited is None else ["on_capacity_consumed", "after_wait_end_consumption"]
+        slots = [slot for slot in due if self._caller.has(slot)]
         if slots:
             left = yield family.native.left
             after = self._models.capacities(family, left)
@@ -288,10 +291,14 @@ class LimiterCore:
 
     def _tell_refunded(self, reservation: CapacityReservation, actual_usage: object) -> Steps[None]:
         used = frozen_usage(actual_usage)
-        if self._caller.has("on_capacity_refunded"):
-            family = self._models.ask(reservation.model).family
-            assert family is not None
-            left = yield family.native.left
+        family = self._models.family(reservation.model_family) if self._caller.has("on_capacity_refunded") else None
+        if family is not None:
+            try:
+                left = yield family.native.left
+            except Exception:
+                # The refund is done; not to know what is left now must not make it look undone.
+                logger.warning("a refund is not told of, as the store was not reached after it", exc_info=True)
+                return
             after = self._models.capacities(family, left)
             refunded = FrozenUsage({metric: amount - used[metric] for metric, amount in reservation.usage.items()})
             yield _call(

@@ -102,6 +102,10 @@ class Models:
             self._asks[ask.model] = ask
             return ask
 
+    def family(self, name: str) -> KnownFamily | None:
+        """A family by its name, if it is in use."""
+        return self._families.get(name)
+
     def set_limit(self, model: object, metric: object, per_seconds: object, value: object) -> None:
         """Changes what one quota of the model's family lets through, here and now."""
         bucket = (checked_name(metric, "metric", self._bounds.max_metric_length), checked_window(per_seconds))

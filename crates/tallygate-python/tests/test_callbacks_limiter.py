@@ -1,0 +1,184 @@
+"""What limiters tell their callbacks, and that telling changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from places import Place, place
+from tallygate import (
+    PerModelConfig,
+    Quota,
+    RateLimiter,
+    RateLimiterCallbacks,
+    SyncRateLimiter,
+    SyncRateLimiterCallbacks,
+    UsageQuotas,
+)
+
+__all__ = ["place"]
+
+HOUR = 3_600
+BUCKET = ("tokens", HOUR)
+
+
+def config(_model: str = "m") -> PerModelConfig:
+    return PerModelConfig(UsageQuotas([Quota("tokens", 10, HOUR)]), model_family="family")
+
+
+class Told:
+    """Callbacks for every slot, which note what they are given."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def awaited(self, *slots: str) -> RateLimiterCallbacks:
+        def noting(slot: str) -> Any:
+            async def note(**given: Any) -> None:
+                self.calls.append((slot, given))
+
+            return note
+
+        return RateLimiterCallbacks(**{slot: noting(slot) for slot in slots})
+
+    def plain(self, *slots: str) -> SyncRateLimiterCallbacks:
+        def noting(slot: str) -> Any:
+            return lambda **given: self.calls.append((slot, given))
+
+        return SyncRateLimiterCallbacks(**{slot: noting(slot) for slot in slots})
+
+    @property
+    def slots(self) -> list[str]:
+        return [slot for slot, _ in self.calls]
+
+
+ALL = [
+    "on_wait_start",
+    "after_wait_end_consumption",
+    "on_capacity_consumed",
+    "on_capacity_refunded",
+    "on_missing_consumption_data",
+    "on_lifecycle_event",
+]
+
+
+def test_each_slot_is_told_what_happened(place: Place):
+    told = Told()
+
+    async def run():
+        async with RateLimiter(config, backend=place.backend(), callbacks=told.awaited(*ALL)) as limiter:
+            held = await limiter.acquire_capacity({"tokens": 8}, model="m")
+            waiter = asyncio.ensure_future(limiter.acquire_capacity({"tokens": 5}, model="m"))
+            while "on_wait_start" not in told.slots:
+                await asyncio.sleep(0.001)
+            await limiter.refund_capacity({"tokens": 3}, held)
+            await waiter
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+    assert sorted(told.slots) == sorted(
+        [
+            "on_missing_consumption_data",
+            "on_capacity_consumed",
+            "on_lifecycle_event",
+            "on_wait_start",
+            "on_capacity_refunded",
+            "on_lifecycle_event",
+            "on_capacity_consumed",
+            "after_wait_end_consumption",
+            "on_lifecycle_event",
+        ]
+    )
+    first = {slot: given for slot, given in reversed(told.calls)}
+    assert first["on_missing_consumption_data"] == {
+        "model_family": "family",
+        "usage_metric": "tokens",
+        "per_seconds": HOUR,
+    }
+    consumed = first["on_capacity_consumed"]
+    assert (consumed["model_family"], consumed["usage"]) == ("family", {"tokens": 8})
+    assert (consumed["preconsumption_capacities"], consumed["postconsumption_capacities"]) == (
+        {BUCKET: 10},
+        {BUCKET: 2},
+    )
+    waiting = first["on_wait_start"]
+    assert (waiting["usage"], waiting["preconsumption_capacities"], waiting["model_alias"]) == (
+        {"tokens": 5},
+        {BUCKET: 2},
+        "m",
+    )
+    refunded = first["on_capacity_refunded"]
+    assert [refunded[name] for name in ("reserved_usage", "actual_usage", "refunded_usage")] == [
+        {"tokens": 8},
+        {"tokens": 3},
+        {"tokens": 5},
+    ]
+    assert 0 < first["after_wait_end_consumption"]["wait_time_s"] < 30
+
+
+def test_a_refund_is_done_though_its_model_is_configured_no_more():
+    told = Told()
+    models = ["m"]
+
+    def current(model: str) -> PerModelConfig:
+        if model not in models:
+            raise LookupError(model)
+        return config()
+
+    limiter = SyncRateLimiter(current, callbacks=told.plain("on_capacity_refunded"))
+    held = limiter.acquire_capacity({"tokens": 10}, model="m")
+    models.append("other")
+    models.remove("m")
+    limiter.refund_capacity({"tokens": 4}, held)
+    assert told.slots == ["on_capacity_refunded"]
+    limiter.acquire_capacity({"tokens": 6}, model="other", timeout=0)
+    limiter.close()
+
+
+class Counted:
+    """A family that notes how it is asked."""
+
+    def __init__(self, native: Any, timeouts: list[float | None]) -> None:
+        self._native, self._timeouts = native, timeouts
+
+    def acquire(self, usage: Any, model: str, timeout: float | None = None) -> Any:
+        self._timeouts.append(timeout)
+        return self._native.acquire(usage, model, timeout)
+
+    def left(self) -> Any:
+        raise ConnectionError("gone")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._native, name)
+
+
+@pytest.mark.parametrize(
+    ("slot", "timeouts"),
+    [("on_lifecycle_event", [5]), ("on_missing_consumption_data", [5]), ("after_wait_end_consumption", [0])],
+)
+def test_nothing_is_tried_first_where_nobody_listens_to_waits(slot: str, timeouts: list[float]):
+    limiter = SyncRateLimiter(config, callbacks=Told().plain(slot))
+    limiter.acquire_capacity({"tokens": 1}, model="m")
+    family = limiter._models.ask("m").family
+    assert family is not None
+    seen: list[float | None] = []
+    native, family.native = family.native, Counted(family.native, seen)  # type: ignore[assignment]
+    limiter.acquire_capacity({"tokens": 1}, model="m", timeout=5)
+    assert seen == timeouts
+    family.native = native
+    limiter.close()
+
+
+def test_a_refund_is_done_though_the_store_is_gone_after_it(caplog: pytest.LogCaptureFixture):
+    told = Told()
+    limiter = SyncRateLimiter(config, callbacks=told.plain("on_capacity_refunded"))
+    held = limiter.acquire_capacity({"tokens": 10}, model="m")
+    family = limiter._models.ask("m").family
+    assert family is not None
+    native, family.native = family.native, Counted(family.native, [])  # type: ignore[assignment]
+    limiter.refund_capacity({"tokens": 4}, held)
+    family.native = native
+    assert told.slots == []
+    assert "not told of" in caplog.text
+    limiter.acquire_capacity({"tokens": 6}, model="m", timeout=0)
+    limiter.close()
