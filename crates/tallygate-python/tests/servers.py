@@ -37,6 +37,11 @@ def mock(*flags: str) -> Iterator[str]:
         yield json.loads(process.stdout.readline())["mock"]
 
 
+def patient(url: str) -> str:
+    """The URL of a store with patience for machines that do much else."""
+    return f"{url}?timeout=5s"
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.socket() as one:

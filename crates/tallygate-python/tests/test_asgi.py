@@ -351,6 +351,22 @@ def test_usage_that_an_answer_tells_counts_where_nobody_sized_the_request() -> N
     asyncio.run(main())
 
 
+def test_a_long_answer_is_not_kept_where_nobody_sized_the_request() -> None:
+    async def main() -> None:
+        store = open_store()
+
+        async def endpoint(request: Request) -> JSONResponse:
+            return JSONResponse({"text": "x" * int(request.query_params["n"]), "usage": usage(100, 20)})
+
+        async with client_of(app_of(endpoint, store=store)) as client:
+            await client.get("/ask", params={"n": 2 * 1024 * 1024})
+            assert await used(store) == {"requests": 1, "tokens": 0}
+            await client.get("/ask", params={"n": 1024})
+            assert await used(store) == {"requests": 2, "tokens": 120}
+
+    asyncio.run(main())
+
+
 def test_bodies_are_bounded_and_must_be_what_they_say() -> None:
     async def main() -> None:
         store = open_store()
@@ -404,7 +420,7 @@ def test_under_trio(tmp_path: Path) -> None:
             assert await used(store) == {"requests": 5, "tokens": 5 * 39}
 
     with servers.valkey(tmp_path) as url:
-        trio.run(main, url)
+        trio.run(main, servers.patient(url))
 
 
 async def usage_app(scope: Any, receive: Any, send: Any) -> None:
@@ -471,13 +487,13 @@ def test_many_at_once_never_take_more_than_there_is(tmp_path: Path) -> None:
 
     asyncio.run(main(None))
     with servers.valkey(tmp_path) as url:
-        asyncio.run(main(url))
+        asyncio.run(main(servers.patient(url)))
 
 
 def test_a_store_that_is_away_is_answered_503(tmp_path: Path) -> None:
     async def main() -> None:
         with servers.valkey(tmp_path) as url:
-            app = RateLimitMiddleware(complete_app, identify=by_header("x-user"), limits=[TOKENS], store=url)
+            app = RateLimitMiddleware(complete_app, identify=by_header("x-user"), limits=[TOKENS], store=servers.patient(url))
             async with client_of(app) as client:
                 assert (await client.get("/")).status_code == 200
         async with client_of(app) as client:

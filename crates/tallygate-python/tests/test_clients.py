@@ -387,6 +387,28 @@ def test_transports_of_either_httpx(provider: str, http: Any) -> None:
     asyncio.run(main())
 
 
+def test_under_trio(provider: str) -> None:
+    import trio
+
+    async def main() -> None:
+        books = Books()
+        url, key = f"{provider}/v1/chat/completions", {"authorization": "Bearer sk-test"}
+        async with books.alimiter() as limiter:
+            transport = AsyncLimitedTransport(httpx.AsyncHTTPTransport(), limiter)
+            async with httpx.AsyncClient(transport=transport, headers=key) as client:
+                body = {"model": "gpt-4o", "messages": HELLO, "stream": True}
+                assert (await client.post(url, json=body)).status_code == 200
+                with trio.CancelScope() as scope:
+                    headers = {"x-mock-stall-after": "3"}
+                    async with client.stream("POST", url, json=body, headers=headers) as answer:
+                        async for _ in answer.aiter_bytes():
+                            scope.cancel()
+                assert scope.cancelled_caught
+        assert books.calls[0] == (HELD, used(29)) and 9 <= books.last[1]["tokens"] < 29
+
+    trio.run(main)
+
+
 def test_client_and_limiter_must_fit(provider: str) -> None:
     with SyncRateLimiter(quotas()) as limiter:
         with pytest.raises(TypeError, match="an asynchronous client needs a RateLimiter, not SyncRateLimiter"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         with open_store(tmp_path / "data") as opened:
             yield opened
     else:
-        with servers.valkey(tmp_path) as url, open_store(url) as opened:
+        with servers.valkey(tmp_path) as url, open_store(servers.patient(url)) as opened:
             yield opened
 
 
@@ -151,10 +152,10 @@ print(sum(bool(limiter.check("alice", 7)) for _ in range(100)))
 
 def test_processes_never_share_the_last_tokens(tmp_path: Path) -> None:
     with servers.valkey(tmp_path) as url:
-        command = [sys.executable, "-c", WORKER, url]
-        workers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
+        command = [sys.executable, "-c", WORKER, servers.patient(url)]
+        workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
         allowed = sum(int(worker.communicate(timeout=60)[0]) for worker in workers)
-        assert allowed == 1_000 // 7
+    assert allowed == 1_000 // 7
 
 
 def test_a_folder_remembers(tmp_path: Path) -> None:
@@ -205,6 +206,20 @@ def test_a_closed_limiter_says_so() -> None:
     limiter.close()
     with pytest.raises(RuntimeError, match="closed"):
         limiter.check("alice", 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_process_is_told_to_make_its_own() -> None:
+    code = (
+        "import os, sys; from tallygate.simple import TokenLimiter; limiter = TokenLimiter(10); limiter.check('alice', 1)\n"
+        "if os.fork() == 0:\n"
+        "    try: limiter.check('alice', 1)\n"
+        "    except RuntimeError as error: print(error, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait(); print(limiter.peek('alice')['tokens'].used)"
+    )
+    said = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "make it in each worker" in said.stdout and said.stdout.splitlines()[-1] == "1"
 
 
 def test_checks_are_shown_and_written() -> None:

@@ -41,7 +41,10 @@ def tokens_of(used: _native.Used, metrics: Iterable[str]) -> dict[str, int]:
 
 _TOKENS = frozenset(("tokens", "input_tokens", "output_tokens"))
 
-KNOWN = _TOKENS | {"requests", "cost", "concurrency"}
+TOLD = _TOKENS | {"cost"}
+"""Metrics of which an answer may say how much it took."""
+
+KNOWN = TOLD | {"requests", "concurrency"}
 """Metrics whose amounts follow from a call."""
 
 
@@ -218,7 +221,7 @@ def _rate(standing: Standing) -> str:
 
 
 def _unit(metric: str) -> str:
-    return "dollars" if metric == "cost" else metric.replace("_", " ")
+    return {"cost": "dollars", "concurrency": "calls at once"}.get(metric, metric.replace("_", " "))
 
 
 def _show(standing: Standing, amount: float) -> str:

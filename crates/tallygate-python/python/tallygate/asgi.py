@@ -271,6 +271,10 @@ _LONGEST_MODEL = 256
 """Characters in the name of a model, which may become part of a counter's key."""
 
 
+_LOOKED_AT = 1024 * 1024
+"""Bytes of an answer that is kept to be looked at though its request was not sized."""
+
+
 class _Answer:
     """An answer on its way, read as it passes and settled at its end."""
 
@@ -307,7 +311,7 @@ class _Answer:
         self._status = status = int(message["status"])
         headers = list(message.get("headers", ()))
         kinds = {bytes(name).lower(): bytes(value).decode("latin-1") for name, value in headers}
-        if 200 <= status < 300:
+        if 200 <= status < 300 and self._is_read(kinds):
             self._reader = _native.AnswerReader(
                 self._call.endpoint or "chat_completions",
                 self._call.model,
@@ -315,6 +319,15 @@ class _Answer:
                 content_encoding=kinds.get(b"content-encoding", ""),
             )
         message["headers"] = [*map(_set_aside, headers), *self._standing_headers()]
+
+    def _is_read(self, headers: Mapping[bytes, str]) -> bool:
+        """Whether the answer may say what counts here. Of a request that nobody sized only short ones are looked at."""
+        if self._metrics.isdisjoint(_wire.TOLD):
+            return False
+        if self._call.sized or headers.get(b"content-type", "").startswith("text/event-stream"):
+            return True
+        length = headers.get(b"content-length", "")
+        return length.isdecimal() and int(length) <= _LOOKED_AT
 
     def _standing_headers(self) -> list[tuple[bytes, bytes]]:
         told = _wire.standing_headers(self._admission._reservation.standings)

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from .limiter import RateLimiter
     from .sync_limiter import SyncRateLimiter
 
+    # To a type checker a transport of any httpx there is; none of them is imported for that.
+    _Transport = Any
+else:
+    _Transport = object
+
 __all__ = ["AsyncLimitedTransport", "LimitedTransport", "wrap_anthropic", "wrap_openai"]
 
 Client = TypeVar("Client")
@@ -56,7 +61,7 @@ def wrap_anthropic(
     return _wrap(client, limiter, timeout, usage)
 
 
-class LimitedTransport:
+class LimitedTransport(_Transport):  # type: ignore[misc]
     """An httpx transport that reserves before each call to a model and settles after it. Other requests pass.
 
     >>> httpx.Client(transport=LimitedTransport(httpx.HTTPTransport(), limiter))
@@ -117,7 +122,7 @@ class LimitedTransport:
             _log.warning("a call could not be settled: %s", error)
 
 
-class AsyncLimitedTransport:
+class AsyncLimitedTransport(_Transport):  # type: ignore[misc]
     """:class:`LimitedTransport` for ``httpx.AsyncClient`` and a :class:`~tallygate.RateLimiter`."""
 
     def __init__(

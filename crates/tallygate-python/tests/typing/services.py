@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing_extensions import assert_type
 
 import anthropic
+import httpx
 import openai
 
 from tallygate import (
@@ -18,12 +19,15 @@ from tallygate import (
     wrap_anthropic,
     wrap_openai,
 )
+from tallygate.clients import AsyncLimitedTransport, LimitedTransport
 from tallygate.simple import Check, Held
 
 
 def clients(blocks: SyncRateLimiter, waits: RateLimiter) -> None:
     assert_type(wrap_openai(openai.OpenAI(), blocks), openai.OpenAI)
     assert_type(wrap_anthropic(anthropic.AsyncAnthropic(), waits), anthropic.AsyncAnthropic)
+    httpx.Client(transport=LimitedTransport(httpx.HTTPTransport(), blocks))
+    httpx.AsyncClient(transport=AsyncLimitedTransport(httpx.AsyncHTTPTransport(), waits))
 
 
 async def functions(blocks: SyncRateLimiter, waits: RateLimiter) -> None:
