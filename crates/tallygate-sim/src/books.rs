@@ -90,6 +90,21 @@ pub struct Account {
     pub worst: Vec<Worst>,
 }
 
+/// What one admitted call used, as its provider would bill it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// The model as asked for.
+    pub model: String,
+    /// True input tokens.
+    pub input_tokens: u64,
+    /// Those of them that were read from a cache.
+    pub cached_tokens: u64,
+    /// True output tokens produced so far, reasoning included.
+    pub output_tokens: u64,
+    /// Those of them that were reasoning.
+    pub reasoning_tokens: u64,
+}
+
 /// Calls and tokens. `received = admitted + refused + failed`, and
 /// `admitted = served + cut + left + in_flight`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

@@ -38,7 +38,7 @@ pub mod timeline;
 pub mod words;
 pub mod workload;
 
-pub use books::Books;
+pub use books::{Books, Served};
 pub use client::{ApiCall, Client, Reply};
 pub use clock::{At, Clock};
 pub use limit::{Charging, MockLimit, MockMetric, MockShape};

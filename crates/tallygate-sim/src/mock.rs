@@ -54,7 +54,7 @@ pub use switches::{
     SwitchError, Switches, Tries,
 };
 
-use crate::books::Books;
+use crate::books::{Books, Served};
 use shared::Shared;
 
 /// How long a connection may take to send the head of a request.
@@ -105,6 +105,11 @@ impl Mock {
     /// A copy of its books now.
     pub fn books(&self) -> Books {
         self.shared.ledger.lock().books()
+    }
+
+    /// What each admitted call used so far, in their order, of as many as [`MockOptions::keep_calls`] says.
+    pub fn calls(&self) -> Vec<Served> {
+        self.shared.ledger.lock().calls().to_vec()
     }
 
     /// The latest requests, oldest first, as many as [`MockOptions::keep_received`] says.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use siphasher::sip::SipHasher13;
 
 use super::options::MockOptions;
-use crate::books::{Account, Books, Counts, KeyPrint, Worst};
+use crate::books::{Account, Books, Counts, KeyPrint, Served, Worst};
 use crate::clock::{At, Clock};
 use crate::limit::{Charging, Fit, Meter, MockLimit, MockMetric};
 use crate::timeline::{Timeline, Use};
@@ -23,6 +23,8 @@ pub(crate) struct Ledger {
     unlimited: u64,
     strays: u64,
     latest: At,
+    calls: Vec<Served>,
+    keep_calls: usize,
 }
 
 /// An account with its running state.
@@ -45,6 +47,10 @@ pub(crate) struct Ask {
     pub(crate) characters: u64,
     /// `max_tokens` times the number of choices; 0 if not given.
     pub(crate) max_output: u64,
+    /// Input tokens read from a cache.
+    pub(crate) cached: u64,
+    /// Output tokens that will be reasoning.
+    pub(crate) reasoning: u64,
 }
 
 /// An admitted call.
@@ -52,6 +58,8 @@ pub(crate) struct Ask {
 pub(crate) struct Ticket {
     account: usize,
     entry: usize,
+    /// Where its use is kept, if it is.
+    call: Option<usize>,
 }
 
 /// Why a call was refused, and until when.
@@ -109,6 +117,8 @@ impl Ledger {
             unlimited: 0,
             strays: 0,
             latest: options.clock.now(),
+            calls: Vec::new(),
+            keep_calls: options.keep_calls,
         }
     }
 
@@ -131,7 +141,11 @@ impl Ledger {
     pub(crate) fn admit(&mut self, account: usize, ask: &Ask) -> Result<Ticket, Refusal> {
         let now = self.now();
         let Some(running) = self.accounts.get_mut(account) else {
-            return Ok(Ticket { account, entry: 0 });
+            return Ok(Ticket {
+                account,
+                entry: 0,
+                call: None,
+            });
         };
         running.counts.received += 1;
         if let Some(refusal) = running.blocker(&self.limits, now, ask) {
@@ -141,15 +155,36 @@ impl Ledger {
         for (number, meter) in &mut running.meters {
             meter.charge(now, at_admission(&self.limits[*number], ask));
         }
+        let entry = running.enter(now, ask.input, !self.windows.is_empty());
+        let keeps = self.calls.len() < self.keep_calls;
+        let call = keeps.then_some(self.calls.len());
+        if keeps {
+            self.calls.push(Served {
+                model: running.model.clone(),
+                input_tokens: ask.input,
+                cached_tokens: ask.cached,
+                output_tokens: 0,
+                reasoning_tokens: ask.reasoning,
+            });
+        }
         Ok(Ticket {
             account,
-            entry: running.enter(now, ask.input, !self.windows.is_empty()),
+            entry,
+            call,
         })
+    }
+
+    /// What the first admitted calls used so far.
+    pub(crate) fn calls(&self) -> &[Served] {
+        &self.calls
     }
 
     /// Enters output at the moment it is produced.
     pub(crate) fn produce(&mut self, ticket: Ticket, tokens: u64) {
         let now = self.now();
+        if let Some(call) = ticket.call.and_then(|call| self.calls.get_mut(call)) {
+            call.output_tokens += tokens;
+        }
         let Some(running) = self.accounts.get_mut(ticket.account) else {
             return;
         };

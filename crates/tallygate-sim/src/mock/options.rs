@@ -40,6 +40,8 @@ pub struct MockOptions {
     pub max_stall: Duration,
     /// How many of the latest requests [`Mock::received`](super::Mock::received) keeps. Default 0.
     pub keep_received: usize,
+    /// How many of the first admitted calls [`Mock::calls`](super::Mock::calls) keeps. Default 0.
+    pub keep_calls: usize,
 }
 
 /// Switches that hit a share of the calls.
@@ -95,6 +97,7 @@ impl Default for MockOptions {
             max_accounts: 65_536,
             max_stall: Duration::from_secs(60),
             keep_received: 0,
+            keep_calls: 0,
         }
     }
 }

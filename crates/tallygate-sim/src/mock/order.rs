@@ -193,6 +193,8 @@ fn ask(ready: &Ready<'_>, plan: &Plan) -> Ask {
         input: plan.input,
         characters: ready.call.text_bytes() as u64,
         max_output: max_output.saturating_mul(ready.asked.texts().max(1)),
+        cached: ready.switches.cached_tokens.unwrap_or(0).min(plan.input),
+        reasoning: plan.reasoning,
     }
 }
 
