@@ -252,6 +252,8 @@ def test_quotas_of_ones_own_metrics_are_told_by_the_application(provider: str) -
         client = sync_openai(provider, limiter)
         with pytest.raises(openai.BadRequestError, match="how much 'pages' a call takes is not known"):
             client.chat.completions.create(model="gpt-4o", messages=HELLO)
+        with pytest.raises(openai.BadRequestError, match="the quotas count .'pages'.: tell all of these"):
+            sync_openai(provider, limiter, usage=lambda sized: {}).chat.completions.create(model="gpt-4o", messages=HELLO)
         client = sync_openai(provider, limiter, usage=lambda sized: {"pages": 6}, timeout=0)
         client.chat.completions.create(model="gpt-4o", messages=HELLO)
         with pytest.raises(openai.RateLimitError):
@@ -385,6 +387,14 @@ def test_transports_of_either_httpx(provider: str, http: Any) -> None:
         assert books.last == (HELD, used(29))
 
     asyncio.run(main())
+
+
+def test_an_answer_outlives_its_limiter(provider: str, caplog: pytest.LogCaptureFixture) -> None:
+    limiter = SyncRateLimiter(quotas())
+    stream = sync_openai(provider, limiter).chat.completions.create(model="gpt-4o", messages=HELLO, stream=True)
+    limiter.close()
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+    assert "a call could not be settled" in caplog.text
 
 
 def test_under_trio(provider: str) -> None:

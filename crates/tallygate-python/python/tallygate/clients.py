@@ -116,9 +116,10 @@ class LimitedTransport(_Transport):  # type: ignore[misc]
         return response
 
     def _settle(self, used: Mapping[str, float] | None, reservation: Any) -> None:
+        # The answer is there, whatever its end meets: an ended reservation, a store that is away, a closed limiter.
         try:
             self._limiter.refund_capacity(reservation.usage if used is None else used, reservation)
-        except _UNSETTLED as error:
+        except Exception as error:
             _log.warning("a call could not be settled: %s", error)
 
 
@@ -167,7 +168,12 @@ class AsyncLimitedTransport(_Transport):  # type: ignore[misc]
     async def _metered(self, call: _Call, response: Any, reservation: Any) -> Any:
         used = call.unserved(response.status_code)
         if used is not None:
-            await self._settle(used, reservation)
+            try:
+                await self._settle(used, reservation)
+            except BaseException:
+                # Nobody else will: who is cancelled here never sees the answer.
+                await response.aclose()
+                raise
             return response
         meter = call.meter(response)
         response.stream = _streams(call.httpx)[1](response.stream, meter, lambda used: self._settle(used, reservation))
@@ -177,15 +183,11 @@ class AsyncLimitedTransport(_Transport):  # type: ignore[misc]
         # What the limiter has begun is carried out, even where this task is cancelled and cannot wait for it.
         try:
             await self._limiter.refund_capacity(reservation.usage if used is None else used, reservation)
-        except _UNSETTLED as error:
+        except Exception as error:
             _log.warning("a call could not be settled: %s", error)
 
 
 _log = logging.getLogger("tallygate")
-
-_UNSETTLED = (ValueError, ConnectionError, RuntimeError)
-"""Why the end of a reservation fails: it has ended, its store is away, or the limiter is closed. The answer is there all the same."""
-
 
 class _Terms:
     """How a transport reserves."""
@@ -202,7 +204,12 @@ class _Terms:
 
     def held(self, sized: _native.Sized, metrics: list[str]) -> Mapping[str, float]:
         """What a call of this size reserves."""
-        return _wire.held_by(sized, metrics) if self._usage is None else self._usage(sized)
+        if self._usage is None:
+            return _wire.held_by(sized, metrics)
+        told = self._usage(sized)
+        if metrics and set(told) != set(metrics):
+            raise ValueError(f"`usage` tells {sorted(told)} and the quotas count {sorted(metrics)}: tell all of these")
+        return told
 
 
 class _Call:

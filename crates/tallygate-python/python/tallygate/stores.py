@@ -78,14 +78,14 @@ class Store:
         """Settles a reservation, or gives it back where nothing was used. What fails is told to the log."""
         try:
             await finish(_end(reservation, usage))
-        except (ValueError, ConnectionError) as error:
+        except Exception as error:
             _log.warning("a reservation could not be settled: %s", error)
 
     def _settle_soon(self, reservation: _native.Reservation, usage: Mapping[str, float] | None) -> None:
         """As :meth:`_settle`, without waiting: an end that is begun is carried out."""
         try:
             _end(reservation, usage)
-        except (ValueError, ConnectionError) as error:
+        except Exception as error:
             _log.warning("a reservation could not be settled: %s", error)
 
 
