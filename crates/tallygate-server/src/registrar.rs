@@ -145,23 +145,14 @@ impl Registrar {
 
     async fn look(&self) {
         let seen = self.records();
-        match self.load().await {
-            // What was put in force meanwhile may be later than what was read: it is looked at again if it is not the same.
+        match self.registry.load().await {
+            // What was put in force meanwhile may be later than what was read: it is looked at again unless it is the same. Records
+            // that are older all the same are those of a registry that was emptied or set back.
             Ok(records) => self.take_over(records, |before, _| Arc::ptr_eq(before, &seen)),
             Err(error) => {
                 self.pipeline.observer().registry_failed(&error);
                 sleep(AGAIN).await;
             }
-        }
-    }
-
-    /// Older records than those in force are asked for again: they were either overtaken on their way, or the registry was
-    /// emptied or set back.
-    async fn load(&self) -> Result<Arc<Records>, RegistryError> {
-        let records = self.registry.load().await?;
-        match records.version() < self.records().version() {
-            true => self.registry.load().await,
-            false => Ok(records),
         }
     }
 
