@@ -50,6 +50,7 @@ mod webhooks;
 mod window;
 
 pub(crate) use alerts::{Alert, Alerts};
+pub use amount::{Refusal, amount as read_amount, micro_dollars as read_dollars};
 pub use bounds::{Bounds, Overrun, Revoked, Waiting};
 pub(crate) use keys::SERVER_LABELS;
 pub use ledger::Ledger;

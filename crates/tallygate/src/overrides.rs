@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 use tallygate_core::Metric;
+use tallygate_server::config::{read_amount, read_dollars};
 
 use crate::exit::{Exit, Failure};
 use crate::keys::millis;
@@ -92,28 +93,16 @@ impl Amount {
     }
 }
 
-/// A whole number, in groups if one likes, as the configuration has it; or dollars, which have a sign or decimals.
+/// A whole number or dollars, as the configuration has them. Dollars have a sign or decimals.
 fn amount(text: &str) -> Result<Amount, String> {
-    let digits = text.replace('_', "");
-    let money = digits
-        .strip_prefix('$')
-        .or(digits.contains('.').then_some(&*digits));
-    let read = match money {
-        Some(dollars) => micro_dollars(dollars).map(Amount::Money),
-        None => digits.parse().ok().map(Amount::Number),
+    let read = match text.strip_prefix('$') {
+        Some(dollars) => read_dollars(dollars).map(Amount::Money),
+        None if text.contains('.') => read_dollars(text).map(Amount::Money),
+        None => read_amount(text).map(Amount::Number),
     };
-    read.ok_or_else(|| "write a whole number, as 10_000, or dollars, as 5_000.00".to_owned())
-}
-
-fn micro_dollars(text: &str) -> Option<u64> {
-    let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
-    let is_plain = rest.len() <= 6 && rest.bytes().all(|byte| byte.is_ascii_digit());
-    let rest: u64 = is_plain.then(|| format!("{rest:0<6}").parse().ok())??;
-    whole
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1_000_000)?
-        .checked_add(rest)
+    read.map_err(|refusal| {
+        format!("it {refusal}; write a whole number, as 10_000, or dollars, as 5_000.00")
+    })
 }
 
 pub(crate) async fn run(overrides: &Overrides, screen: &Screen) -> Result<(), Failure> {
@@ -250,6 +239,11 @@ mod tests {
             ".5",
             "1.0000001",
             "1.+5",
+            "1__0",
+            "_1",
+            "0",
+            "$0.00",
+            "9007199254740993",
             "-1",
             "$-1.00",
             "1e3",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tallygate_core::text::printable_json;
 use tallygate_server::Config;
 use tallygate_server::config::{PriceOrigin, Priced};
-use tallygate_tokens::{Cost, PerMillion, PriceSource, PriceTable, Rates};
+use tallygate_tokens::{Cost, PerMillion, PriceError, PriceSource, PriceTable, Rates};
 
 use crate::exit::{Exit, Failure};
 use crate::screen::{Screen, tell};
@@ -250,10 +250,13 @@ fn import(args: &Import, screen: &Screen) -> Result<(), Failure> {
     let text = std::fs::read(&args.file).map_err(|error| failed(error.to_string()))?;
     let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
     let read = source.import(&text, &today).map_err(|error| {
-        failed(error.to_string()).mend(format!(
-            "--from {} reads another form: see --help",
-            source.name()
-        ))
+        let mend = match error {
+            PriceError::Json(_) => {
+                format!("--from {} reads another form: see --help", source.name())
+            }
+            _ => "mend it, or take the model out of the file; nothing was imported".to_owned(),
+        };
+        failed(error.to_string()).mend(mend)
     })?;
     if read.table.is_empty() {
         return Err(failed("it has no price of any model".to_owned()));

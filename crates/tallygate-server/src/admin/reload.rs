@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::routing::post;
 use http::StatusCode;
 use serde_json::{Value, json};
-use tallygate_store::registry::Change;
+use tallygate_store::registry::{Change, ChangeError};
 
 use super::{Admin, Administrator, Refused, Route};
 use crate::registrar::Reread;
@@ -26,12 +26,21 @@ async fn reload(State(admin): State<Admin>, who: Administrator) -> Result<Json<V
         )
         .mend("see what is wrong with `tallygate check FILE`")),
         Some(Reread::Taken) => {
-            // It is in force whether or not that can be noted.
-            registrar.change(Change::Reloaded, &author).await?;
+            let noted = registrar.change(Change::Reloaded, &author).await;
             admin.server().observer().administered("config.reload");
-            Ok(Json(json!({ "reloaded": true })))
+            Ok(Json(told(noted.err().as_ref())))
         }
     }
+}
+
+/// It is in force whether or not that could be noted: a file that changes is taken over without being asked for, too.
+fn told(unnoted: Option<&ChangeError>) -> Value {
+    let mut told = json!({ "reloaded": true, "noted": unnoted.is_none() });
+    if let Some(error) = unnoted {
+        let warning = format!("it is in force, and the audit log does not say so: {error}");
+        told["warnings"] = json!([warning]);
+    }
+    told
 }
 
 fn conflict(kind: &'static str, message: impl Into<String>) -> Refused {

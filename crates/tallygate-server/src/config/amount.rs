@@ -6,10 +6,13 @@ use std::time::Duration;
 pub(super) const MAX_AMOUNT: u64 = 1 << 53;
 
 /// Why a text is not the number asked for; fits behind "`x` ".
-pub(super) type Refusal = String;
+pub type Refusal = String;
 
 /// A whole number from 1 to 2^53; underscores between digits are allowed.
-pub(super) fn amount(text: &str) -> Result<u64, Refusal> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn amount(text: &str) -> Result<u64, Refusal> {
     let number = decimal(text, 0)?;
     match number {
         0 => Err("is zero, which would admit nothing".to_owned()),
@@ -21,7 +24,10 @@ pub(super) fn amount(text: &str) -> Result<u64, Refusal> {
 }
 
 /// Dollars with at most six decimals, as micro-dollars: `2_000.00` is 2,000,000,000.
-pub(super) fn micro_dollars(text: &str) -> Result<u64, Refusal> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn micro_dollars(text: &str) -> Result<u64, Refusal> {
     let number = decimal(text, 6)?;
     match number {
         0 => Err("is zero, which would admit nothing".to_owned()),

@@ -13,6 +13,7 @@ mod keys;
 mod nodes;
 mod order;
 mod overrides;
+mod reloading;
 mod rights;
 mod streams;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::decimal;
-use super::rates::{PerMillion, Rates};
+use super::rates::{PerMillion, Rates, RatesError};
 use super::table::{PriceError, PriceTable};
 
 mod genai_prices;
@@ -38,15 +38,14 @@ impl PriceSource {
     /// Reads `text`, which has this form, as prices of the day `today` (`2026-11-22`).
     ///
     /// # Errors
-    /// When it has another form.
+    /// When it has another form, or a price that cannot be read: a model would else be charged by what is left.
     pub fn import(self, text: &[u8], today: &str) -> Result<Imported, PriceError> {
         let mut drafts = Drafts::new(self, today);
         match self {
             Self::GenaiPrices => genai_prices::read(text, today, &mut drafts),
             Self::ModelsDev => models_dev::read(text, &mut drafts),
             Self::LiteLlm => litellm::read(text, &mut drafts),
-        }
-        .map_err(|error| PriceError::Json(error.to_string()))?;
+        }?;
         Ok(drafts.finish())
     }
 
@@ -76,16 +75,23 @@ impl Drafts {
     }
 
     /// Notes what `name` costs. A `draft` without a price stands too, so that none is taken from a name like it.
-    fn add(&mut self, name: &str, draft: &Draft) {
+    ///
+    /// # Errors
+    /// When its prices contradict each other.
+    fn add(&mut self, name: &str, draft: &Draft) -> Result<(), PriceError> {
         let well_formed = !name.is_empty() && !name.contains([',', ' ', '#']);
         if !well_formed || self.table.has(name) {
-            return;
+            return Ok(());
         }
-        let rates = draft.rates();
+        let rates = draft.rates().map_err(|source| PriceError::Rates {
+            model: name.to_owned(),
+            source,
+        })?;
         if rates.is_none() {
             self.skipped.push(name.to_owned());
         }
         self.table.insert(name, rates.map(Arc::new));
+        Ok(())
     }
 
     fn finish(mut self) -> Imported {
@@ -117,19 +123,91 @@ struct Kinds {
 
 impl Draft {
     /// `None` where no price for each token is told, or none but zero.
-    fn rates(&self) -> Option<Rates> {
-        let base = self.base.rates()?;
+    fn rates(&self) -> Result<Option<Rates>, RatesError> {
+        let Some(base) = self.base.rates() else {
+            return Ok(None);
+        };
         let free = base.input == 0 && base.output == 0;
         if free || self.other {
-            return None;
+            return Ok(None);
         }
         let above = self.above.iter();
-        let above = above.map(|(tokens, kinds)| Some((*tokens, kinds.or(&self.base).rates()?)));
-        Rates::tiered(base, above.collect::<Option<_>>()?).ok()
+        let above =
+            above.filter_map(|(tokens, kinds)| Some((*tokens, kinds.or(&self.base).rates()?)));
+        Rates::tiered(base, above.collect()).map(Some)
     }
 }
 
+/// A kind of tokens.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Input,
+    CachedInput,
+    CacheWrite,
+    Output,
+    Reasoning,
+}
+
+/// What a source calls the price of each kind.
+struct Fields {
+    names: [(&'static str, Kind); 5],
+    /// A price times 10^this is micro-dollars for a million tokens.
+    places: i32,
+}
+
+impl Fields {
+    /// The kind of tokens whose price is in this field, if any.
+    fn kind(&self, field: &str) -> Option<Kind> {
+        let mut named = self.names.iter().filter(|(name, _)| *name == field);
+        named.next().map(|(_, kind)| *kind)
+    }
+
+    /// The price that stands in a field; `None` where it says that there is none.
+    ///
+    /// # Errors
+    /// When what stands there is no price.
+    fn price(&self, place: &Place<'_>, raw: &RawValue) -> Result<Option<u64>, PriceError> {
+        if raw.get() == "null" {
+            return Ok(None);
+        }
+        let price = decimal::scaled(raw.get().trim_matches('"'), self.places);
+        price.map(Some).ok_or_else(|| place.unreadable(raw))
+    }
+}
+
+/// Where a price stands.
+#[derive(Clone, Copy, Debug)]
+struct Place<'a> {
+    model: &'a str,
+    field: &'a str,
+}
+
+impl Place<'_> {
+    fn unreadable(&self, raw: &RawValue) -> PriceError {
+        PriceError::Unreadable {
+            model: self.model.to_owned(),
+            field: self.field.to_owned(),
+            found: raw.get().chars().take(40).collect(),
+        }
+    }
+}
+
+fn form(error: serde_json::Error) -> PriceError {
+    PriceError::Json(error.to_string())
+}
+
 impl Kinds {
+    fn set(&mut self, kind: Kind, price: Option<u64>) {
+        let slot = match kind {
+            Kind::Input => &mut self.input,
+            Kind::CachedInput => &mut self.cached_input,
+            Kind::CacheWrite => &mut self.cache_write,
+            Kind::Output => &mut self.output,
+            Kind::Reasoning => &mut self.reasoning,
+        };
+        *slot = price;
+    }
+
     /// Output without a price is that of models that write none; should they, it is charged as input.
     fn rates(&self) -> Option<PerMillion> {
         let input = self.input?;
@@ -161,9 +239,4 @@ impl Kinds {
             reasoning: f(self.reasoning, other.reasoning),
         }
     }
-}
-
-/// A number, or one in quotes, as dollars for a million tokens.
-fn dollars(raw: &RawValue) -> Option<u64> {
-    decimal::micros(raw.get().trim_matches('"'))
 }

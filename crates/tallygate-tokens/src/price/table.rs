@@ -335,6 +335,16 @@ pub enum PriceError {
         /// What stands there, cut to 40 characters.
         found: String,
     },
+    /// A price of a source's form that is none.
+    #[error("`{field}` of `{model}` is `{found}`, which is no price")]
+    Unreadable {
+        /// The model, as the source names it.
+        model: String,
+        /// The field, as the source has it.
+        field: String,
+        /// What stands there, cut to 40 characters.
+        found: String,
+    },
     /// Prices that contradict each other.
     #[error("the prices of `{model}`: {source}")]
     Rates {

@@ -364,6 +364,96 @@ fn litellm_is_imported() {
     ));
 }
 
+/// A model would else be charged by what is left: nothing for its input, or its output like its input.
+fn cannot_be_read(source: PriceSource, text: &str, (field, found): (&str, &str)) {
+    match source.import(text.as_bytes(), "2026-11-22") {
+        Err(PriceError::Unreadable {
+            model,
+            field: wrong,
+            found: there,
+        }) => {
+            assert_eq!((&*model, &*wrong, &*there), ("m", field, found));
+        }
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_price_of_genai_prices_that_cannot_be_read_is_not_missing() {
+    for (prices, place) in [
+        (
+            r#"{"input_mtok": -1, "output_mtok": 2}"#,
+            ("input_mtok", "-1"),
+        ),
+        (
+            r#"[{"prices": {"input_mtok": 1, "output_mtok": "2 $"}}]"#,
+            ("output_mtok", "\"2 $\""),
+        ),
+        (
+            r#"{"input_mtok": {"base": 1, "tiers": [{"start": 5, "price": "x"}]}}"#,
+            ("input_mtok", "\"x\""),
+        ),
+        (
+            r#"{"input_mtok": {"bas": 1}}"#,
+            ("input_mtok", "{\"bas\": 1}"),
+        ),
+    ] {
+        let text =
+            format!(r#"[{{"id": "openai", "models": [{{"id": "m", "prices": {prices}}}]}}]"#);
+        cannot_be_read(PriceSource::GenaiPrices, &text, place);
+    }
+}
+
+#[test]
+fn a_price_of_models_dev_that_cannot_be_read_is_not_missing() {
+    for (cost, place) in [
+        (r#"{"input": 1, "output": true}"#, ("output", "true")),
+        (
+            r#"{"input": 1, "output": 2, "context_over_200k": {"input": 1e400}}"#,
+            ("input", "1e400"),
+        ),
+        (
+            r#"{"input": 1, "tiers": [{"cache_read": [], "tier": {"size": 9}}]}"#,
+            ("cache_read", "[]"),
+        ),
+    ] {
+        let text = format!(r#"{{"openai": {{"models": {{"m": {{"cost": {cost}}}}}}}}}"#);
+        cannot_be_read(PriceSource::ModelsDev, &text, place);
+    }
+}
+
+#[test]
+fn a_price_of_litellm_that_cannot_be_read_is_not_missing() {
+    for (fields, place) in [
+        (
+            r#"{"input_cost_per_token": 1e-6, "output_cost_per_token": "1,5e-6"}"#,
+            ("output_cost_per_token", "\"1,5e-6\""),
+        ),
+        (
+            r#"{"input_cost_per_token_above_200k_tokens": -1e-6}"#,
+            ("input_cost_per_token_above_200k_tokens", "-1e-6"),
+        ),
+        (
+            r#"{"output_cost_per_second": "x"}"#,
+            ("output_cost_per_second", "\"x\""),
+        ),
+    ] {
+        cannot_be_read(
+            PriceSource::LiteLlm,
+            &format!(r#"{{"m": {fields}}}"#),
+            place,
+        );
+    }
+    // None is said in words too, and what is no price of ours may be anything.
+    let text = r#"{"m": {"input_cost_per_token": 1e-6, "output_cost_per_token": null, "mode": "chat", "input_cost_per_token_batches": "x"}}"#;
+    let read = PriceSource::LiteLlm.import(text.as_bytes(), "2026-11-22");
+    let table = read.unwrap().table;
+    assert_eq!(
+        table.find("m").map(ToString::to_string).as_deref(),
+        Some("i1 o1")
+    );
+}
+
 fn rates() -> impl Strategy<Value = Rates> {
     let set = || {
         let rate = || 0..100_000_000_u64;

@@ -94,6 +94,19 @@ fn an_import_is_a_file_that_the_configuration_takes() {
         (&shown["input"], &shown["origin"]),
         (&"1.50".into(), &"its file of prices".into())
     );
+    let broken = folder.write(
+        "broken.json",
+        r#"{"house-llm": {"input_cost_per_token": 1e-06, "output_cost_per_token": "6,0e-06"}}"#,
+    );
+    let ran = run(&["prices", "import", "--from", "litellm", &broken]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (4, ""));
+    for said in [
+        "broken.json",
+        "`output_cost_per_token` of `house-llm`",
+        "6,0e-06",
+    ] {
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    }
     let wrong = run(&["prices", "import", "--from", "genai-prices", &theirs]);
     assert_eq!((wrong.code, wrong.stdout.as_str()), (4, ""));
     assert!(

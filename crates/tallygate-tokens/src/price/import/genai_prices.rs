@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Draft, Drafts, Kinds, dollars};
+use super::{Draft, Drafts, Fields, Kind, Place, PriceError, form};
 
 /// Providers that made their models, in the order in which a name is theirs.
 const MAKERS: [&str; 12] = [
@@ -24,8 +24,19 @@ const MAKERS: [&str; 12] = [
     "voyageai",
 ];
 
-pub(super) fn read(text: &[u8], today: &str, drafts: &mut Drafts) -> serde_json::Result<()> {
-    let providers: Vec<Provider<'_>> = serde_json::from_slice(text)?;
+const FIELDS: Fields = Fields {
+    names: [
+        ("input_mtok", Kind::Input),
+        ("cache_read_mtok", Kind::CachedInput),
+        ("cache_write_mtok", Kind::CacheWrite),
+        ("output_mtok", Kind::Output),
+        ("output_reasoning_mtok", Kind::Reasoning),
+    ],
+    places: 6,
+};
+
+pub(super) fn read(text: &[u8], today: &str, drafts: &mut Drafts) -> Result<(), PriceError> {
+    let providers: Vec<Provider<'_>> = serde_json::from_slice(text).map_err(form)?;
     let maker = |provider: &Provider<'_>| MAKERS.iter().position(|maker| *maker == provider.id);
     let mut makers: Vec<_> = providers
         .iter()
@@ -50,13 +61,13 @@ fn add_all(
     prefix: &str,
     today: &str,
     drafts: &mut Drafts,
-) -> serde_json::Result<()> {
+) -> Result<(), PriceError> {
     for model in &provider.models {
-        drafts.add(&format!("{prefix}{}", model.id), &on(today, model.prices)?);
+        drafts.add(&format!("{prefix}{}", model.id), &model.on(today)?)?;
     }
     for model in &provider.models {
         for name in model.names() {
-            drafts.add(&format!("{prefix}{name}"), &on(today, model.prices)?);
+            drafts.add(&format!("{prefix}{name}"), &model.on(today)?)?;
         }
     }
     Ok(())
@@ -139,29 +150,30 @@ impl Model<'_> {
         }
         names
     }
-}
 
-/// The prices that hold on the day. Of those for some hours of it the dearest ones: it is not known when a call comes.
-fn on(today: &str, prices: &RawValue) -> serde_json::Result<Draft> {
-    if !prices.get().starts_with('[') {
-        return Ok(draft(&serde_json::from_str(prices.get())?));
-    }
-    let all: Vec<Conditional<'_>> = serde_json::from_str(prices.get())?;
-    let mut standing = Draft::default();
-    for (place, price) in all.iter().enumerate() {
-        let this = draft(&price.prices);
-        match &price.constraint {
-            None => standing = this,
-            Some(Constraint {
-                start_date: Some(day),
-            }) if day.as_str() > today && place > 0 => {}
-            Some(Constraint {
-                start_date: Some(_),
-            }) => standing = this,
-            Some(Constraint { start_date: None }) => standing = dearer(standing, this),
+    /// The prices that hold on the day. Of those for some hours of it the dearest ones: it is not known when a call comes.
+    fn on(&self, today: &str) -> Result<Draft, PriceError> {
+        let prices = self.prices.get();
+        if !prices.starts_with('[') {
+            return draft(&self.id, &serde_json::from_str(prices).map_err(form)?);
         }
+        let all: Vec<Conditional<'_>> = serde_json::from_str(prices).map_err(form)?;
+        let mut standing = Draft::default();
+        for (place, price) in all.iter().enumerate() {
+            let this = draft(&self.id, &price.prices)?;
+            match &price.constraint {
+                None => standing = this,
+                Some(Constraint {
+                    start_date: Some(day),
+                }) if day.as_str() > today && place > 0 => {}
+                Some(Constraint {
+                    start_date: Some(_),
+                }) => standing = this,
+                Some(Constraint { start_date: None }) => standing = dearer(standing, this),
+            }
+        }
+        Ok(standing)
     }
-    Ok(standing)
 }
 
 fn dearer(one: Draft, other: Draft) -> Draft {
@@ -177,30 +189,30 @@ fn dearer(one: Draft, other: Draft) -> Draft {
     }
 }
 
-fn draft(keys: &Keys<'_>) -> Draft {
+fn draft(model: &str, fields: &Keys<'_>) -> Result<Draft, PriceError> {
     let mut draft = Draft::default();
-    for (key, raw) in keys {
-        if OTHERWISE.iter().any(|other| key.starts_with(other)) {
-            draft.other = true;
+    for (field, raw) in fields {
+        draft.other |= OTHERWISE.iter().any(|other| field.starts_with(other));
+        let Some(kind) = FIELDS.kind(field) else {
+            continue;
+        };
+        let place = Place { model, field };
+        if !raw.get().starts_with('{') {
+            draft.base.set(kind, FIELDS.price(&place, raw)?);
+            continue;
         }
-        match serde_json::from_str::<Tiered<'_>>(raw.get()) {
-            Ok(tiered) => {
-                set(&mut draft.base, key, dollars(tiered.base));
-                for tier in tiered.tiers {
-                    set(
-                        draft.above.entry(tier.start).or_default(),
-                        key,
-                        dollars(tier.price),
-                    );
-                }
-            }
-            Err(_) => set(&mut draft.base, key, dollars(raw)),
+        let tiered: Tiered<'_> =
+            serde_json::from_str(raw.get()).map_err(|_| place.unreadable(raw))?;
+        draft.base.set(kind, FIELDS.price(&place, tiered.base)?);
+        for tier in tiered.tiers {
+            let above = draft.above.entry(tier.start).or_default();
+            above.set(kind, FIELDS.price(&place, tier.price)?);
         }
     }
     draft
         .above
         .retain(|_, kinds| kinds.input.or(kinds.output).is_some());
-    draft
+    Ok(draft)
 }
 
 /// Prices of what is no text; a model that has one of them is not sold by tokens of text alone.
@@ -210,14 +222,3 @@ const OTHERWISE: [&str; 4] = [
     "output_video",
     "audio_hours",
 ];
-
-fn set(kinds: &mut Kinds, key: &str, rate: Option<u64>) {
-    match key {
-        "input_mtok" => kinds.input = rate,
-        "cache_read_mtok" => kinds.cached_input = rate,
-        "cache_write_mtok" => kinds.cache_write = rate,
-        "output_mtok" => kinds.output = rate,
-        "output_reasoning_mtok" => kinds.reasoning = rate,
-        _ => {}
-    }
-}

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use super::super::decimal;
-use super::{Draft, Drafts, Kinds};
+use super::{Draft, Drafts, Fields, Kind, Place, PriceError, form};
 
 /// An entry that explains the file.
 const SAMPLE: &str = "sample_spec";
@@ -13,32 +12,51 @@ const SAMPLE: &str = "sample_spec";
 /// What stands between a kind's name and the thousands of tokens above which a price holds.
 const ABOVE: &str = "_above_";
 
-pub(super) fn read(text: &[u8], drafts: &mut Drafts) -> serde_json::Result<()> {
-    let models: BTreeMap<String, BTreeMap<String, &RawValue>> = serde_json::from_slice(text)?;
+const FIELDS: Fields = Fields {
+    names: [
+        ("input_cost_per_token", Kind::Input),
+        ("cache_read_input_token_cost", Kind::CachedInput),
+        ("cache_creation_input_token_cost", Kind::CacheWrite),
+        ("output_cost_per_token", Kind::Output),
+        ("output_cost_per_reasoning_token", Kind::Reasoning),
+    ],
+    places: 12,
+};
+
+pub(super) fn read(text: &[u8], drafts: &mut Drafts) -> Result<(), PriceError> {
+    let models: BTreeMap<String, BTreeMap<String, &RawValue>> =
+        serde_json::from_slice(text).map_err(form)?;
     for (name, fields) in models.iter().filter(|(name, _)| *name != SAMPLE) {
-        drafts.add(name, &draft(fields));
+        drafts.add(name, &draft(name, fields)?)?;
     }
     Ok(())
 }
 
-fn draft(fields: &BTreeMap<String, &RawValue>) -> Draft {
+fn draft(model: &str, fields: &BTreeMap<String, &RawValue>) -> Result<Draft, PriceError> {
     let mut draft = Draft::default();
-    for (key, raw) in fields {
-        let rate = decimal::scaled(raw.get().trim_matches('"'), 12);
-        match key.split_once(ABOVE) {
-            None => set(&mut draft.base, key, rate),
-            Some((kind, tokens)) => {
-                if let Some(tokens) = thousands(tokens) {
-                    set(draft.above.entry(tokens).or_default(), kind, rate);
-                }
-            }
+    for (field, raw) in fields {
+        let price = || FIELDS.price(&Place { model, field }, raw);
+        if OTHERWISE.contains(&field.as_str()) {
+            draft.other |= price()?.is_some_and(|price| price > 0);
         }
-        draft.other |= OTHERWISE.contains(&key.as_str()) && rate.is_some_and(|rate| rate > 0);
+        let (name, kinds) = match field.split_once(ABOVE) {
+            None => (field.as_str(), Some(&mut draft.base)),
+            Some((name, tokens)) => {
+                let tokens = thousands(tokens);
+                (
+                    name,
+                    tokens.map(|tokens| draft.above.entry(tokens).or_default()),
+                )
+            }
+        };
+        if let (Some(kind), Some(kinds)) = (FIELDS.kind(name), kinds) {
+            kinds.set(kind, price()?);
+        }
     }
     draft
         .above
         .retain(|_, kinds| kinds.input.or(kinds.output).is_some());
-    draft
+    Ok(draft)
 }
 
 /// Prices of what is no text; a model that has one of them is not sold by tokens of text alone.
@@ -47,17 +65,6 @@ const OTHERWISE: [&str; 3] = [
     "output_cost_per_image_token",
     "output_cost_per_second",
 ];
-
-fn set(kinds: &mut Kinds, key: &str, rate: Option<u64>) {
-    match key {
-        "input_cost_per_token" => kinds.input = rate,
-        "cache_read_input_token_cost" => kinds.cached_input = rate,
-        "cache_creation_input_token_cost" => kinds.cache_write = rate,
-        "output_cost_per_token" => kinds.output = rate,
-        "output_cost_per_reasoning_token" => kinds.reasoning = rate,
-        _ => {}
-    }
-}
 
 /// `200k_tokens`.
 fn thousands(text: &str) -> Option<u64> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Draft, Drafts, Kinds, dollars};
+use super::{Draft, Drafts, Fields, Kind, Kinds, Place, PriceError, form};
 
 /// Providers that made their models, in the order in which a name is theirs.
 const MAKERS: [&str; 12] = [
@@ -26,26 +26,42 @@ const MAKERS: [&str; 12] = [
 /// An input above this is charged by `context_over_200k`.
 const LONG: u64 = 200_000;
 
-pub(super) fn read(text: &[u8], drafts: &mut Drafts) -> serde_json::Result<()> {
-    let providers: BTreeMap<String, Provider<'_>> = serde_json::from_slice(text)?;
+const FIELDS: Fields = Fields {
+    names: [
+        ("input", Kind::Input),
+        ("cache_read", Kind::CachedInput),
+        ("cache_write", Kind::CacheWrite),
+        ("output", Kind::Output),
+        ("reasoning", Kind::Reasoning),
+    ],
+    places: 6,
+};
+
+pub(super) fn read(text: &[u8], drafts: &mut Drafts) -> Result<(), PriceError> {
+    let providers: BTreeMap<String, Provider<'_>> = serde_json::from_slice(text).map_err(form)?;
     for maker in MAKERS {
         if let Some(provider) = providers.get(maker) {
-            add_all(provider, "", drafts);
+            add_all(provider, "", drafts)?;
         }
     }
     for (id, provider) in &providers {
         if !MAKERS.contains(&id.as_str()) {
-            add_all(provider, &format!("{id}/"), drafts);
+            add_all(provider, &format!("{id}/"), drafts)?;
         }
     }
     Ok(())
 }
 
-fn add_all(provider: &Provider<'_>, prefix: &str, drafts: &mut Drafts) {
+fn add_all(provider: &Provider<'_>, prefix: &str, drafts: &mut Drafts) -> Result<(), PriceError> {
     for (id, model) in &provider.models {
-        let draft = model.cost.as_ref().map(Cost::draft).unwrap_or_default();
-        drafts.add(&format!("{prefix}{id}"), &draft);
+        let name = format!("{prefix}{id}");
+        let draft = match &model.cost {
+            Some(cost) => cost.draft(&name)?,
+            None => Draft::default(),
+        };
+        drafts.add(&name, &draft)?;
     }
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -88,31 +104,37 @@ struct Length {
 }
 
 impl Cost<'_> {
-    fn draft(&self) -> Draft {
+    fn draft(&self, model: &str) -> Result<Draft, PriceError> {
         let mut draft = Draft {
-            base: self.kinds(),
+            base: self.kinds(model)?,
             other: self.output_audio.is_some(),
             ..Draft::default()
         };
         if let Some(long) = &self.context_over_200k {
-            draft.above.insert(LONG, long.kinds());
+            draft.above.insert(LONG, long.kinds(model)?);
         }
         for set in &self.tiers {
             if let Some(length) = &set.tier {
-                draft.above.insert(length.size, set.kinds());
+                draft.above.insert(length.size, set.kinds(model)?);
             }
         }
-        draft
+        Ok(draft)
     }
 
-    fn kinds(&self) -> Kinds {
-        let rate = |raw: Option<&RawValue>| raw.and_then(dollars);
-        Kinds {
-            input: rate(self.input),
-            cached_input: rate(self.cache_read),
-            cache_write: rate(self.cache_write),
-            output: rate(self.output),
-            reasoning: rate(self.reasoning),
+    fn kinds(&self, model: &str) -> Result<Kinds, PriceError> {
+        let told = [
+            ("input", self.input),
+            ("cache_read", self.cache_read),
+            ("cache_write", self.cache_write),
+            ("output", self.output),
+            ("reasoning", self.reasoning),
+        ];
+        let mut kinds = Kinds::default();
+        for (field, raw) in told {
+            if let (Some(kind), Some(raw)) = (FIELDS.kind(field), raw) {
+                kinds.set(kind, FIELDS.price(&Place { model, field }, raw)?);
+            }
         }
+        Ok(kinds)
     }
 }
