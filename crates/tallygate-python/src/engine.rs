@@ -2,9 +2,12 @@
 use crate::failure;
 use crate::fork::{self, Generation};
 use crate::kept::Kept;
+use crate::overrides::{self, Following, Overrides};
+use crate::pending;
 use crate::rules::{self, Written};
 use crate::subject::Subject;
 use parking_lot::RwLock;
+use pyo3::exceptions::PyConnectionError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{Metrics, Policy};
 use tallygate_store::folder::{DataFolder, Purpose};
+use tallygate_store::registry::{RedisRegistry, Stamp};
 use tallygate_store::{
-    Durability, MemoryOptions, MemoryStore, RedisOptions, RedisStore, Store, StoreHealth,
+    Durability, MemoryOptions, MemoryStore, RedisOpenError, RedisOptions, RedisStore, Store,
+    StoreError, StoreHealth,
 };
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -39,6 +44,46 @@ struct State {
     policy: Arc<Policy>,
     named: Vec<Written>,
     kept: Kept,
+    overrides: Overrides,
+    following: Option<Following>,
+}
+
+/// Why rules are not in force.
+enum Unenforced {
+    /// They are no policy, or cannot be kept.
+    Rules(PyErr),
+    /// The store fails.
+    Store(StoreError),
+}
+
+impl From<Unenforced> for PyErr {
+    fn from(unenforced: Unenforced) -> Self {
+        match unenforced {
+            Unenforced::Rules(error) => error,
+            Unenforced::Store(error) => failure::Failure::from(error).into(),
+        }
+    }
+}
+
+impl State {
+    /// As [`Core::enforce`]. Needs no Python.
+    fn enforce(&mut self, rules: Vec<Written>, forgotten: &[String]) -> Result<(), Unenforced> {
+        let mut all = self.kept.with(rules.clone());
+        let mut named: BTreeSet<String> = rules.iter().map(|rule| rule.0.clone()).collect();
+        all.retain(|rule| named.contains(&rule.0) || !forgotten.contains(&rule.0));
+        named.extend(forgotten.iter().cloned());
+        let amounts = overrides::applied(all.clone(), &self.overrides);
+        let policy = rules::policy(amounts, self.policy.metrics());
+        let policy = Arc::new(policy.map_err(Unenforced::Rules)?);
+        self.kept.keep(all, &named).map_err(Unenforced::Rules)?;
+        if let Some(held) = &self.store {
+            let replaced = held.store.replace_policy(policy.clone());
+            replaced.map_err(Unenforced::Store)?;
+        }
+        self.policy = policy;
+        self.named = rules;
+        Ok(())
+    }
 }
 
 /// The store; beside it, as itself, the one that answers without a future.
@@ -55,6 +100,8 @@ impl Core {
             policy: Arc::new(empty()),
             named: Vec::new(),
             kept: Kept::default(),
+            overrides: Overrides::new(),
+            following: None,
         };
         Arc::new(Self {
             kind,
@@ -100,21 +147,32 @@ impl Core {
     /// When they are no policy, or the store fails; those before stay in force.
     fn enforce(&self, rules: Vec<Written>, forgotten: &[String]) -> PyResult<()> {
         self.store()?;
+        let enforced = self.state.write().enforce(rules, forgotten);
+        Ok(enforced?)
+    }
+
+    /// Puts amounts in the place of those that the rules name.
+    pub(crate) fn override_with(&self, overrides: Overrides) {
         let mut state = self.state.write();
-        let mut all = state.kept.with(rules.clone());
-        let mut named: BTreeSet<String> = rules.iter().map(|rule| rule.0.clone()).collect();
-        all.retain(|rule| named.contains(&rule.0) || !forgotten.contains(&rule.0));
-        named.extend(forgotten.iter().cloned());
-        let policy = Arc::new(rules::policy(all.clone(), state.policy.metrics())?);
-        state.kept.keep(all, &named)?;
-        let store = state.store.as_ref();
-        if let Some(Err(error)) = store.map(|held| held.store.replace_policy(policy.clone())) {
-            drop(state);
-            return Err(failure::Failure::from(error).into());
+        if state.overrides == overrides {
+            return;
         }
-        state.policy = policy;
-        state.named = rules;
-        Ok(())
+        state.overrides = overrides;
+        let named = state.named.clone();
+        // Amounts that no policy can have are not in force; the rules are, as they were.
+        let _ = state.enforce(named, &[]);
+    }
+
+    /// What follows the overrides of the engine's prefix.
+    pub(crate) fn registry(&self) -> Option<Arc<RedisRegistry>> {
+        let state = self.state.read();
+        state.following.as_ref().map(Following::registry)
+    }
+
+    /// The store's time; none if it is closed.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        let state = self.state.read();
+        state.store.as_ref().map(|held| held.store.now().into())
     }
 
     /// What the store's tasks run in.
@@ -134,7 +192,8 @@ impl Drop for Core {
     fn drop(&mut self) {
         if !self.generation.is_current() {
             // Its threads are the parent's, and cannot be joined here.
-            std::mem::forget(self.state.get_mut().store.take());
+            let state = self.state.get_mut();
+            std::mem::forget((state.store.take(), state.following.take()));
         }
     }
 }
@@ -196,17 +255,41 @@ impl Engine {
         let options =
             RedisOptions::parse(&url).map_err(|error| failure::value(error.to_string()))?;
         let runtime = fork::runtime()?;
-        let opening = async { RedisStore::open(options, &empty()).await };
-        let store = py
-            .detach(|| runtime.block_on(opening))
-            .map_err(|error| pyo3::exceptions::PyConnectionError::new_err(error.to_string()))?;
+        let opening = async {
+            let store = RedisStore::open(options.clone(), &empty()).await?;
+            Ok::<_, RedisOpenError>((store, RedisRegistry::open(&options).await?))
+        };
+        let opened = py.detach(|| runtime.block_on(opening));
+        let (store, registry) =
+            opened.map_err(|error| PyConnectionError::new_err(error.to_string()))?;
         let held = Held {
             store,
             memory: None,
         };
-        Ok(Self {
-            core: Core::new("redis", held, Some(runtime)),
-        })
+        let core = Core::new("redis", held, Some(runtime.clone()));
+        let following = py.detach(|| runtime.block_on(Following::start(registry, &core)));
+        core.state.write().following = Some(following);
+        Ok(Self { core })
+    }
+
+    /// Changes an amount of a rule for all that share the store, for a week.
+    fn override_limit(
+        &self,
+        py: Python<'_>,
+        rule: String,
+        metric: String,
+        amount: u64,
+    ) -> PyResult<Py<PyAny>> {
+        self.core.store()?;
+        let Some(registry) = self.core.registry() else {
+            return Err(failure::value("limits can be overridden on Redis only"));
+        };
+        let core = self.core.clone();
+        let setting = async move {
+            let set = overrides::set(core, registry, (rule, metric), amount).await;
+            move |py: Python<'_>| set.map(|()| py.None())
+        };
+        pending::start(py, self.core.runtime(), setting)
     }
 
     /// Puts these rules in force, in place of all before; counters of unchanged ones are untouched. A folder's rules of a process
@@ -280,7 +363,9 @@ impl Engine {
         };
         // The folder is free for another once nothing has it.
         state.kept = Kept::default();
+        let following = state.following.take();
         drop(state);
+        drop(following);
         self.core.closed.send_replace(true);
         if held.memory.is_some() {
             return Ok(());

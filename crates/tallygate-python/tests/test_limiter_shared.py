@@ -212,3 +212,55 @@ while True:
     # One comes every 50 ms; what the victim stood in line for is nobody's any more.
     assert longest < 1
     rates.close()
+
+
+def test_a_changed_limit_reaches_every_limiter_and_who_waits_there(valkey_url: str, prefix: str) -> None:
+    async def scenario() -> None:
+        one, other = (shared(RateLimiter, valkey_url, prefix) for _ in range(2))
+        await other.acquire_capacity(use(10), MODEL)
+        waiting = asyncio.create_task(other.acquire_capacity(use(9), MODEL))
+        while other._engine.stats()["waiters"] == 0:
+            await asyncio.sleep(0.001)
+        await one.set_max_capacity(MODEL, "requests", 3600, 100)
+        await waiting
+        later = shared(RateLimiter, valkey_url, prefix)
+        # It knows from its first decision on.
+        await later.acquire_capacity(use(70), MODEL, timeout=0)
+        waiting = asyncio.create_task(other.acquire_capacity(use(90), MODEL))
+        while other._engine.stats()["waiters"] == 0:
+            await asyncio.sleep(0.001)
+        await later.set_max_capacity(MODEL, "requests", 3600, 80)
+        with pytest.raises(ValueError, match="at most 80 of requests per 1h"):
+            await waiting
+        with pytest.raises(ValueError, match="no quota of 'cost'"):
+            await one.set_max_capacity(MODEL, "cost", 3600, 5)
+        for each in (one, other, later):
+            await each.aclose()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process forks here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_has_limiters_of_its_own(valkey_url: str, prefix: str) -> None:
+    parent = shared(SyncRateLimiter, valkey_url, prefix)
+    held = parent.acquire_capacity(use(4), MODEL)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with pytest.raises(RuntimeError, match="after the fork"):
+                parent.acquire_capacity(use(), MODEL)
+            own = shared(SyncRateLimiter, valkey_url, prefix)
+            own.acquire_capacity(use(6), MODEL, timeout=0)
+            own.close()
+            parent.close()
+            del parent, held
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with pytest.raises(TimeoutError):
+        parent.acquire_capacity(use(), MODEL, timeout=0)
+    parent.refund_capacity(use(0, 0), held)
+    parent.close()

@@ -155,7 +155,7 @@ class LimiterCore:
 
     def _steps_to_set(self, model: object, metric: object, per_seconds: object, value: object) -> Steps[None]:
         if self._driver is None:
-            self._models.set_limit(model, metric, per_seconds, value)
+            yield self._models.set_limit(model, metric, per_seconds, value)
             return
         config, family = resolve_config(self._config, model, self._bounds.max_alias_length)
         from ._custom_driver import Ask as CustomAsk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,8 +106,8 @@ class Models:
         """A family by its name, if it is in use."""
         return self._families.get(name)
 
-    def set_limit(self, model: object, metric: object, per_seconds: object, value: object) -> None:
-        """Changes what one quota of the model's family lets through, here and now."""
+    def set_limit(self, model: object, metric: object, per_seconds: object, value: object) -> Callable[[], Any]:
+        """Changes what one quota of the model's family lets through, at once; answers the call that is left to be made."""
         bucket = (checked_name(metric, "metric", self._bounds.max_metric_length), checked_window(per_seconds))
         limit = checked_limit(value, "value")
         with self._lock:
@@ -117,6 +117,9 @@ class Models:
             if bucket not in family.quotas:
                 there = ", ".join(f"{metric} per {window}" for metric, window in family.quotas)
                 raise ValueError(f"there is no quota of {bucket[0]!r} per {bucket[1]} seconds; there is {there}")
+            if self._engine.kind == "redis":
+                rule = _rule_name(family.native.name, bucket)
+                return lambda: self._engine.override_limit(rule, bucket[0], limit)
             before = dict(family.overrides)
             family.overrides[bucket] = limit
             try:
@@ -124,6 +127,7 @@ class Models:
             except BaseException:
                 family.overrides = before
                 raise
+            return lambda: None
 
     def forget(self, unused_for: float) -> int:
         """Drops families that nobody uses and whose quotas are full; answers how many."""

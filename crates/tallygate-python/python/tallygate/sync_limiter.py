@@ -141,8 +141,8 @@ class SyncRateLimiter(LimiterCore):
     def set_max_capacity(self, model: str, metric: str, per_seconds: int, value: float) -> None:
         """Changes what one quota lets through, at once for those who wait, too.
 
-        It holds for this limiter until it is closed, or the configuration changes that quota. Who waits for more than can come now is
-        told so by ``ValueError``.
+        In memory and in a folder it holds until the limiter is closed, or the configuration changes that quota; on Redis for a week, for
+        all that share the key prefix. Who waits for more than can come now is told so by ``ValueError``.
         """
         _steps.run_here(self._steps_to_set(model, metric, per_seconds, value))
 
