@@ -279,7 +279,7 @@ async fn the_wait_is_the_sum_over_the_rungs() {
     let pause = std::time::Duration::from_millis(40);
     let (told, ()) = tokio::join!(admitted(&world, &body), async {
         world.until(|store| store.stats().waiters == 1).await;
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause).await; // tidy: sleeps because the time in the first line is measured
         let month = Amounts::ZERO.with(Metric::REQUESTS, 1);
         world.hold_of(&user, month).await;
         world.until(|store| store.stats().waiters == 1).await;
