@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tallygate_sim::Client;
+use tokio::net::TcpListener;
 
 use crate::command::{run, tallygate};
 use crate::folder::Folder;
@@ -173,4 +174,49 @@ async fn folders_that_cannot_be_used_are_said_to_be_with_their_mend() {
     fs::remove_dir_all(site.data()).expect("it is removed");
     fs::write(site.data(), "a file").expect("it is written");
     assert!(site.refused().contains("cannot be used"));
+}
+
+/// A call that a killed gateway was serving holds no slot after it, and the next process says so.
+#[tokio::test]
+async fn a_call_that_a_killed_gateway_was_serving_is_over() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = upstream.local_addr().expect("it is bound").port();
+    let site = Site::new("killed-serving", "sync");
+    let data = site.data().display().to_string();
+    let text = format!(
+        "listen: 127.0.0.1:0\nadmin: none\nstore: {data}\ndurability: sync\nupstreams: {{ openai: {{ dialect: openai, base_url: \"http://127.0.0.1:{port}/v1\", api_key: sk-test }} }}\nlimits: [{{ name: flights, concurrency: 1 }}]\n"
+    );
+    fs::write(site.config(), text).expect("a file");
+    let call = |client: Client| async move {
+        let body =
+            r#"{"model":"gpt-4o","max_tokens":5,"messages":[{"role":"user","content":"hello"}]}"#;
+        let post = "POST".parse().expect("a method");
+        let request = client.request(post, "/v1/chat/completions", body.into());
+        client.send(request.expect("a request")).await.is_ok()
+    };
+    let (running, client) = site.serve();
+    let first = tokio::spawn(call(client));
+    // It never answers.
+    let (_stalled, _) = upstream.accept().await.expect("the call arrives");
+    running.signal("KILL");
+    running.ended();
+    assert!(!first.await.expect("it ends"), "nobody answered");
+
+    let (mut running, client) = site.serve();
+    running.logged("calls were being served when the last process was killed");
+    let second = tokio::spawn(call(client));
+    upstream.accept().await.expect("its place is free");
+    second.abort();
+}
+
+/// Without the file of the keys everybody would be let in.
+#[tokio::test]
+async fn keys_that_are_missing_are_missed() {
+    let site = Site::new("keys-missing", "sync");
+    fs::create_dir_all(site.data()).expect("a folder");
+    fs::write(site.data().join("FORMAT"), "tallygate 1\n").expect("it is written");
+    fs::write(site.data().join("audit.jsonl"), "{}\n").expect("it is written");
+    let line = site.refused();
+    assert!(line.contains("registry.json is missing"), "{line}");
+    assert!(line.contains("move both files away"), "{line}");
 }
