@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tallygate_core::{Metrics, Policy};
+use tallygate_core::{Bounds, Metrics, Policy};
 use tallygate_store::folder::{DataFolder, Purpose};
 use tallygate_store::registry::{RedisRegistry, Stamp};
 use tallygate_store::{
@@ -209,7 +209,7 @@ impl Engine {
     /// Counters in this process.
     #[staticmethod]
     fn memory() -> Self {
-        let store = MemoryStore::new(&empty(), MemoryOptions::default());
+        let store = MemoryStore::new(&empty(), options());
         let held = Held {
             store: store.clone(),
             memory: Some(store),
@@ -254,6 +254,7 @@ impl Engine {
         };
         let options =
             RedisOptions::parse(&url).map_err(|error| failure::value(error.to_string()))?;
+        let options = options.with_waiters(WAITERS);
         let runtime = fork::runtime()?;
         let opening = async {
             let store = RedisStore::open(options.clone(), &empty()).await?;
@@ -386,6 +387,21 @@ fn here() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().build()
 }
 
+/// As many may wait as a limiter may be told to let wait: a batch may put all its calls in line at once.
+fn options() -> MemoryOptions {
+    let bounds = Bounds {
+        waiters: WAITERS,
+        ..Bounds::default()
+    };
+    MemoryOptions {
+        bounds,
+        ..MemoryOptions::default()
+    }
+}
+
+/// The most callers in line.
+const WAITERS: usize = 1_000_000;
+
 fn empty() -> Policy {
     Policy::new(Vec::new(), Metrics::default()).expect("invariant: no rules are a policy")
 }
@@ -396,7 +412,7 @@ fn open_folder(path: &Path, durability: Durability) -> PyResult<(Arc<dyn Store>,
     let folder = folder.map_err(|error| failure::unopened(error.to_string()))?;
     let kept = Kept::of(folder.clone())?;
     let policy = rules::policy(kept.before(), &Metrics::default())?;
-    let store = MemoryStore::open(&policy, MemoryOptions::default(), folder, durability);
+    let store = MemoryStore::open(&policy, options(), folder, durability);
     let store = store.map_err(|error| failure::unopened(error.to_string()))?;
     Ok((store, policy, kept))
 }

@@ -278,3 +278,15 @@ def test_uvloop_wakes() -> None:
         loop.run_until_complete(asyncio.wait_for(_waits_and_is_served(), 10))
     finally:
         loop.close()
+
+
+def test_a_large_batch_may_stand_in_line_all_at_once() -> None:
+    async def scenario() -> int:
+        rates = limiter(RateLimiter, tokens=10**6)
+        await rates.acquire_capacity(use(10), MODEL)
+        waiting = [asyncio.create_task(rates.acquire_capacity(use(), MODEL)) for _ in range(12_000)]
+        await until_waiting(rates, 12_000)
+        await rates.set_max_capacity(MODEL, "requests", 3600, 100_000)
+        return len(await asyncio.gather(*waiting))
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 60)) == 12_000
