@@ -73,7 +73,7 @@ pub enum Lasting {
 #[non_exhaustive]
 pub enum RegistryError {
     /// It cannot be read or written just now.
-    #[error("the keys and overrides cannot be reached: {0}")]
+    #[error("the keys and overrides cannot be read or written now: {0}")]
     Down(String),
     /// What is there was not written by this version, or is damaged.
     #[error("the keys and overrides cannot be read: {0}")]

@@ -200,20 +200,26 @@ impl StoreHealth {
     pub fn trouble(&self) -> Option<&'static str> {
         match self {
             Self::Up => None,
-            Self::Down { reason } if reason.starts_with("folder ") => {
-                Some("the data folder cannot be written to")
-            }
-            Self::Down { reason } if is_answer(reason) => Some("the store refuses"),
-            Self::Down { .. } => Some("the store cannot be reached"),
+            Self::Down { reason } => Some(trouble(reason)),
         }
     }
 }
 
-/// Whether a reason is what a server said, behind its host and port: such a text begins with a word in capitals.
-fn is_answer(reason: &str) -> bool {
+/// What a reason comes to: a folder that takes no writes, a server that answered, or one that did not.
+fn trouble(reason: &str) -> &'static str {
+    match answer(reason) {
+        _ if reason.starts_with("folder ") => "the data folder cannot be written to",
+        Some(_) => "the store refuses",
+        None => "the store cannot be reached",
+    }
+}
+
+/// The code of what a server said, behind its host and port: a word in capitals.
+fn answer(reason: &str) -> Option<&str> {
     let said = reason.split_once(": ").map_or(reason, |(_, said)| said);
     let code = said.split(' ').next().unwrap_or_default();
-    code.len() >= 3 && code.bytes().all(|byte| byte.is_ascii_uppercase())
+    let is_code = code.len() >= 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    is_code.then_some(code)
 }
 
 /// What came of the times when a store was out of reach: totals since it was opened.
@@ -256,8 +262,8 @@ pub enum StoreError {
     /// A bound of the store is reached.
     #[error(transparent)]
     Full(#[from] FullError),
-    /// The store cannot be reached, and its limits are closed.
-    #[error("the store cannot be reached: {reason}")]
+    /// The store cannot be reached or takes nothing now, and its limits are closed.
+    #[error("{}: {reason}", trouble(.reason))]
     Down {
         /// What was seen.
         reason: String,
@@ -269,6 +275,21 @@ pub enum StoreError {
         "metrics can be added while the store is open, and not renamed or taken out: open it anew"
     )]
     Metrics,
+}
+
+impl StoreError {
+    /// What is wrong with a store that is down, in a few words without the names of hosts: a server's own code says why it refuses.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let Self::Down { reason, .. } = self else {
+            return None;
+        };
+        let trouble = trouble(reason);
+        Some(match answer(reason) {
+            Some(code) if !reason.starts_with("folder ") => format!("{trouble} ({code})"),
+            _ => trouble.to_owned(),
+        })
+    }
 }
 
 /// Why a reservation could not be ended or extended.
@@ -285,7 +306,7 @@ pub enum SettleError {
     #[error("the reservation was extended too often")]
     TooOften,
     /// The store cannot be reached; the end is kept and delivered once when it is back, and need not be asked for again.
-    #[error("the store cannot be reached: the reservation's end is kept and will be delivered")]
+    #[error("the store does not take it now: the reservation's end is kept and will be delivered")]
     Kept {
         /// How the reservation will have ended, unless its deadline passes first.
         outcome: Outcome,
@@ -297,7 +318,53 @@ pub enum SettleError {
 
 #[cfg(test)]
 mod tests {
-    use super::StoreHealth;
+    use std::time::Duration;
+
+    use super::{StoreError, StoreHealth};
+
+    #[test]
+    fn an_error_says_whether_the_store_answered_and_what() {
+        for (reason, says, briefly) in [
+            (
+                "h:1: OOM command not allowed",
+                "the store refuses: h:1: OOM",
+                "the store refuses (OOM)",
+            ),
+            (
+                "h:1: READONLY You can't write",
+                "the store refuses: h:1",
+                "the store refuses (READONLY)",
+            ),
+            (
+                "h:1: NOPERM no permissions",
+                "the store refuses: h:1",
+                "the store refuses (NOPERM)",
+            ),
+            (
+                "h:1: LOADING Redis is loading",
+                "the store refuses: h:1",
+                "the store refuses (LOADING)",
+            ),
+            (
+                "h:1: no answer within 250ms",
+                "the store cannot be reached: h:1",
+                "the store cannot be reached",
+            ),
+            (
+                "folder ./data: No space left",
+                "the data folder cannot be written to: ",
+                "the data folder cannot be written to",
+            ),
+        ] {
+            let error = StoreError::Down {
+                reason: reason.to_owned(),
+                retry_after: Duration::ZERO,
+            };
+            assert!(error.to_string().starts_with(says), "{error}");
+            assert_eq!(error.trouble().as_deref(), Some(briefly));
+        }
+        assert_eq!(StoreError::Metrics.trouble(), None);
+    }
 
     #[test]
     fn who_answers_refuses_and_who_does_not_cannot_be_reached() {

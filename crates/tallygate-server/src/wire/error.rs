@@ -68,9 +68,11 @@ pub enum ApiError {
     /// A bound of the store or of the waiting line is reached.
     #[error("the limiter is full: {0}")]
     Full(FullError),
-    /// The store does not answer, and its limits are closed.
-    #[error("the limits cannot be checked now")]
+    /// The store does not answer or takes nothing, and its limits are closed.
+    #[error("the limits cannot be checked now: {trouble}")]
     StoreDown {
+        /// What is wrong with it, in a few words.
+        trouble: String,
         /// When to try again.
         retry_after: Duration,
     },
@@ -180,7 +182,7 @@ impl ApiError {
             (Self::Denied(denial), Voice::Dialect(_)) => {
                 Some(Wait::jittered(denial.retry_after, ask.request_id))
             }
-            (Self::StoreDown { retry_after }, _) => {
+            (Self::StoreDown { retry_after, .. }, _) => {
                 Some(Wait::jittered(*retry_after, ask.request_id))
             }
             (Self::Full(_) | Self::Draining, _) => Some(Wait::jittered(FULL_WAIT, ask.request_id)),
@@ -240,9 +242,13 @@ impl From<CallError> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        let trouble = error.trouble();
         match error {
             StoreError::Full(full) => Self::Full(full),
-            StoreError::Down { retry_after, .. } => Self::StoreDown { retry_after },
+            StoreError::Down { retry_after, .. } => Self::StoreDown {
+                trouble: trouble.unwrap_or_default(),
+                retry_after,
+            },
             _ => Self::Internal,
         }
     }

@@ -92,6 +92,7 @@ fn all_told() -> Observer {
     observer.refused(
         Door::Gateway,
         &ApiError::StoreDown {
+            trouble: "the store refuses (OOM)".to_owned(),
             retry_after: Duration::from_secs(1),
         },
     );

@@ -267,3 +267,29 @@ fn a_reload_keeps_its_store() {
     let same = good("store: redis://:never-shown@h:6379/0?prefix=tg\ndata: a\nstore_down: open");
     assert_eq!(running.reloadable(&same), Ok(()));
 }
+
+/// A store that answers is not away: who calls is told what it says, and not where it is.
+#[tokio::test]
+async fn a_store_that_refuses_is_said_to_refuse_with_its_code() {
+    use tallygate_sim::servers::{Engine, Server as Redis};
+    let redis = Redis::start(Engine::Redis, &[]).expect("a server");
+    let settings = format!(
+        "store: {}\nlimits: [{{ name: day, tokens: 1000, every: day }}]",
+        redis.url()
+    );
+    let world = crate::world::World::new(&settings).await;
+    let full = ["CONFIG", "SET", "maxmemory", "1"];
+    redis.command(&full).expect("it is full");
+    let asked = r#"{"demand": {"tokens": 1}}"#;
+    let refused = world.post("/tallygate/v1/reserve", asked).await;
+    let decided = refused.json()["error"]["message"].clone();
+    let call = tallygate_sim::ApiCall::chat("gpt-4o", "Hi");
+    let refused_call = world.call(&call).await;
+    let called = refused_call.json()["error"]["message"].clone();
+    assert_eq!((refused.status, refused_call.status), (503, 503));
+    for message in [decided, called] {
+        let message = message.as_str().expect("a text").to_lowercase();
+        assert!(message.contains("the store refuses (oom)"), "{message}");
+        assert!(!message.contains("127.0.0.1"), "{message}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The ledger of usage: what is recorded of each call, and what is told of it.
 mod books;
 mod busy;
+mod nodes;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -187,6 +187,7 @@ fn failures() -> Vec<Case> {
         case(
             "store down",
             ApiError::StoreDown {
+                trouble: "the store refuses (OOM)".to_owned(),
                 retry_after: Duration::from_millis(1_500),
             },
         ),
