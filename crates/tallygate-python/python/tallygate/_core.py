@@ -15,7 +15,6 @@ from ._models import Ask, Bounds, KnownFamily, Models
 from ._native import CapacityReservation, Engine, Family, Gate
 from ._steps import Steps
 from .backends import MemoryBackendBuilder, _StoreBuilder
-from .callbacks import LifecycleEvent, keyword_names
 from .quotas import (
     Capacities,
     FrozenUsage,
@@ -190,6 +189,8 @@ class LimiterCore:
             if config.is_unlimited:
                 return {}
             raise ValueError("the configuration has no usage_counter; give it one, or call acquire_capacity with the usage")
+        from .callbacks import keyword_names
+
         names = keyword_names(counter)
         given = request if names is None else {name: value for name, value in request.items() if name in names}
         return dict(frozen_usage(counter(**given)))
@@ -318,6 +319,8 @@ class LimiterCore:
     ) -> Steps[None]:
         if not self._caller.has("on_lifecycle_event"):
             return
+        from .callbacks import LifecycleEvent
+
         event = LifecycleEvent(
             event_type=event_type,
             model_family=reservation.model_family,

@@ -6,15 +6,17 @@ its own threads. However many operations have come further meanwhile, the loop i
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import sys
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._native import Bell, Pending
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 async def wait(pending: Pending) -> Any:
@@ -25,6 +27,9 @@ async def wait(pending: Pending) -> Any:
     trio = _running_trio()
     if trio is not None:
         return await _wait_in_trio(trio, pending)
+    # Not before: who waits on threads has no use for it, and it is most of what an import would cost.
+    import asyncio
+
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -65,6 +70,8 @@ async def in_thread(work: Callable[[], Any]) -> Any:
     trio = _running_trio()
     if trio is not None:
         return await trio.to_thread.run_sync(work)
+    import asyncio
+
     return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
@@ -119,10 +126,12 @@ async def _wait_in_asyncio(loop: asyncio.AbstractEventLoop, pending: Pending) ->
 
 
 def _ring_of_asyncio(loop: asyncio.AbstractEventLoop) -> _Ring:
+    from asyncio import AbstractEventLoop
+
     ring = _Ring()
     with _making:
         # Those whose loop has ended with somebody waiting would keep it for ever.
-        for other in [other for other in _rings if isinstance(other, asyncio.AbstractEventLoop) and other.is_closed()]:
+        for other in [other for other in _rings if isinstance(other, AbstractEventLoop) and other.is_closed()]:
             del _rings[other]
         _rings[loop] = ring
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from . import _native
 from .quotas import checked_prefix
@@ -128,6 +127,8 @@ def _connection(pool: Any) -> str:
 
 
 def _url_with(settings: Mapping[str, Any], scheme: str) -> str:
+    from urllib.parse import quote
+
     user, password = settings.get("username"), settings.get("password")
     login = ""
     if password:

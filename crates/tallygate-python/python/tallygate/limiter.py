@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import warnings
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core, _scope, _steps, _waiting
-from ._calling import CallbackCaller
 from ._core import LimiterCore
 from ._models import Bounds
 from ._native import CapacityReservation
-from .callbacks import RateLimiterCallbacks, given_slots
 from .quotas import (
     MAX_ALIAS_LENGTH,
     MAX_METRIC_LENGTH,
@@ -20,6 +18,10 @@ from .quotas import (
     PerModelConfigGetter,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from ._calling import CallbackCaller
+    from .callbacks import RateLimiterCallbacks
 
 _UNSET: Any = object()
 
@@ -58,12 +60,10 @@ class RateLimiter(LimiterCore):
         max_reservation_lifetime_seconds: float | None = None,
         pid_check: bool = True,
     ) -> None:
-        if callbacks is not None and not isinstance(callbacks, RateLimiterCallbacks):
-            raise TypeError(f"callbacks must be RateLimiterCallbacks or None, not {type(callbacks).__name__}")
         _core.check_unused(close_drain_timeout_seconds, pid_check)
         self._callbacks = callbacks
         self._callback_timeout = _core.checked_timeout(callback_timeout, "callback_timeout")
-        self._caller = CallbackCaller(callbacks, self._callback_timeout) if given_slots(callbacks) else None
+        self._caller = _caller_of(callbacks, self._callback_timeout) if callbacks is not None else None
         bounds = Bounds(
             max_model_families=max_model_families,
             max_metrics_per_family=max_metrics_per_family,
@@ -80,6 +80,8 @@ class RateLimiter(LimiterCore):
         from ._custom_driver import CustomDriver
 
         bounds = CustomBounds(self._bounds.max_in_flight_reservations, self._bounds.max_model_families, self._lifetime)
+        from ._calling import CallbackCaller
+
         caller = CallbackCaller(self._callbacks, self._callback_timeout)
         return CustomDriver(backend, self._limiter_instance_id, bounds, caller)
 
@@ -206,3 +208,13 @@ class ReservationScope:
     ) -> None:
         if await _steps.run(self._account.leave(self._limiter, error)):
             warnings.warn(_scope.NO_ACTUAL_USAGE, RuntimeWarning, stacklevel=2)
+
+
+def _caller_of(callbacks: object, timeout: float | None) -> CallbackCaller | None:
+    """What calls the callbacks; none if there are none. Imported here, since most limiters have none."""
+    from ._calling import CallbackCaller
+    from .callbacks import RateLimiterCallbacks, given_slots
+
+    if not isinstance(callbacks, RateLimiterCallbacks):
+        raise TypeError(f"callbacks must be RateLimiterCallbacks or None, not {type(callbacks).__name__}")
+    return CallbackCaller(callbacks, timeout) if given_slots(callbacks) else None

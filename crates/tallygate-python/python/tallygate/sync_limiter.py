@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import warnings
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core, _scope, _steps, _waiting
-from ._calling import SyncCallbackCaller
 from ._core import LimiterCore
 from ._models import Bounds
 from ._native import CapacityReservation
-from .callbacks import SyncRateLimiterCallbacks, given_slots
 from .quotas import (
     MAX_ALIAS_LENGTH,
     MAX_METRIC_LENGTH,
@@ -20,6 +18,10 @@ from .quotas import (
     PerModelConfigGetter,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from ._calling import SyncCallbackCaller
+    from .callbacks import SyncRateLimiterCallbacks
 
 _UNSET: Any = object()
 
@@ -50,12 +52,10 @@ class SyncRateLimiter(LimiterCore):
         max_reservation_lifetime_seconds: float | None = None,
         pid_check: bool = True,
     ) -> None:
-        if callbacks is not None and not isinstance(callbacks, SyncRateLimiterCallbacks):
-            raise TypeError(f"callbacks must be SyncRateLimiterCallbacks or None, not {type(callbacks).__name__}")
         _core.check_unused(close_drain_timeout_seconds, pid_check)
         self._callbacks = callbacks
         self._callback_timeout = _core.checked_timeout(callback_timeout, "callback_timeout")
-        self._caller = SyncCallbackCaller(callbacks, self._callback_timeout) if given_slots(callbacks) else None
+        self._caller = _caller_of(callbacks, self._callback_timeout) if callbacks is not None else None
         bounds = Bounds(
             max_model_families=max_model_families,
             max_metrics_per_family=max_metrics_per_family,
@@ -72,6 +72,8 @@ class SyncRateLimiter(LimiterCore):
         from ._custom_driver import SyncCustomDriver
 
         bounds = CustomBounds(self._bounds.max_in_flight_reservations, self._bounds.max_model_families, self._lifetime)
+        from ._calling import SyncCallbackCaller
+
         caller = SyncCallbackCaller(self._callbacks, self._callback_timeout)
         return SyncCustomDriver(backend, self._limiter_instance_id, bounds, caller)
 
@@ -188,3 +190,13 @@ class SyncReservationScope:
     ) -> None:
         if _steps.run_here(self._account.leave(self._limiter, error)):
             warnings.warn(_scope.NO_ACTUAL_USAGE, RuntimeWarning, stacklevel=2)
+
+
+def _caller_of(callbacks: object, timeout: float | None) -> SyncCallbackCaller | None:
+    """What calls the callbacks; none if there are none. Imported here, since most limiters have none."""
+    from ._calling import SyncCallbackCaller
+    from .callbacks import SyncRateLimiterCallbacks, given_slots
+
+    if not isinstance(callbacks, SyncRateLimiterCallbacks):
+        raise TypeError(f"callbacks must be SyncRateLimiterCallbacks or None, not {type(callbacks).__name__}")
+    return SyncCallbackCaller(callbacks, timeout) if given_slots(callbacks) else None
