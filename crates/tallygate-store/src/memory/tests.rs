@@ -33,7 +33,8 @@ fn the_thread_ends_with_the_store() {
         };
         store.try_reserve(&ask).unwrap();
         let shared = Arc::downgrade(&store.shared);
-        assert_eq!(store.stats().reservations, 1);
+        // What holds nothing is none.
+        assert_eq!(store.stats().reservations, usize::from(held > 0));
         drop(store);
         thread.unwrap().join().unwrap();
         assert_eq!(shared.strong_count(), 0, "the counters are let go of");
