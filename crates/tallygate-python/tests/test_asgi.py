@@ -512,17 +512,19 @@ def test_the_end_of_the_application_closes_its_store(tmp_path: Path) -> None:
     async def main() -> None:
         folder = tmp_path / "data"
         app = RateLimitMiddleware(complete_app_of_lifespan, identify=by_header("x-user"), limits=[TOKENS], store=folder)
-        await app({"type": "lifespan"}, ignore_receive, ignore)
+        await app({"type": "lifespan"}, shut_down, ignore)
         with open_store(folder):
             pass
 
     asyncio.run(main())
 
 
-async def complete_app_of_lifespan(scope: Any, receive: Any, send: Any) -> None: ...
+async def complete_app_of_lifespan(scope: Any, receive: Any, send: Any) -> None:
+    assert (await receive())["type"] == "lifespan.shutdown"
 
 
-async def ignore_receive() -> Any: ...
+async def shut_down() -> Any:
+    return {"type": "lifespan.shutdown"}
 
 
 def test_a_folder_remembers_and_forgets_a_limit_that_is_taken_away(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import _native
 from ._native import Standing
+from .quotas import MAX_AMOUNT
 from .tokens import cost, cost_bound, dollars
 
 LONG_WAIT = 60.0
@@ -70,9 +71,10 @@ def _amounts(metrics: Iterable[str], tokens: tuple[int, int], micros: Any) -> di
     amounts = {}
     for metric in metrics:
         if metric == "cost":
-            amounts[metric] = micros()
+            amounts[metric] = min(micros(), MAX_AMOUNT)
         elif metric in known:
-            amounts[metric] = known[metric]
+            # A body may ask for more than can be counted: it has the most there is, which no limit has room for.
+            amounts[metric] = min(known[metric], MAX_AMOUNT)
         else:
             raise ValueError(f"how much {metric!r} a call takes is not known: say so with `usage=`")
     return amounts

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -137,12 +138,13 @@ class RateLimitMiddleware:
         self._max_body = max_body
         self._hold = hold
         self._metrics = _metrics([*limits, *(limit for tier in self._tiers.values() for limit in tier)], size)
-        self._owns_store = not isinstance(store, Store)
-        self._store = open_store(store, key_prefix=key_prefix)
-        rules = [written(limit, {"limiter": _NAME}) for limit in limits]
+        self._rules = [written(limit, {"limiter": _NAME}) for limit in limits]
         for name, tier in self._tiers.items():
-            rules += [written(limit, {"limiter": _NAME, "tier": name}) for limit in tier]
-        self._store._replace_rules(rules, _NAME)
+            self._rules += [written(limit, {"limiter": _NAME, "tier": name}) for limit in tier]
+        self._place = store, key_prefix
+        self._opening = threading.Lock()
+        self._ended = False
+        self._store = self._open()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -153,11 +155,45 @@ class RateLimitMiddleware:
             await self._serve(scope, receive, send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Closes the store at the application's end, which is not where one that knows no lifespan returns or raises."""
+        self._opened()
+        ended = False
+
+        async def hear() -> Message:
+            nonlocal ended
+            message = await receive()
+            ended = ended or message["type"] == "lifespan.shutdown"
+            return message
+
+        async def tell(message: Message) -> None:
+            nonlocal ended
+            ended = ended or message["type"] == "lifespan.startup.failed"
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, hear, tell)
         finally:
-            if self._owns_store:
+            if ended:
+                self._close()
+
+    def _open(self) -> Store:
+        place, key_prefix = self._place
+        store = open_store(place, key_prefix=key_prefix)
+        store._replace_rules(self._rules, _NAME)
+        return store
+
+    def _opened(self) -> Store:
+        """The store, opened anew where an end closed it: servers and tests may start an application again."""
+        with self._opening:
+            if self._ended:
+                self._store, self._ended = self._open(), False
+            return self._store
+
+    def _close(self) -> None:
+        if not isinstance(self._place[0], Store):
+            with self._opening:
                 self._store.close()
+                self._ended = True
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = _Call(scope)
@@ -204,9 +240,9 @@ class RateLimitMiddleware:
         return _replay(body, receive)
 
     async def _admit(self, call: _Call, labels: dict[str, str]) -> Admission:
-        subject = self._store._subject({**labels, **call.labels(), "limiter": _NAME})
         wait = min(self._max_wait, call.patience)
         try:
+            subject = self._opened()._subject({**labels, **call.labels(), "limiter": _NAME})
             answer = await finish(subject.reserve(call.usage, self._hold, wait))
         except (ConnectionError, ValueError) as error:
             if not isinstance(error, ConnectionError) and not hasattr(error, "reason"):
@@ -246,7 +282,7 @@ class _Call:
         self.sized: _native.Sized | None = None
         self.usage: dict[str, float] = {}
         asked = _header(scope, b"x-tallygate-max-wait-ms")
-        self.patience = int(asked) / 1000 if asked and asked.isdecimal() else float("inf")
+        self.patience = float(asked) / 1000 if asked and asked.isdecimal() else float("inf")
 
     @property
     def model(self) -> str:
