@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from limiters import until_waiting
 from places import Place, place
 from tallygate import (
     PerModelConfig,
@@ -182,3 +183,71 @@ def test_a_refund_is_done_though_the_store_is_gone_after_it(caplog: pytest.LogCa
     assert "not told of" in caplog.text
     limiter.acquire_capacity({"tokens": 6}, model="m", timeout=0)
     limiter.close()
+
+
+def test_who_waits_stands_in_line_while_its_callback_runs(place: Place):
+    async def run() -> tuple[list[int], float]:
+        release, begun, order = asyncio.Event(), asyncio.Event(), []
+
+        async def slow(**given: Any) -> None:
+            if given["usage"]["tokens"] == 9:
+                begun.set()
+                await release.wait()
+
+        callbacks = RateLimiterCallbacks(on_wait_start=slow)
+        async with RateLimiter(config, backend=place.backend(), callbacks=callbacks) as limiter:
+
+            async def take(usage: dict[str, int]) -> None:
+                held = await limiter.acquire_capacity(usage, model="m")
+                order.append(held.usage["tokens"])
+
+            held = await limiter.acquire_capacity({"tokens": 10}, model="m")
+            usage = {"tokens": 9}
+            large = asyncio.ensure_future(take(usage))
+            await begun.wait()
+            usage["tokens"] = 1
+            small = asyncio.ensure_future(take({"tokens": 5}))
+            await until_waiting(limiter, 2)
+            await limiter.refund_capacity({"tokens": 0}, held)
+            await until_waiting(limiter, 1)
+            release.set()
+            await large
+            small.cancel()
+            return order, float(limiter._gate.open)
+
+    assert asyncio.run(asyncio.wait_for(run(), 30)) == ([9], 1)
+
+
+def test_a_timeout_runs_while_the_callback_does():
+    async def run() -> None:
+        async def slow(**_given: Any) -> None:
+            await until_waiting(limiter, 1)
+            await until_waiting(limiter, 0)
+            await limiter.refund_capacity({"tokens": 0}, held)
+
+        async with RateLimiter(config, callbacks=RateLimiterCallbacks(on_wait_start=slow)) as limiter:
+            held = await limiter.acquire_capacity({"tokens": 10}, model="m")
+            with pytest.raises(TimeoutError):
+                await limiter.acquire_capacity({"tokens": 1}, model="m", timeout=0.05)
+            await limiter.acquire_capacity({"tokens": 10}, model="m", timeout=0)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_wait_whose_callback_is_interrupted_leaves_the_line():
+    async def run() -> None:
+        async def slow(**_given: Any) -> None:
+            await asyncio.Event().wait()
+
+        async with RateLimiter(config, callbacks=RateLimiterCallbacks(on_wait_start=slow)) as limiter:
+            held = await limiter.acquire_capacity({"tokens": 10}, model="m")
+            waiter = asyncio.ensure_future(limiter.acquire_capacity({"tokens": 10}, model="m"))
+            await until_waiting(limiter, 1)
+            waiter.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiter
+            await until_waiting(limiter, 0)
+            await limiter.refund_capacity({"tokens": 0}, held)
+            await limiter.acquire_capacity({"tokens": 10}, model="m", timeout=0)
+
+    asyncio.run(asyncio.wait_for(run(), 30))

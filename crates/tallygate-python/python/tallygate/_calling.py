@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from . import _waiting
+from ._native import Pending
 from .callbacks import RateLimiterCallbacks, SyncRateLimiterCallbacks, given_slots, keyword_names
 
 _logger = logging.getLogger("tallygate")
@@ -33,6 +35,10 @@ class CallbackCaller:
     def has(self, slot: str) -> bool:
         """Whether anybody listens."""
         return slot in self._slots
+
+    def follow(self, pending: Pending) -> Any:
+        """A wait that goes on while a callback runs."""
+        return _waiting.follow(pending)
 
     async def call(self, slot: str, **given: object) -> None:
         """Calls the callback of ``slot`` with those of the fields that it takes."""
@@ -92,6 +98,10 @@ class SyncCallbackCaller:
     def has(self, slot: str) -> bool:
         """Whether anybody listens."""
         return slot in self._slots
+
+    def follow(self, pending: Pending) -> Any:
+        """A wait that stands in line while a callback runs; on Redis it only asks to."""
+        return pending
 
     def call(self, slot: str, **given: object) -> None:
         """Calls the callback of ``slot`` with those of the fields that it takes."""

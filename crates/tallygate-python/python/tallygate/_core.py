@@ -7,12 +7,12 @@ import logging
 import time
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import _waiting
 from ._models import Ask, Bounds, KnownFamily, Models
-from ._native import CapacityReservation, Engine, Family, Gate
+from ._native import CapacityReservation, Engine, Family, Gate, Pending
 from ._steps import Steps
 from .backends import MemoryBackendBuilder, _StoreBuilder
 from .quotas import (
@@ -219,14 +219,19 @@ class LimiterCore:
         started = time.monotonic()
         waited = False
         # Only a listener's sake is worth a try before the wait: over a server it is a round trip.
-        tries = any(self._caller.has(slot) for slot in ("on_wait_start", "after_wait_end_consumption"))
-        try:
-            reservation = yield lambda: family.native.acquire(usage, ask.model, 0 if tries else timeout)
-        except TimeoutError:
-            if timeout == 0 or not tries:
-                raise
-            waited = True
-            yield from self._tell_wait(family, frozen_usage(usage), ask, request_id)
+        if any(self._caller.has(slot) for slot in ("on_wait_start", "after_wait_end_consumption")):
+            # Read once: callbacks and other tasks run before it is needed again.
+            usage = dict(usage) if isinstance(usage, Mapping) else usage
+            try:
+                reservation = yield lambda: family.native.acquire(usage, ask.model, 0)
+            except TimeoutError:
+                if timeout == 0:
+                    raise
+                answer = family.native.acquire(usage, ask.model, timeout)
+                reservation, waited = answer, isinstance(answer, Pending)
+                if isinstance(answer, Pending):
+                    reservation = yield from self._wait_aloud(answer, usage, ask, request_id)
+        else:
             reservation = yield lambda: family.native.acquire(usage, ask.model, timeout)
         try:
             yield from self._tell_consumed(reservation, family, request_id, time.monotonic() - started if waited else None)
@@ -234,6 +239,17 @@ class LimiterCore:
             _waiting.give_back(reservation)
             raise
         return reservation
+
+    def _wait_aloud(self, pending: Pending, usage: Any, ask: Ask, request_id: str | None) -> Steps[Any]:
+        """Tells of a wait that has begun: it keeps its place, and its timeout runs, while the callback does."""
+        assert ask.family is not None
+        waiting = self._caller.follow(pending)
+        try:
+            yield from self._tell_wait(ask.family, frozen_usage(usage), ask, request_id)
+            return (yield lambda: waiting)
+        except BaseException:
+            _waiting.give_up(waiting)
+            raise
 
     def _tell_missing(self, family: KnownFamily) -> Steps[None]:
         if not family.is_fresh:

@@ -65,6 +65,22 @@ def give_back(answer: Any) -> None:
         end()
 
 
+def follow(pending: Pending) -> Any:
+    """An operation that goes on while its caller does something else, to be waited for later.
+
+    Under trio it stands where its first step has brought it: in line, but for Redis, where it only asks to.
+    """
+    return pending if _running_trio() is not None else asyncio.ensure_future(wait(pending))
+
+
+def give_up(waiting: Any) -> None:
+    """Ends what :func:`follow` has begun; a reservation that came just then is given back."""
+    if isinstance(waiting, Pending):
+        waiting.drop()
+    elif not waiting.cancel() and not waiting.cancelled() and waiting.exception() is None:
+        give_back(waiting.result())
+
+
 async def in_thread(work: Callable[[], Any]) -> Any:
     """What ``work`` answers, done by another thread."""
     trio = _running_trio()
