@@ -110,6 +110,11 @@ pub(super) async fn settle(
             Err(SettleError::Store(StoreError::Down { retry_after, .. })) => {
                 machine::wait(retry_after).await;
             }
+            // It is delivered once the store is back.
+            Err(SettleError::Kept { .. }) => {
+                *down += 1;
+                return Ok(());
+            }
             other => return Ok(other.map(drop)?),
         }
         *down += 1;
