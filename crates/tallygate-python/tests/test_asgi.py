@@ -563,6 +563,9 @@ def test_what_cannot_be_is_refused_when_it_is_made() -> None:
         Limit("money", dollars="0.0000001")
     with pytest.raises(ValueError, match="burst of the limit"):
         Limit("burst", requests=1, shape="sliding", burst=5)
+    for wrong in ("slidng", "Sliding", "", 5):
+        with pytest.raises(ValueError, match="shape of the limit 'shape' must be one of bucket, strict, sliding, fixed, not"):
+            Limit("shape", requests=1, shape=wrong)  # type: ignore[arg-type]
 
 
 def test_levels_are_values() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 __all__ = ["Limit"]
 
@@ -96,6 +96,9 @@ def shape_text(limit: Limit) -> str:
 
     Raises ``ValueError`` naming limit and mend where they do not fit each other.
     """
+    if limit.shape is not None and limit.shape not in get_args(Shape):
+        shapes = ", ".join(get_args(Shape))
+        raise ValueError(f"shape of the limit {limit.name!r} must be one of {shapes}, not {limit.shape!r}")
     by_calendar = limit.every in CALENDAR
     shape = limit.shape or ("fixed" if by_calendar else "bucket")
     if by_calendar != (shape == "fixed"):
