@@ -257,7 +257,7 @@ async def ignore(_: Any) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("status", "expected"), [(500, (0, 0)), (429, (0, 0)), (503, (0, 0)), (404, (1, 0)), (400, (1, 0))]
+    ("status", "expected"), [(500, (0, 0)), (429, (0, 0)), (503, (0, 0)), (404, (1, 0)), (400, (1, 0)), (302, (1, 0)), (304, (1, 0))]
 )
 def test_what_was_not_served_is_not_charged(status: int, expected: tuple[int, int]) -> None:
     async def main() -> None:

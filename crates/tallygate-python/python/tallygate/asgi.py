@@ -389,7 +389,7 @@ class _Answer:
         status = 200 if self._status is None else self._status
         if status == 429 or status >= 500:
             return None
-        if status >= 400:
+        if status >= 300:
             return _wire.request_only(self._metrics) if self._call.sized else {}
         return self._told(used)
 

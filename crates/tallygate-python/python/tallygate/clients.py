@@ -50,6 +50,7 @@ def wrap_openai(
 
     ``OpenAI`` takes a :class:`~tallygate.SyncRateLimiter`, ``AsyncOpenAI`` a :class:`~tallygate.RateLimiter`, Azure's clients too.
     ``timeout`` is how long (seconds) an attempt waits for capacity before it is answered 429; ``None`` is as long as it takes.
+    Wrapped again with the same limiter a client still counts once, by the latest ``timeout`` and ``usage``; with another, on both.
     """
     return _wrap(client, limiter, timeout, usage)
 
@@ -112,6 +113,10 @@ class LimitedTransport(_Transport):  # type: ignore[misc]
             self._settle(used, reservation)
             return response
         meter = call.meter(response)
+        if _is_whole(response):
+            response, used = meter.whole(response)
+            self._settle(used, reservation)
+            return response
         response.stream = _streams(call.httpx)[0](response.stream, meter, lambda used: self._settle(used, reservation))
         return response
 
@@ -176,6 +181,10 @@ class AsyncLimitedTransport(_Transport):  # type: ignore[misc]
                 raise
             return response
         meter = call.meter(response)
+        if _is_whole(response):
+            response, used = meter.whole(response)
+            await self._settle(used, reservation)
+            return response
         response.stream = _streams(call.httpx)[1](response.stream, meter, lambda used: self._settle(used, reservation))
         return response
 
@@ -189,17 +198,18 @@ class AsyncLimitedTransport(_Transport):  # type: ignore[misc]
 
 _log = logging.getLogger("tallygate")
 
+
 class _Terms:
     """How a transport reserves."""
 
     def __init__(self, limiter: RateLimiter | SyncRateLimiter, timeout: float | None, usage: Usage | None) -> None:
-        self._limiter = limiter
+        self.limiter = limiter
         self._usage = usage
         self.timeout = timeout
 
     def metrics(self, model: str) -> list[str]:
         """What the quotas of a model count."""
-        config, _ = resolve_config(self._limiter._config, model)
+        config, _ = resolve_config(self.limiter._config, model)
         return config.quotas.names
 
     def held(self, sized: _native.Sized, metrics: list[str]) -> Mapping[str, float]:
@@ -263,7 +273,7 @@ class _Call:
         """What an answer without service used; ``None`` where there was service, which its body tells of."""
         if 200 <= status < 300:
             return None
-        if 400 <= status < 500 and status != 429:
+        if 300 <= status < 500 and status != 429:
             return _wire.request_only(self._metrics)
         return _wire.nothing(self._metrics)
 
@@ -274,11 +284,12 @@ class _Call:
 
     def meter(self, response: Any) -> _Meter:
         """What reads the answer as it passes."""
+        encoding = "" if _is_whole(response) else response.headers.get("content-encoding", "")
         reader = _native.AnswerReader(
             self.endpoint,
             self.model,
             response.headers.get("content-type", ""),
-            content_encoding=response.headers.get("content-encoding", ""),
+            content_encoding=encoding,
             drop_usage=self._asked_usage,
         )
         return _Meter(reader, self._used)
@@ -308,6 +319,11 @@ _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProt
 """Errors of httpx that say that the provider saw nothing of the call."""
 
 
+def _is_whole(response: Any) -> bool:
+    """Whether the answer's content is in memory already, so that nobody will read its stream."""
+    return bool(response.is_stream_consumed)
+
+
 class _Meter:
     """Reads an answer once and tells once what it used."""
 
@@ -327,6 +343,20 @@ class _Meter:
         self.over = True
         rest, used = self._reader.finish()
         return rest, self._used(used)
+
+    def whole(self, response: Any) -> tuple[Any, Mapping[str, float] | None]:
+        """Reads an answer that is in memory: what of it goes on, and what it used."""
+        content = self.push(response.content)
+        rest, used = self.finish()
+        if content + rest == response.content:
+            return response, used
+        headers = response.headers.copy()
+        for of_other_content in ("content-encoding", "content-length", "transfer-encoding"):
+            headers.pop(of_other_content, None)
+        answer = type(response)(
+            response.status_code, headers=headers, content=content + rest, extensions=response.extensions
+        )
+        return answer, used
 
     def abandon(self) -> Mapping[str, float] | None:
         """The answer broke off: what of it was used."""
@@ -409,12 +439,25 @@ def _wrap(
     if not hasattr(http, "_transport"):
         raise TypeError(f"client must be a client of openai or anthropic, not {type(client).__name__}")
     kind: Any = AsyncLimitedTransport if hasattr(http, "aclose") else LimitedTransport
+    _check_kind(limiter, waits=kind is AsyncLimitedTransport)
     limited = functools.partial(kind, limiter=limiter, timeout=timeout, usage=usage)
-    http._transport = limited(http._transport)
+    terms = _Terms(limiter, timeout, usage)
     for pattern, mount in http._mounts.items():
-        if mount is not None:
+        if mount is not None and not _is_limited(mount, terms):
             http._mounts[pattern] = limited(mount)
+    if not _is_limited(http._transport, terms):
+        http._transport = limited(http._transport)
     return client
+
+
+def _is_limited(transport: Any, terms: _Terms) -> bool:
+    """Whether calls through it count on this limiter already; they do so once, by the latest terms."""
+    while isinstance(transport, (LimitedTransport, AsyncLimitedTransport)):
+        if transport._limiter is terms.limiter:
+            transport._terms = terms
+            return True
+        transport = transport._transport
+    return False
 
 
 def _check_kind(limiter: object, *, waits: bool) -> None:
