@@ -35,14 +35,6 @@ from .quotas import UsageQuotas as UsageQuotas
 from .sync_limiter import SyncRateLimiter as SyncRateLimiter
 
 if TYPE_CHECKING:
-    from .clients import wrap_anthropic as wrap_anthropic
-    from .clients import wrap_openai as wrap_openai
-    from .decorators import limited as limited
-    from .simple import DualLimiter as DualLimiter
-    from .simple import TokenBucket as TokenBucket
-    from .simple import TokenLimiter as TokenLimiter
-    from .tokens import count_tokens as count_tokens
-    from .tokens import estimate_total_tokens as estimate_total_tokens
     from .callbacks import LifecycleEvent as LifecycleEvent
     from .callbacks import OnCapacityConsumedCallback as OnCapacityConsumedCallback
     from .callbacks import OnCapacityRefundedCallback as OnCapacityRefundedCallback
@@ -71,6 +63,7 @@ if TYPE_CHECKING:
     from .custom import RateLimiterBackendBuilderInterface as RateLimiterBackendBuilderInterface
     from .custom import SyncRateLimiterBackend as SyncRateLimiterBackend
     from .custom import SyncRateLimiterBackendBuilderInterface as SyncRateLimiterBackendBuilderInterface
+    from .decorators import limited as limited
     from .openai_compat import EncodingGetter as EncodingGetter
     from .openai_compat import OpenAIUsageCounter as OpenAIUsageCounter
     from .openai_compat import count_chat_input_tokens as count_chat_input_tokens
@@ -98,6 +91,86 @@ if TYPE_CHECKING:
     from .simple import TokenLimiter as TokenLimiter
     from .tokens import count_tokens as count_tokens
     from .tokens import estimate_total_tokens as estimate_total_tokens
+
+__all__ = [
+    "AcquireRefundFailedError",
+    "BackendConformanceError",
+    "BackendLockContentionError",
+    "BucketId",
+    "Capacities",
+    "CapacityReservation",
+    "CardinalityLimitExceededError",
+    "ClosedError",
+    "DualLimiter",
+    "DuplicateRefundError",
+    "EncodingGetter",
+    "FolderBackendBuilder",
+    "FrozenUsage",
+    "LifecycleEvent",
+    "MAX_ALIAS_LENGTH",
+    "MAX_KEY_PREFIX_LENGTH",
+    "MAX_METRIC_LENGTH",
+    "MAX_MODEL_FAMILY_LENGTH",
+    "MAX_RESERVATION_ID_LENGTH",
+    "MemoryBackendBuilder",
+    "MetricName",
+    "OnCapacityConsumedCallback",
+    "OnCapacityRefundedCallback",
+    "OnLifecycleEventCallback",
+    "OnMissingConsumptionDataCallback",
+    "OnWaitEndCallback",
+    "OnWaitStartCallback",
+    "OpenAIUsageCounter",
+    "PerModelConfig",
+    "PerModelConfigGetter",
+    "PerSeconds",
+    "Quota",
+    "RateLimiter",
+    "RateLimiterBackend",
+    "RateLimiterBackendBuilderInterface",
+    "RateLimiterCallbacks",
+    "RedisBackendBuilder",
+    "SecondsIn",
+    "SyncFolderBackendBuilder",
+    "SyncMemoryBackendBuilder",
+    "SyncOnCapacityConsumedCallback",
+    "SyncOnCapacityRefundedCallback",
+    "SyncOnLifecycleEventCallback",
+    "SyncOnMissingConsumptionDataCallback",
+    "SyncOnWaitEndCallback",
+    "SyncOnWaitStartCallback",
+    "SyncRateLimiter",
+    "SyncRateLimiterBackend",
+    "SyncRateLimiterBackendBuilderInterface",
+    "SyncRateLimiterCallbacks",
+    "SyncRedisBackendBuilder",
+    "TokenBucket",
+    "TokenLimiter",
+    "UnknownReservationError",
+    "Usage",
+    "UsageCounter",
+    "UsageQuotas",
+    "__version__",
+    "conformance_test_for",
+    "count_chat_input_tokens",
+    "count_tokens",
+    "create_logging_callbacks",
+    "create_loguru_callbacks",
+    "create_openai_memory_rate_limiter",
+    "create_openai_memory_sync_rate_limiter",
+    "create_openai_redis_rate_limiter",
+    "create_openai_redis_sync_rate_limiter",
+    "create_sync_logging_callbacks",
+    "create_sync_loguru_callbacks",
+    "estimate_total_tokens",
+    "frozen_usage",
+    "limited",
+    "openai_model_family_getter",
+    "run_conformance_test_for",
+    "sync_conformance_test_for",
+    "wrap_anthropic",
+    "wrap_openai",
+]
 
 _QUOTAS = """
     MAX_ALIAS_LENGTH MAX_KEY_PREFIX_LENGTH MAX_METRIC_LENGTH MAX_MODEL_FAMILY_LENGTH MAX_RESERVATION_ID_LENGTH
@@ -143,13 +216,15 @@ _LAZY: dict[str, str] = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    module = _LAZY.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{module}", __name__), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    # To a type checker there is what is imported above, and nothing else.
+    def __getattr__(name: str) -> Any:
+        module = _LAZY.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f".{module}", __name__), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
