@@ -70,6 +70,8 @@ def follow(pending: Pending) -> Any:
 
     Under trio it stands where its first step has brought it: in line, but for Redis, where it only asks to.
     """
+    import asyncio
+
     return pending if _running_trio() is not None else asyncio.ensure_future(wait(pending))
 
 
