@@ -66,6 +66,31 @@ def test_usage_and_model_may_follow_from_the_call() -> None:
             ask("x" * 1_001, model="three")
 
 
+def fails(_: Any) -> Any:
+    raise KeyError("usage")
+
+
+@pytest.mark.parametrize("actual", [fails, lambda _: 5, lambda _: {"tokens": 1}, lambda _: {"requests": 1, "tokens": -1}])
+def test_an_answer_outlives_an_actual_that_is_nonsense(actual: Any, caplog: pytest.LogCaptureFixture) -> None:
+    terms: Any = {"model": "gpt-4o", "usage": used(500), "actual": actual, "usage_on_error": used(0), "timeout": 0}
+    with SyncRateLimiter(CONFIG) as limiter:
+        assert limited(limiter, **terms)(len)("abc") == 3
+        assert "Traceback" in caplog.text and limiter.snapshot_state()["in_flight_reservations"] == 0
+        assert limited(limiter, **terms)(len)("abc") == 3
+        with pytest.raises(TimeoutError):
+            limited(limiter, **terms)(len)("abc")
+
+    async def main() -> None:
+        async def ask() -> str:
+            return "answer"
+
+        async with RateLimiter(CONFIG) as limiter:
+            assert await limited(limiter, **terms)(ask)() == "answer"
+            assert limiter.snapshot_state()["in_flight_reservations"] == 0
+
+    asyncio.run(main())
+
+
 def test_a_coroutine_function() -> None:
     ends: list[Any] = []
 

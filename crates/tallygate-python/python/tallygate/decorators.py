@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from .sync_limiter import SyncRateLimiter
 
 __all__ = ["limited"]
+
+_log = logging.getLogger("tallygate")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,7 +60,8 @@ def limited(
 
     ``usage`` is what a call reserves, ``model`` whose quotas it counts on; each may be a function of the call's own arguments.
     ``actual`` reads the real use from what the function returns; without it, or where it answers ``None``, what was reserved
-    counts as used. When the function raises, ``usage_on_error`` counts (by default all that was reserved).
+    counts as used. An ``actual`` that fails or tells nonsense costs nobody the answer: the log says so, and what was reserved
+    counts. When the function raises, ``usage_on_error`` counts (by default all that was reserved).
     ``timeout`` is how long a call waits at most, in seconds; ``None`` is as long as it takes.
 
     A plain function needs a :class:`~tallygate.SyncRateLimiter`, a coroutine function a :class:`~tallygate.RateLimiter`;
@@ -104,8 +108,12 @@ class _Terms:
         return usage, model
 
     def used(self, answer: Any, reserved: Amounts) -> Amounts:
-        """What the call that answered so used."""
-        told = None if self._actual is None else self._actual(answer)
+        """What the call that answered so used; all that was reserved where ``actual`` fails."""
+        try:
+            told = None if self._actual is None else self._actual(answer)
+        except Exception:
+            _log.warning("`actual` could not read an answer: all that was reserved counts as used", exc_info=True)
+            return reserved
         return reserved if told is None else told
 
 
@@ -113,10 +121,16 @@ def _synchronous(function: Callable[..., Any], limiter: SyncRateLimiter, terms: 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         usage, model = terms.asked(args, kwargs)
-        with limiter.reserve(usage, model, timeout=terms.timeout, usage_on_error=terms.usage_on_error) as held:
-            answer = function(*args, **kwargs)
-            held.set_actual_usage(terms.used(answer, usage))
-            return answer
+        answers = []
+        try:
+            with limiter.reserve(usage, model, timeout=terms.timeout, usage_on_error=terms.usage_on_error) as held:
+                answers.append(function(*args, **kwargs))
+                held.set_actual_usage(terms.used(answers[0], usage))
+        except Exception as error:
+            if not answers:
+                raise
+            _tell_late(function, error)
+        return answers[0]
 
     return call
 
@@ -125,12 +139,23 @@ def _asynchronous(function: Callable[..., Any], limiter: RateLimiter, terms: _Te
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
         usage, model = terms.asked(args, kwargs)
-        async with limiter.reserve(usage, model, timeout=terms.timeout, usage_on_error=terms.usage_on_error) as held:
-            answer = await function(*args, **kwargs)
-            held.set_actual_usage(terms.used(answer, usage))
-            return answer
+        answers = []
+        try:
+            async with limiter.reserve(usage, model, timeout=terms.timeout, usage_on_error=terms.usage_on_error) as held:
+                answers.append(await function(*args, **kwargs))
+                held.set_actual_usage(terms.used(answers[0], usage))
+        except Exception as error:
+            if not answers:
+                raise
+            _tell_late(function, error)
+        return answers[0]
 
     return call
+
+
+def _tell_late(function: Callable[..., Any], error: Exception) -> None:
+    """Logs what went wrong when the function had answered: a usage that is none, a store that is away, a closed limiter."""
+    _log.warning("what %s used could not be settled as it is", function.__qualname__, exc_info=error)
 
 
 def _check_kind(function: Callable[..., Any], limiter: object) -> None:
