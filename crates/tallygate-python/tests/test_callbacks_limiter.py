@@ -170,18 +170,26 @@ def test_nothing_is_tried_first_where_nobody_listens_to_waits(slot: str, timeout
     limiter.close()
 
 
-def test_a_refund_is_done_though_the_store_is_gone_after_it(caplog: pytest.LogCaptureFixture):
+def test_what_is_done_stays_done_though_the_store_cannot_be_asked_after_it(caplog: pytest.LogCaptureFixture):
     told = Told()
-    limiter = SyncRateLimiter(config, callbacks=told.plain("on_capacity_refunded"))
-    held = limiter.acquire_capacity({"tokens": 10}, model="m")
+    limiter = SyncRateLimiter(config, callbacks=told.plain(*ALL))
+    limiter.record_usage({"tokens": 1}, model="m")
     family = limiter._models.ask("m").family
     assert family is not None
     native, family.native = family.native, Counted(family.native, [])  # type: ignore[assignment]
+    told.calls.clear()
+    family.is_fresh = True
+    held = limiter.acquire_capacity({"tokens": 7}, model="m")
+    limiter.record_usage({"tokens": 1}, model="m")
+    with pytest.raises(TimeoutError):
+        limiter.acquire_capacity({"tokens": 7}, model="m", timeout=0.01)
     limiter.refund_capacity({"tokens": 4}, held)
     family.native = native
-    assert told.slots == []
+    assert told.slots == ["on_lifecycle_event"] * 3, "what needs no answer of the store is told"
     assert "not told of" in caplog.text
-    limiter.acquire_capacity({"tokens": 6}, model="m", timeout=0)
+    limiter.acquire_capacity({"tokens": 4}, model="m", timeout=0)
+    with pytest.raises(TimeoutError):
+        limiter.acquire_capacity({"tokens": 1}, model="m", timeout=0)
     limiter.close()
 
 

@@ -148,6 +148,9 @@ class LimiterCore:
         if self._driver is not None:
             yield lambda: self._driver.refund(actual_usage, reservation)
             return
+        if self._caller and isinstance(actual_usage, Mapping):
+            # Read once: what is told is what was refunded.
+            actual_usage = dict(actual_usage)
         yield lambda: self._gate.refund(actual_usage, reservation)
         if self._caller and not reservation.is_unlimited:
             yield from self._tell_refunded(reservation, actual_usage)
@@ -245,11 +248,20 @@ class LimiterCore:
         assert ask.family is not None
         waiting = self._caller.follow(pending)
         try:
-            yield from self._tell_wait(ask.family, frozen_usage(usage), ask, request_id)
+            yield from self._tell_wait(ask.family, FrozenUsage(usage), ask, request_id)
             return (yield lambda: waiting)
         except BaseException:
             _waiting.give_up(waiting)
             raise
+
+    def _capacities(self, family: KnownFamily) -> Steps[Capacities | None]:
+        """What is left of each quota, for callbacks; ``None`` where the store cannot be asked, which must not undo what was done."""
+        try:
+            left = yield family.native.left
+        except Exception:
+            logger.warning("callbacks are not told of, as the store could not be asked what is left", exc_info=True)
+            return None
+        return self._models.capacities(family, left)
 
     def _tell_missing(self, family: KnownFamily) -> Steps[None]:
         if not family.is_fresh:
@@ -257,8 +269,8 @@ class LimiterCore:
         family.is_fresh = False
         if not self._caller.has("on_missing_consumption_data"):
             return
-        left = yield family.native.left
-        for bucket, capacity in self._models.capacities(family, left).items():
+        capacities = yield from self._capacities(family)
+        for bucket, capacity in (capacities or {}).items():
             if capacity == family.limit(bucket):
                 yield _call(
                     self._caller,
@@ -271,13 +283,15 @@ class LimiterCore:
     def _tell_wait(self, family: KnownFamily, usage: FrozenUsage, ask: Ask, request_id: str | None) -> Steps[None]:
         if not self._caller.has("on_wait_start"):
             return
-        left = yield family.native.left
+        capacities = yield from self._capacities(family)
+        if capacities is None:
+            return
         yield _call(
             self._caller,
             "on_wait_start",
             model_family=family.native.name,
             usage=usage,
-            preconsumption_capacities=self._models.capacities(family, left),
+            preconsumption_capacities=capacities,
             model_alias=ask.model,
             request_id=request_id,
             reservation_id=None,
@@ -289,9 +303,8 @@ class LimiterCore:
         usage = reservation.usage
         due = ["on_capacity_consumed"] if waited is None else ["on_capacity_consumed", "after_wait_end_consumption"]
         slots = [slot for slot in due if self._caller.has(slot)]
-        if slots:
-            left = yield family.native.left
-            after = self._models.capacities(family, left)
+        after = (yield from self._capacities(family)) if slots else None
+        if after is not None:
             before = Capacities({bucket: after[bucket] + usage.get(bucket[0], 0) for bucket in after})
             fields: dict[str, Any] = {
                 "model_family": family.native.name,
@@ -306,17 +319,11 @@ class LimiterCore:
                 yield _call(self._caller, "after_wait_end_consumption", **fields, **named, wait_time_s=waited)
         yield from self._tell_event("capacity_consumed", reservation, usage, request_id)
 
-    def _tell_refunded(self, reservation: CapacityReservation, actual_usage: object) -> Steps[None]:
-        used = frozen_usage(actual_usage)
+    def _tell_refunded(self, reservation: CapacityReservation, actual_usage: Any) -> Steps[None]:
+        used = FrozenUsage(actual_usage)
         family = self._models.family(reservation.model_family) if self._caller.has("on_capacity_refunded") else None
-        if family is not None:
-            try:
-                left = yield family.native.left
-            except Exception:
-                # The refund is done; not to know what is left now must not make it look undone.
-                logger.warning("a refund is not told of, as the store was not reached after it", exc_info=True)
-                return
-            after = self._models.capacities(family, left)
+        after = None if family is None else (yield from self._capacities(family))
+        if after is not None:
             refunded = FrozenUsage({metric: amount - used[metric] for metric, amount in reservation.usage.items()})
             yield _call(
                 self._caller,
