@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import threading
 import time
 
@@ -254,6 +255,21 @@ def test_bounds_hold():
         limiter.acquire_capacity(tokens(1), model="other")
     limiter.refund_capacity(tokens(1), held[0])
     limiter.acquire_capacity(tokens(1), model="m")
+    limiter.close()
+
+
+def test_a_reservation_that_nobody_refers_to_counts_as_used_and_takes_no_room():
+    limiter = SyncRateLimiter(config(), backend=SyncBuilder(), max_in_flight_reservations=2)
+    held = limiter.acquire_capacity(tokens(1), model="m")
+    for _ in range(4):
+        limiter.acquire_capacity(tokens(1), model="m")
+        gc.collect()
+        assert limiter.snapshot_state()["in_flight_reservations"] == 1
+    limiter.refund_capacity(tokens(0), held)
+    del held
+    limiter.acquire_capacity(tokens(6), model="m", timeout=0)
+    with pytest.raises(TimeoutError):
+        limiter.acquire_capacity(tokens(1), model="m", timeout=0)
     limiter.close()
 
 

@@ -11,6 +11,7 @@ import math
 import threading
 import time
 import uuid
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, fields, replace
@@ -87,7 +88,8 @@ class _Book:
         self._bounds = bounds
         self._lock = threading.RLock()
         self._families: dict[str, _Family] = {}
-        self._held: dict[str, CustomReservation] = {}
+        # One that nobody refers to any more cannot be refunded: it counts as used, and takes no room.
+        self._held: weakref.WeakValueDictionary[str, CustomReservation] = weakref.WeakValueDictionary()
         self._ending: set[str] = set()
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._closed = False
