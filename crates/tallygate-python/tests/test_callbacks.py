@@ -10,7 +10,7 @@ import threading
 import warnings
 
 import pytest
-from tallygate._calling import CallbackCaller, SyncCallbackCaller
+from tallygate._calling import MOST_LEFT_BEHIND, CallbackCaller, SyncCallbackCaller
 from tallygate.callbacks import (
     LifecycleEvent,
     OnWaitStartCallback,
@@ -207,6 +207,26 @@ def test_a_late_plain_callback_is_left_behind_and_the_next_runs(caplog):
     first, second, third = calls
     assert first is not second
     assert second is third, "a worker that was in time is used again"
+
+
+def test_plain_callbacks_that_hang_keep_so_many_threads_and_no_more(caplog):
+    release, calls = threading.Event(), []
+
+    def hangs(**_fields):
+        calls.append(threading.current_thread())
+        release.wait(30)
+
+    caller = missing_plain(hangs, 0.001)
+    for _ in range(MOST_LEFT_BEHIND + 4):
+        caller.call("on_missing_consumption_data", **MISSING)
+    assert caplog.text.count("was not called") == 4
+    release.set()
+    for thread in calls:
+        thread.join(30)
+    assert len(calls) == MOST_LEFT_BEHIND
+    caller._timeout = 30.0
+    caller.call("on_missing_consumption_data", **MISSING)
+    assert len(calls) == MOST_LEFT_BEHIND + 1, "they are called again when those have ended"
 
 
 def test_a_plain_callback_may_use_the_limiter_that_calls_it():

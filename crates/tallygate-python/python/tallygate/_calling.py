@@ -19,6 +19,10 @@ from .callbacks import RateLimiterCallbacks, SyncRateLimiterCallbacks, given_slo
 _logger = logging.getLogger("tallygate")
 
 
+# How many threads the late callbacks of one limiter may keep; a callback that hangs would take one more at each call.
+MOST_LEFT_BEHIND = 16
+
+
 class CallbackCaller:
     """Calls a bundle's callbacks for a limiter, so that none can disturb it.
 
@@ -84,15 +88,17 @@ class CallbackCaller:
 class SyncCallbackCaller:
     """:class:`CallbackCaller` for plain functions.
 
-    With a timeout they run on a thread of the caller's own, which is left behind when it is late.
+    With a timeout they run on a thread of the caller's own, which is left behind when it is late. While
+    :data:`MOST_LEFT_BEHIND` threads are, no more callbacks are called.
     """
 
-    __slots__ = ("_lock", "_slots", "_timeout", "_worker")
+    __slots__ = ("_left_behind", "_lock", "_slots", "_timeout", "_worker")
 
     def __init__(self, callbacks: SyncRateLimiterCallbacks | None, timeout: float | None) -> None:
         self._slots = {slot: _Accepted(each) for slot, each in given_slots(callbacks).items()}
         self._timeout = timeout
         self._worker: _Worker | None = None
+        self._left_behind: list[_Job] = []
         self._lock = threading.Lock()
 
     def has(self, slot: str) -> bool:
@@ -118,6 +124,9 @@ class SyncCallbackCaller:
         if self._timeout is None or isinstance(threading.current_thread(), _Worker):
             _run_plain(run)
             return
+        if self._is_stuck():
+            _logger.warning("%s was not called: %d callbacks that were left behind still run", slot, MOST_LEFT_BEHIND)
+            return
         worker = self._take_worker()
         job = _Job(slot, run)
         worker.jobs.put(job)
@@ -128,7 +137,16 @@ class SyncCallbackCaller:
         else:
             job.late = True
             worker.jobs.put(None)
+            with self._lock:
+                self._left_behind.append(job)
             _log_timeout(slot, self._timeout)
+
+    def _is_stuck(self) -> bool:
+        if len(self._left_behind) < MOST_LEFT_BEHIND:
+            return False
+        with self._lock:
+            self._left_behind = [job for job in self._left_behind if not job.done.is_set()]
+            return len(self._left_behind) >= MOST_LEFT_BEHIND
 
     def _take_worker(self) -> _Worker:
         with self._lock:
