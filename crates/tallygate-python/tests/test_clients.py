@@ -252,7 +252,7 @@ def test_quotas_of_ones_own_metrics_are_told_by_the_application(provider: str) -
         client = sync_openai(provider, limiter)
         with pytest.raises(openai.BadRequestError, match="how much 'pages' a call takes is not known"):
             client.chat.completions.create(model="gpt-4o", messages=HELLO)
-        with pytest.raises(openai.BadRequestError, match="the quotas count .'pages'.: tell all of these"):
+        with pytest.raises(ValueError, match="the quotas count .'pages'.: tell all of these"):
             sync_openai(provider, limiter, usage=lambda sized: {}).chat.completions.create(model="gpt-4o", messages=HELLO)
         client = sync_openai(provider, limiter, usage=lambda sized: {"pages": 6}, timeout=0)
         client.chat.completions.create(model="gpt-4o", messages=HELLO)

@@ -104,3 +104,43 @@ def test_an_answer_that_leads_elsewhere_was_a_request(status: int) -> None:
         with httpx.Client(transport=transport) as client:
             assert client.post(URL, json=BODY).status_code == status
         assert used(limiter) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (None, "must be a mapping"),
+        ({"requests": 1, "pages": 1}, "tell all of these"),
+        ({"requests": 1, "tokens": None}, "usage of 'tokens' must be an int or a float"),
+        ({"requests": 1, "tokens": -5}, "it must not be negative"),
+    ],
+)
+def test_a_usage_that_is_none_is_a_mistake_and_no_limit(told: Any, words: str) -> None:
+    with SyncRateLimiter(CONFIG) as limiter:
+        transport = LimitedTransport(httpx.MockTransport(lambda _: served(httpx)), limiter, usage=lambda _: told)
+        with httpx.Client(transport=transport) as client, pytest.raises(ValueError, match=words):
+            client.post(URL, json=BODY)
+        assert used(limiter) == (0, 0)
+
+
+def fails(_: Any) -> Any:
+    raise KeyError("of the application")
+
+
+@pytest.mark.parametrize("options", [{"usage": fails}, {}])
+def test_errors_of_the_application_stay_what_they_are(options: Any) -> None:
+    with SyncRateLimiter(CONFIG if options else fails) as limiter:
+        transport = LimitedTransport(httpx.MockTransport(served), limiter, **options)
+        with httpx.Client(transport=transport) as client, pytest.raises(KeyError, match="of the application"):
+            client.post(URL, json=BODY)
+        with pytest.raises((KeyError, openai.APIConnectionError)):
+            wrap_openai(client_of(served), limiter, **options).chat.completions.create(model="gpt-4o", messages=HELLO)
+
+    async def main() -> None:
+        async with RateLimiter(CONFIG if options else fails) as limiter:
+            transport = AsyncLimitedTransport(httpx.MockTransport(served), limiter, **options)
+            async with httpx.AsyncClient(transport=transport) as client:
+                with pytest.raises(KeyError, match="of the application"):
+                    await client.post(URL, json=BODY)
+
+    asyncio.run(main())

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _native, _wire
 from ._sizing import size
-from .quotas import resolve_config
+from .quotas import frozen_usage, resolve_config
 
 if TYPE_CHECKING:
     from .limiter import RateLimiter
@@ -82,8 +82,12 @@ class LimitedTransport(_Transport):  # type: ignore[misc]
         if call is None:
             return self._transport.handle_request(request)
         try:
-            held = call.size(_native.size_request(request.read(), call.endpoint, call.path_model), self._terms)
-        except (ValueError, LookupError) as error:
+            sized = _native.size_request(request.read(), call.endpoint, call.path_model)
+        except ValueError as error:
+            return call.wrong(error)
+        try:
+            held = call.size(sized, self._terms)
+        except _Wrong as error:
             return call.wrong(error)
         try:
             reservation = self._limiter.acquire_capacity(held, call.model, timeout=self._terms.timeout)
@@ -145,8 +149,12 @@ class AsyncLimitedTransport(_Transport):  # type: ignore[misc]
         if call is None:
             return await self._transport.handle_async_request(request)
         try:
-            held = call.size(await size(await request.aread(), call.endpoint, call.path_model), self._terms)
-        except (ValueError, LookupError) as error:
+            sized = await size(await request.aread(), call.endpoint, call.path_model)
+        except ValueError as error:
+            return call.wrong(error)
+        try:
+            held = call.size(sized, self._terms)
+        except _Wrong as error:
             return call.wrong(error)
         try:
             reservation = await self._limiter.acquire_capacity(held, call.model, timeout=self._terms.timeout)
@@ -213,13 +221,30 @@ class _Terms:
         return config.quotas.names
 
     def held(self, sized: _native.Sized, metrics: list[str]) -> Mapping[str, float]:
-        """What a call of this size reserves."""
+        """What a call of this size reserves.
+
+        Raises :class:`_Wrong` where that is not known, ``ValueError`` where ``usage`` tells no usage of these metrics.
+        """
         if self._usage is None:
-            return _wire.held_by(sized, metrics)
+            try:
+                return _wire.held_by(sized, metrics)
+            except (ValueError, LookupError) as error:
+                raise _Wrong(error.args[0]) from error
         told = self._usage(sized)
+        try:
+            told = frozen_usage(told)
+        except ValueError as error:
+            raise ValueError(f"`usage` tells no usage: {error}") from error
         if metrics and set(told) != set(metrics):
             raise ValueError(f"`usage` tells {sorted(told)} and the quotas count {sorted(metrics)}: tell all of these")
+        below = [metric for metric, amount in told.items() if amount < 0]
+        if below:
+            raise ValueError(f"`usage` tells {told[below[0]]} of {below[0]!r}: it must not be negative")
         return told
+
+
+class _Wrong(Exception):
+    """A call that cannot be limited as it is: its price or the use of a metric is not known. It is answered 400."""
 
 
 class _Call:
@@ -246,7 +271,7 @@ class _Call:
     def size(self, sized: _native.Sized, terms: _Terms) -> Mapping[str, float]:
         """Notes how large the call is and tells what it reserves.
 
-        Raises ``LookupError`` where its price is asked for and not known, ``ValueError`` for a metric that is not known.
+        Raises :class:`_Wrong` where that is not known. Mistakes of ``usage`` and of the limiter's configuration stay what they are.
         """
         self._sized = sized
         self.model = sized.model
