@@ -15,6 +15,7 @@ from limiters import MODEL, left, limiter, use
 from tallygate import (
     CapacityReservation,
     CardinalityLimitExceededError,
+    ClosedError,
     DuplicateRefundError,
     FolderBackendBuilder,
     MemoryBackendBuilder,
@@ -248,6 +249,22 @@ def test_a_scope_given_nonsense_says_so_and_charges_all() -> None:
     with pytest.raises(ValueError, match="actual_usage must name"), rates.reserve(use(2, 500), MODEL) as handle:
         handle.set_actual_usage({"tokens": 5})
     assert left(rates) == {"requests": 8, "tokens": 500}
+
+
+def test_a_scope_left_after_its_limiter_was_closed_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    rates = limiter(SyncRateLimiter)
+    with pytest.raises(ClosedError), rates.reserve(use(), MODEL) as handle:
+        handle.set_actual_usage(use())
+        rates.close()
+        caplog.clear()
+    assert not caplog.records, "the error tells it"
+    rates = limiter(SyncRateLimiter)
+    with pytest.raises(KeyError), rates.reserve(use(), MODEL, usage_on_error=use(0, 0)):
+        rates.close()
+        caplog.clear()
+        raise KeyError
+    assert [record.exc_info for record in caplog.records] == [None]
+    assert "closed" in caplog.text
 
 
 def test_async_scopes_do_the_same() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ._native import CapacityReservation
 from ._steps import Steps
+from .errors import ClosedError, DuplicateRefundError, UnknownReservationError
 
 logger = logging.getLogger("tallygate")
 
@@ -22,6 +23,10 @@ NO_ACTUAL_USAGE = (
     "the reserve() block ended without set_actual_usage, so all that was reserved counts as used; "
     "call handle.set_actual_usage(...) in the block to give the rest back"
 )
+
+
+# A reservation that is over: no other usage can be refunded either.
+_ENDED = (ClosedError, DuplicateRefundError, UnknownReservationError)
 
 
 class ScopeAccount:
@@ -52,6 +57,8 @@ class ScopeAccount:
             return True
         try:
             yield from limiter._steps_to_refund(self.actual_usage, self.reservation)
+        except _ENDED:
+            raise
         except Exception:
             # The block's caller hears of it, and nothing stays open.
             yield from self._refund_quietly(limiter, reserved, reserved)
@@ -63,6 +70,9 @@ class ScopeAccount:
         for used in (usage, reserved):
             try:
                 yield from limiter._steps_to_refund(used, self.reservation)
+            except _ENDED as ended:
+                logger.warning("reservation %s was not refunded: %s", self.reservation.reservation_id, ended)
+                return
             except Exception:
                 logger.warning("refund of reservation %s failed", self.reservation.reservation_id, exc_info=True)
             else:
