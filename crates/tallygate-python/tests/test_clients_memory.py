@@ -144,3 +144,31 @@ def test_errors_of_the_application_stay_what_they_are(options: Any) -> None:
                     await client.post(URL, json=BODY)
 
     asyncio.run(main())
+
+
+def test_images_sounds_and_moderations_are_requests() -> None:
+    models: list[str] = []
+
+    def config(model: str) -> PerModelConfig:
+        models.append(model)
+        return PerModelConfig(CONFIG.quotas, model_family="gpt-4o")
+
+    answers: dict[str, Any] = {
+        "/v1/moderations": {"json": {"id": "m", "model": "omni", "results": []}},
+        "/v1/images/generations": {"json": {"created": 1, "data": [], "usage": {"input_tokens": 50, "output_tokens": 60, "total_tokens": 110}}},
+        "/v1/audio/speech": {"content": b"{}" * 9, "headers": {"content-type": "audio/mpeg"}},
+        "/v1/audio/transcriptions": {"json": {"text": "hi"}},
+    }
+    http = httpx2 if openai.DefaultHttpxClient.__mro__[-2].__module__.startswith("httpx2") else httpx
+    transport = http.MockTransport(lambda request: http.Response(200, **answers[request.url.path]))
+    with SyncRateLimiter(config) as limiter:
+        client = openai.OpenAI(api_key="k", base_url="http://provider/v1", http_client=http.Client(transport=transport))
+        wrap_openai(client, limiter)
+        client.moderations.create(input="hi")
+        assert used(limiter) == (1, 0)
+        client.images.generate(prompt="a cat", model="gpt-image-1")
+        assert used(limiter) == (2, 110)
+        assert client.audio.speech.create(input="hi", model="tts-1", voice="alloy").content == b"{}" * 9
+        assert client.audio.transcriptions.create(file=b"RIFF", model="whisper-2").text == "hi"
+        assert used(limiter) == (4, 110)
+        assert {*models} >= {"omni-moderation-latest", "gpt-image-1", "tts-1", "whisper-2"}

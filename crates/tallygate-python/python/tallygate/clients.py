@@ -17,6 +17,7 @@ import functools
 import inspect
 import json
 import logging
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from types import ModuleType
@@ -82,7 +83,8 @@ class LimitedTransport(_Transport):  # type: ignore[misc]
         if call is None:
             return self._transport.handle_request(request)
         try:
-            sized = _native.size_request(request.read(), call.endpoint, call.path_model)
+            body = request.read()
+            sized = _native.size_request(body, call.endpoint, call.path_model) if call.endpoint else None
         except ValueError as error:
             return call.wrong(error)
         try:
@@ -112,7 +114,7 @@ class LimitedTransport(_Transport):  # type: ignore[misc]
         self._transport.__exit__(*raised)
 
     def _metered(self, call: _Call, response: Any, reservation: Any) -> Any:
-        used = call.unserved(response.status_code)
+        used = call.unserved(response)
         if used is not None:
             self._settle(used, reservation)
             return response
@@ -149,7 +151,8 @@ class AsyncLimitedTransport(_Transport):  # type: ignore[misc]
         if call is None:
             return await self._transport.handle_async_request(request)
         try:
-            sized = await size(await request.aread(), call.endpoint, call.path_model)
+            body = await request.aread()
+            sized = await size(body, call.endpoint, call.path_model) if call.endpoint else None
         except ValueError as error:
             return call.wrong(error)
         try:
@@ -179,7 +182,7 @@ class AsyncLimitedTransport(_Transport):  # type: ignore[misc]
         await self._transport.__aexit__(*raised)
 
     async def _metered(self, call: _Call, response: Any, reservation: Any) -> Any:
-        used = call.unserved(response.status_code)
+        used = call.unserved(response)
         if used is not None:
             try:
                 await self._settle(used, reservation)
@@ -251,24 +254,29 @@ class _Call:
     """A request to a model, on its way."""
 
     model: str
-    _sized: _native.Sized
+    _sized: _native.Sized | None
     _held: Mapping[str, float]
     _metrics: list[str]
 
     @classmethod
     def of(cls, request: Any) -> _Call | None:
-        """The call that a request makes; ``None`` where it makes none whose size can be known."""
-        found = _native.endpoint_of_path(request.url.path) if request.method == "POST" else None
-        return cls(request, *found) if found else None
+        """The call that a request makes; ``None`` where it makes none."""
+        if request.method != "POST":
+            return None
+        path = request.url.path
+        found = _native.endpoint_of_path(path)
+        if found:
+            return cls(request, *found)
+        return next((_UnsizedCall(request, None, usual) for end, usual in _UNSIZED.items() if path.endswith(end)), None)
 
-    def __init__(self, request: Any, endpoint: str, path_model: str | None) -> None:
+    def __init__(self, request: Any, endpoint: str | None, path_model: str | None) -> None:
         self.endpoint = endpoint
         self.path_model = path_model
         # httpx, or one of its successors: whichever the request is of.
         self.httpx: ModuleType = sys.modules[type(request).__module__.partition(".")[0]]
         self._request = request
 
-    def size(self, sized: _native.Sized, terms: _Terms) -> Mapping[str, float]:
+    def size(self, sized: Any, terms: _Terms) -> Mapping[str, float]:
         """Notes how large the call is and tells what it reserves.
 
         Raises :class:`_Wrong` where that is not known. Mistakes of ``usage`` and of the limiter's configuration stay what they are.
@@ -281,7 +289,7 @@ class _Call:
 
     def prepared(self) -> Any:
         """The request as it is sent: its answer is to be readable, and to tell its usage."""
-        body = self._sized.with_usage_requested()
+        body = self._sized.with_usage_requested() if self._sized else None
         self._asked_usage = body is not None
         headers = self._request.headers.copy()
         headers["accept-encoding"] = "identity"
@@ -294,8 +302,9 @@ class _Call:
             request.method, request.url, headers=headers, content=content, extensions=request.extensions
         )
 
-    def unserved(self, status: int) -> Mapping[str, float] | None:
+    def unserved(self, response: Any) -> Mapping[str, float] | None:
         """What an answer without service used; ``None`` where there was service, which its body tells of."""
+        status = response.status_code
         if 200 <= status < 300:
             return None
         if 300 <= status < 500 and status != 429:
@@ -311,7 +320,7 @@ class _Call:
         """What reads the answer as it passes."""
         encoding = "" if _is_whole(response) else response.headers.get("content-encoding", "")
         reader = _native.AnswerReader(
-            self.endpoint,
+            self.endpoint or "responses",
             self.model,
             response.headers.get("content-type", ""),
             content_encoding=encoding,
@@ -334,11 +343,52 @@ class _Call:
         return self.httpx.Response(status, headers=headers, content=content, request=self._request)
 
     def _used(self, used: _native.Used | None) -> Mapping[str, float] | None:
-        if used is None:
+        if used is None or self._sized is None:
             return None
         known = [metric for metric in self._metrics if metric in _wire.KNOWN]
         return {**self._held, **_wire.used_by(self._sized, used, known)}
 
+
+class _UnsizedCall(_Call):
+    """A request to a model that is no matter of tokens before it is answered: images, speech, moderation."""
+
+    def size(self, sized: Any, terms: _Terms) -> Mapping[str, float]:
+        """It takes one request, and one place among calls at once."""
+        self._sized = None
+        self.model = self._named() or self.path_model or ""
+        self._metrics = terms.metrics(self.model)
+        self._held = {metric: int(metric in ("requests", "concurrency")) for metric in self._metrics}
+        return self._held
+
+    def unserved(self, response: Any) -> Mapping[str, float] | None:
+        """Pictures and sounds tell no usage."""
+        used = super().unserved(response)
+        is_json = response.headers.get("content-type", "").startswith("application/json")
+        return self._held if used is None and not is_json else used
+
+    def _named(self) -> str | None:
+        content: bytes = self._request.content
+        if self._request.headers.get("content-type", "").startswith("multipart/"):
+            field = re.search(rb'name="model"[^\n]*\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n', content)
+            return field[1].decode(errors="replace") if field else None
+        try:
+            model = json.loads(content)["model"]
+        except (ValueError, LookupError, TypeError):
+            return None
+        return model if isinstance(model, str) else None
+
+    def _used(self, used: _native.Used | None) -> Mapping[str, float] | None:
+        if used is None or not used.reported:
+            return None
+        return {**self._held, **_wire.tokens_of(used, self._metrics)}
+
+
+_UNSIZED = {
+    **dict.fromkeys(("/images/generations", "/images/edits", "/images/variations"), "dall-e-2"),
+    "/moderations": "omni-moderation-latest",
+    **dict.fromkeys(("/audio/speech", "/audio/transcriptions", "/audio/translations"), "whisper-1"),
+}
+"""Ends of paths, and the model that the provider takes where a request names none."""
 
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ProxyError"}
 """Errors of httpx that say that the provider saw nothing of the call."""
