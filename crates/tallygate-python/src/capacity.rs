@@ -166,8 +166,9 @@ impl CapacityReservation {
         let usage = PyDict::new(py);
         match &self.0 {
             Body::Held(held) => {
-                for (name, metric) in held.traits.metrics() {
-                    usage.set_item(name, held.demand.get(*metric))?;
+                for known in held.traits.metrics() {
+                    let held = held.demand.get(known.metric);
+                    usage.set_item(&known.name, known.scale.amount(py, held)?)?;
                 }
             }
             Body::Unlimited(_) => {}

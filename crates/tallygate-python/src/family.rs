@@ -1,5 +1,5 @@
 //! The models that share one set of quotas: one native call acquires.
-use crate::amounts;
+use crate::amounts::{self, Scale};
 use crate::capacity::{CapacityReservation, Held};
 use crate::engine::LONGEST;
 use crate::failure::{self, Failure};
@@ -29,10 +29,17 @@ pub(crate) struct Traits {
     pub(crate) name: String,
     pub(crate) buckets: Py<PyFrozenSet>,
     pub(crate) open: AtomicUsize,
-    metrics: Vec<(String, Metric)>,
+    metrics: Vec<Counted>,
     labels: Arc<Labels>,
     /// When it was last used, by the store's clock.
     touched: AtomicU64,
+}
+
+/// A metric of a family's quotas: its name, and how finely it is counted.
+pub(crate) struct Counted {
+    pub(crate) name: String,
+    pub(crate) metric: Metric,
+    pub(crate) scale: Scale,
 }
 
 /// The label that tells families apart.
@@ -42,7 +49,7 @@ impl Traits {
     pub(crate) fn new(
         gate: Arc<Inner>,
         (name, label): (String, &str),
-        metrics: Vec<(String, Metric)>,
+        metrics: Vec<Counted>,
         buckets: Py<PyFrozenSet>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -56,9 +63,15 @@ impl Traits {
         })
     }
 
-    /// The metrics of its quotas, by name.
-    pub(crate) fn metrics(&self) -> &[(String, Metric)] {
+    /// The metrics of its quotas.
+    pub(crate) fn metrics(&self) -> &[Counted] {
         &self.metrics
+    }
+
+    /// Counts of a metric as its users write them.
+    pub(crate) fn text(&self, metric: &str, count: u64) -> String {
+        let known = self.metrics.iter().find(|known| known.name == metric);
+        known.map_or(Scale::WHOLE, |known| known.scale).text(count)
     }
 
     /// Reads a usage that must name the metrics of the quotas, all of them and no other.
@@ -69,8 +82,8 @@ impl Traits {
         let mut amounts = Amounts::ZERO;
         let mut count = 0;
         let mut add = |name: &Bound<'_, PyAny>, amount: &Bound<'_, PyAny>| {
-            let metric = self.find(name, argument)?;
-            amounts.set(metric, amounts::whole(amount, argument, name)?);
+            let known = self.find(name, argument)?;
+            amounts.set(known.metric, known.scale.count(amount, argument, name)?);
             count += 1;
             Ok::<_, PyErr>(())
         };
@@ -92,19 +105,19 @@ impl Traits {
         }
     }
 
-    fn find(&self, name: &Bound<'_, PyAny>, argument: &str) -> PyResult<Metric> {
+    fn find(&self, name: &Bound<'_, PyAny>, argument: &str) -> PyResult<&Counted> {
         if let Ok(text) = name.cast::<PyString>() {
             let text = text.to_cow()?;
-            let found = self.metrics.iter().find(|(known, _)| **known == *text);
-            if let Some((_, metric)) = found {
-                return Ok(*metric);
+            let found = self.metrics.iter().find(|known| *known.name == *text);
+            if let Some(known) = found {
+                return Ok(known);
             }
         }
         Err(self.mismatch(argument, &format!("the metric {}", name.repr()?)))
     }
 
     fn mismatch(&self, argument: &str, given: &str) -> PyErr {
-        let names: Vec<&str> = self.metrics.iter().map(|(name, _)| &**name).collect();
+        let names: Vec<&str> = self.metrics.iter().map(|known| &*known.name).collect();
         failure::value(format!(
             "{argument} must name the metrics of the quotas of {}, each once: {} (got {given})",
             self.name,
@@ -138,7 +151,7 @@ struct Asking {
 /// What came of it.
 enum Outcome {
     Held(Held),
-    Refused(Decision, Duration),
+    Refused(Arc<Traits>, Decision, Duration),
     Failed(StoreError),
     Closed,
 }
@@ -172,7 +185,7 @@ impl Asking {
     fn meet(self, decision: Result<Decision, StoreError>) -> Outcome {
         let admission = match decision {
             Ok(Decision::Admit(admission)) => admission,
-            Ok(refusal) => return Outcome::Refused(refusal, self.max_wait),
+            Ok(refusal) => return Outcome::Refused(self.traits, refusal, self.max_wait),
             Err(error) => return Outcome::Failed(error),
         };
         let lifetime = self.traits.gate.lifetime;
@@ -207,7 +220,7 @@ impl Outcome {
                 held.hold.tell();
                 Ok(Py::new(py, CapacityReservation::held(held))?.into_any())
             }
-            Self::Refused(decision, waited) => Err(refusal::of(&decision, waited)),
+            Self::Refused(traits, decision, waited) => Err(refusal::of(&traits, &decision, waited)),
             Self::Failed(error) => Err(Failure::from(error).into()),
             Self::Closed => Err(failure::closed()),
         }

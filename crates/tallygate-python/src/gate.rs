@@ -1,8 +1,9 @@
 //! What the families of models of one limiter share.
+use crate::amounts::Scale;
 use crate::capacity::CapacityReservation;
 use crate::engine::{self, Core, Engine};
 use crate::failure;
-use crate::family::{Family, Traits};
+use crate::family::{Counted, Family, Traits};
 use crate::hold::{End, Taken};
 use crate::pending;
 use pyo3::exceptions::PyTypeError;
@@ -12,7 +13,6 @@ use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tallygate_core::Metric;
 use tallygate_store::Settlement;
 
 /// One limiter: its name, its bounds, and how many reservations it has open.
@@ -62,25 +62,31 @@ impl Gate {
         self.inner.open.load(Ordering::Relaxed)
     }
 
-    /// The models of one family, which `label` names in the rules; `metrics` are what its usages must name.
+    /// The models of one family, which `label` names in the rules; `metrics` are what its usages must name, each with how
+    /// many counts of the rules make one of it.
     fn family(
         &self,
         name: String,
         label: &str,
-        metrics: Vec<String>,
+        metrics: Vec<(String, u32)>,
         buckets: Py<PyFrozenSet>,
     ) -> PyResult<Family> {
         let policy = self.inner.core.policy();
-        let find = |metric: String| {
-            let found = policy.metrics().find(&metric);
-            let found = found
-                .ok_or_else(|| failure::value(format!("no rule limits the metric \"{metric}\"")))?;
-            Ok((metric, found))
+        let find = |(name, counts): (String, u32)| {
+            let found = policy.metrics().find(&name);
+            let metric = found
+                .ok_or_else(|| failure::value(format!("no rule limits the metric \"{name}\"")))?;
+            let scale = Scale::new(counts);
+            Ok(Counted {
+                name,
+                metric,
+                scale,
+            })
         };
         let metrics = metrics
             .into_iter()
             .map(find)
-            .collect::<PyResult<Vec<(String, Metric)>>>()?;
+            .collect::<PyResult<Vec<Counted>>>()?;
         Ok(Family::new(Traits::new(
             self.inner.clone(),
             (name, label),

@@ -1,24 +1,28 @@
 //! Refusals as the exceptions that limiters raise.
 use crate::failure;
+use crate::family::Traits;
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use std::time::Duration;
 use tallygate_core::{Decision, Denial, Never, Standing};
 
 /// `TimeoutError` for what did not come within `waited`, `ValueError` for what can never come.
-pub(crate) fn of(refusal: &Decision, waited: Duration) -> PyErr {
+pub(crate) fn of(family: &Traits, refusal: &Decision, waited: Duration) -> PyErr {
     match refusal {
-        Decision::Never(never) => failure::value(oversize(never)),
-        Decision::Deny(denial) => PyTimeoutError::new_err(late(denial, waited)),
+        Decision::Never(never) => failure::value(oversize(family, never)),
+        Decision::Deny(denial) => PyTimeoutError::new_err(late(family, denial, waited)),
         Decision::Admit(_) => failure::value("the usage was admitted"),
     }
 }
 
-fn oversize(never: &Never) -> String {
+fn oversize(family: &Traits, never: &Never) -> String {
     let quotas: Vec<String> = never
         .blocked_by
         .iter()
-        .map(|one| format!("at most {} of {}", one.limit.burst, window(one)))
+        .map(|one| {
+            let most = family.text(&one.limit.metric_name, one.limit.burst);
+            format!("at most {most} of {}", window(one))
+        })
         .collect();
     format!(
         "usage can never fit: the quotas let through {} at once; ask for less, or raise the limit",
@@ -26,17 +30,14 @@ fn oversize(never: &Never) -> String {
     )
 }
 
-fn late(denial: &Denial, waited: Duration) -> String {
+fn late(family: &Traits, denial: &Denial, waited: Duration) -> String {
     let quotas: Vec<String> = denial
         .blocked_by
         .iter()
         .map(|one| {
-            format!(
-                "{} has {} of {} left",
-                window(one),
-                one.remaining,
-                one.limit.amount
-            )
+            let text = |count| family.text(&one.limit.metric_name, count);
+            let (left, limit) = (text(one.remaining), text(one.limit.amount));
+            format!("{} has {left} of {limit} left", window(one))
         })
         .collect();
     format!(

@@ -27,6 +27,7 @@ from tallygate.quotas import (
     checked_prefix,
     frozen_usage,
     resolve_config,
+    scales_of,
 )
 
 
@@ -66,7 +67,7 @@ def test_a_limit_is_whole_and_never_more_than_given(limit: float, kept: int):
     ("limit", "said"),
     [
         (0, "limit must be at least 1"),
-        (0.5, "longer window"),
+        (0.5, "amounts of 'tokens' are whole numbers"),
         (-3, "limit must be at least 1"),
         (math.nan, "limit must be finite"),
         (math.inf, "limit must be finite"),
@@ -79,6 +80,33 @@ def test_a_limit_is_whole_and_never_more_than_given(limit: float, kept: int):
 def test_a_limit_that_cannot_be_is_refused_by_name(limit: object, said: str):
     with pytest.raises(ValueError, match=said):
         Quota("tokens", limit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept"), [(5.5, 5.5), (7, 7), (0.29, 0.29), (1e-6, 1e-6), (1.2345678, 1.234567), (2.0, 2), (2**53, 2**53)]
+)
+def test_a_limit_of_ones_own_metric_is_kept_to_the_millionth(limit: float, kept: float):
+    quota = Quota("dollars", limit)
+    assert quota.limit == kept and eval(repr(quota)) == quota
+
+
+@pytest.mark.parametrize("limit", [0, 0.0000009, -0.5])
+def test_a_limit_below_a_millionth_is_refused(limit: float):
+    with pytest.raises(ValueError, match="limit must be at least 0.000001"):
+        Quota("dollars", limit)
+
+
+@pytest.mark.parametrize(
+    ("limits", "scale"), [([5], 1_000_000), ([5.5, 9_007_199_254], 1_000_000), ([5.5, 9_007_199_255], 1), ([2**53], 1)]
+)
+def test_the_scale_of_a_metric_follows_from_its_quotas(limits: list[float], scale: int):
+    quotas = [Quota("dollars", limit, window + 1) for window, limit in enumerate(limits)]
+    assert scales_of([*quotas, Quota("cost", 5)]) == {"dollars": scale, "cost": 1}
+
+
+def test_a_limit_below_one_beside_one_too_large_for_fractions_is_refused():
+    with pytest.raises(ValueError, match="metric 'dollars' has the limits 0.5 and 10000000000; .* must be at least 1"):
+        scales_of([Quota("dollars", 0.5), Quota("dollars", 1e10, 3600)])
 
 
 @pytest.mark.parametrize("window", [0, -1, 1.5, 2**31, True, "60", math.nan, math.inf])

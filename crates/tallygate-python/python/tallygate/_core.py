@@ -23,6 +23,7 @@ from .quotas import (
     checked_limit,
     checked_name,
     checked_window,
+    difference,
     frozen_usage,
     is_async_callable,
     resolve_config,
@@ -164,7 +165,7 @@ class LimiterCore:
 
         ask = CustomAsk(config, family, str(model), FrozenUsage({}))
         bucket = (checked_name(metric, "metric", self._bounds.max_metric_length), checked_window(per_seconds))
-        limit = checked_limit(value, "value")
+        limit = checked_limit(value, bucket[0], "value")
         yield lambda: self._driver.set_max_capacity(ask, bucket, limit)
 
     def _steps_for_request(self, request: dict[str, Any], extra: object, timeout: float | None) -> Steps[Any]:
@@ -305,7 +306,7 @@ class LimiterCore:
         slots = [slot for slot in due if self._caller.has(slot)]
         after = (yield from self._capacities(family)) if slots else None
         if after is not None:
-            before = Capacities({bucket: after[bucket] + usage.get(bucket[0], 0) for bucket in after})
+            before = Capacities({bucket: difference(bucket[0], after[bucket], -usage.get(bucket[0], 0)) for bucket in after})
             fields: dict[str, Any] = {
                 "model_family": family.native.name,
                 "usage": usage,
@@ -324,7 +325,9 @@ class LimiterCore:
         family = self._models.family(reservation.model_family) if self._caller.has("on_capacity_refunded") else None
         after = None if family is None else (yield from self._capacities(family))
         if after is not None:
-            refunded = FrozenUsage({metric: amount - used[metric] for metric, amount in reservation.usage.items()})
+            refunded = FrozenUsage(
+                {metric: difference(metric, amount, used[metric]) for metric, amount in reservation.usage.items()}
+            )
             yield _call(
                 self._caller,
                 "on_capacity_refunded",
@@ -332,7 +335,9 @@ class LimiterCore:
                 reserved_usage=reservation.usage,
                 actual_usage=used,
                 refunded_usage=refunded,
-                prerefund_capacities=Capacities({bucket: after[bucket] - refunded.get(bucket[0], 0) for bucket in after}),
+                prerefund_capacities=Capacities(
+                    {bucket: difference(bucket[0], after[bucket], refunded.get(bucket[0], 0)) for bucket in after}
+                ),
                 postrefund_capacities=after,
             )
         yield from self._tell_event("capacity_refunded", reservation, reservation.usage, None)

@@ -28,7 +28,7 @@ from .errors import (
     DuplicateRefundError,
     UnknownReservationError,
 )
-from .quotas import BucketId, FrozenUsage, PerModelConfig, frozen_usage
+from .quotas import WHOLE_METRICS, BucketId, FrozenUsage, PerModelConfig, frozen_usage
 
 _Answer = TypeVar("_Answer")
 _Steps = Generator[Callable[[], Any], Any, _Answer]
@@ -482,7 +482,7 @@ def _taken(steps: _Steps[_Answer]) -> _Answer:
         return answer_of
 
 
-def _limits(config: PerModelConfig) -> dict[BucketId, int]:
+def _limits(config: PerModelConfig) -> dict[BucketId, float]:
     return {quota.bucket_id: quota.limit for quota in config.quotas}
 
 
@@ -496,7 +496,7 @@ def _whole(usage: FrozenUsage, argument: str) -> FrozenUsage:
     for metric, amount in usage.items():
         if amount < 0:
             raise ValueError(f"{argument}[{metric!r}] must not be negative, not {amount!r}")
-    return FrozenUsage({metric: math.ceil(amount) for metric, amount in usage.items()})
+    return FrozenUsage({metric: math.ceil(amount) if metric in WHOLE_METRICS else amount for metric, amount in usage.items()})
 
 
 def _duplicate(reservation: CustomReservation, reason: Any) -> DuplicateRefundError:

@@ -11,6 +11,7 @@ from ._native import Engine, Family, Gate, Pending
 from .errors import CardinalityLimitExceededError
 from .quotas import (
     MAX_ALIAS_LENGTH,
+    MAX_AMOUNT,
     MAX_METRIC_LENGTH,
     MAX_MODEL_FAMILY_LENGTH,
     BucketId,
@@ -19,10 +20,13 @@ from .quotas import (
     PerModelConfigGetter,
     Quota,
     UsageQuotas,
+    amount_of,
     checked_limit,
     checked_name,
     checked_window,
+    counts_of,
     resolve_config,
+    scales_of,
 )
 
 
@@ -51,13 +55,15 @@ class KnownFamily:
     config: PerModelConfig
     native: Family
     quotas: dict[BucketId, Quota]
-    overrides: dict[BucketId, int] = field(default_factory=dict)
+    scales: dict[str, int]
+    overrides: dict[BucketId, float] = field(default_factory=dict)
     models: set[str] = field(default_factory=set)
     is_fresh: bool = True
 
-    def limit(self, bucket: BucketId) -> int:
+    def limit(self, bucket: BucketId) -> float:
         """What a quota lets through now."""
-        return self.overrides.get(bucket, self.quotas[bucket].limit)
+        scale = self.scales[bucket[0]]
+        return amount_of(counts_of(self.overrides.get(bucket, self.quotas[bucket].limit), scale), scale)
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class Models:
     def set_limit(self, model: object, metric: object, per_seconds: object, value: object) -> Callable[[], Any]:
         """Changes what one quota of the model's family lets through, at once; answers the call that is left to be made."""
         bucket = (checked_name(metric, "metric", self._bounds.max_metric_length), checked_window(per_seconds))
-        limit = checked_limit(value, "value")
+        limit = checked_limit(value, bucket[0], "value")
         with self._lock:
             family = self.ask(model).family
             if family is None:
@@ -117,9 +123,14 @@ class Models:
             if bucket not in family.quotas:
                 there = ", ".join(f"{metric} per {window}" for metric, window in family.quotas)
                 raise ValueError(f"there is no quota of {bucket[0]!r} per {bucket[1]} seconds; there is {there}")
+            scale = family.scales[bucket[0]]
+            counts = counts_of(limit, scale)
+            if not 1 <= counts <= MAX_AMOUNT:
+                least, most = amount_of(1, scale), amount_of(MAX_AMOUNT, scale)
+                raise ValueError(f"value must be from {least} to {most}, as {bucket[0]!r} is counted, not {value!r}")
             if self._engine.kind == "redis":
-                rule = _rule_name(family.native.name, bucket)
-                return lambda: self._engine.override_limit(rule, bucket[0], limit)
+                rule = _rule_name(family.native.name, bucket, scale)
+                return lambda: self._engine.override_limit(rule, bucket[0], counts)
             before = dict(family.overrides)
             family.overrides[bucket] = limit
             try:
@@ -159,8 +170,11 @@ class Models:
 
     def capacities(self, family: KnownFamily, left: Any) -> Capacities:
         """What is left of each quota."""
-        buckets = {_rule_name(family.native.name, bucket): bucket for bucket in family.quotas}
-        return Capacities({buckets[name]: float(rest - debt) for name, rest, debt in left if name in buckets})
+        scales = family.scales
+        buckets = {_rule_name(family.native.name, bucket, scales[bucket[0]]): bucket for bucket in family.quotas}
+        return Capacities(
+            {buckets[name]: (rest - debt) / scales[buckets[name][0]] for name, rest, debt in left if name in buckets}
+        )
 
     def _resolve(self, config: PerModelConfig, model: str, name: str) -> Ask:
         before = self._asks.get(model)
@@ -189,9 +203,9 @@ class Models:
             )
         quotas = self._quotas(config.quotas)
         self._enforce({name: (quotas, {})})
-        metrics = list(dict.fromkeys(metric for metric, _ in quotas))
-        native = self._gate.family(name, _label(name), metrics, frozenset(quotas))
-        family = self._families[name] = KnownFamily(config, native, quotas)
+        scales = scales_of(quotas.values())
+        native = self._gate.family(name, _label(name), [*scales.items()], frozenset(quotas))
+        family = self._families[name] = KnownFamily(config, native, quotas, scales)
         return family
 
     def _change(self, family: KnownFamily, config: PerModelConfig, model: str) -> None:
@@ -204,16 +218,16 @@ class Models:
                     "give them the same, or different families"
                 )
         quotas = self._quotas(config.quotas)
+        scales = scales_of(quotas.values())
         overrides = {
-            bucket: limit
-            for bucket, limit in family.overrides.items()
-            if bucket in quotas and quotas[bucket].limit == family.quotas[bucket].limit
+            (metric, window): limit
+            for (metric, window), limit in family.overrides.items()
+            if quotas.get((metric, window)) == family.quotas[metric, window] and scales[metric] == family.scales[metric]
         }
         self._enforce({name: (quotas, overrides)})
-        metrics = list(dict.fromkeys(metric for metric, _ in quotas))
-        if frozenset(quotas) != frozenset(family.quotas):
-            family.native = self._gate.family(name, _label(name), metrics, frozenset(quotas))
-        family.config, family.quotas, family.overrides = config, quotas, overrides
+        if frozenset(quotas) != frozenset(family.quotas) or scales != family.scales:
+            family.native = self._gate.family(name, _label(name), [*scales.items()], frozenset(quotas))
+        family.config, family.quotas, family.scales, family.overrides = config, quotas, scales, overrides
 
     def _quotas(self, quotas: UsageQuotas) -> dict[BucketId, Quota]:
         if len(quotas.names) > self._bounds.max_metrics_per_family:
@@ -224,19 +238,19 @@ class Models:
             checked_name(metric, "metric", self._bounds.max_metric_length)
         return {quota.bucket_id: quota for quota in quotas}
 
-    def _enforce(self, changed: Mapping[str, tuple[dict[BucketId, Quota], dict[BucketId, int]]] | None = None) -> None:
+    def _enforce(self, changed: Mapping[str, tuple[dict[BucketId, Quota], dict[BucketId, float]]] | None = None) -> None:
         limits = {name: (family.quotas, family.overrides) for name, family in self._families.items()}
         limits.update(changed or {})
-        self._engine.set_rules(
-            [
-                _rule(name, bucket, overrides.get(bucket, quota.limit))
-                for name, (quotas, overrides) in limits.items()
-                for bucket, quota in quotas.items()
+        rules = []
+        for name, (quotas, overrides) in limits.items():
+            scales = scales_of(quotas.values())
+            rules += [
+                _rule(name, bucket, overrides.get(bucket, quota.limit), scales[bucket[0]]) for bucket, quota in quotas.items()
             ]
-        )
+        self._engine.set_rules(rules)
         self._forget_former(limits)
 
-    def _forget_former(self, limits: Mapping[str, tuple[dict[BucketId, Quota], dict[BucketId, int]]]) -> None:
+    def _forget_former(self, limits: Mapping[str, tuple[dict[BucketId, Quota], dict[BucketId, float]]]) -> None:
         """Rules of a process before, of families that have other quotas now."""
         labels = {_label(name) for name in limits}
         former = [rule[0] for rule in self._engine.kept_rules() if not labels.isdisjoint(rule[1].get("model_family", []))]
@@ -248,13 +262,16 @@ def _is_same(one: PerModelConfig, other: PerModelConfig) -> bool:
     return one.quotas == other.quotas and one.model_family == other.model_family
 
 
-def _rule(family: str, bucket: BucketId, limit: int) -> Any:
+def _rule(family: str, bucket: BucketId, limit: float, scale: int) -> Any:
     metric, window = bucket
-    return (_rule_name(family, bucket), {"model_family": [_label(family)]}, [], [(metric, limit, f"bucket {window}s")])
+    limits = [(metric, counts_of(limit, scale), f"bucket {window}s")]
+    return (_rule_name(family, bucket, scale), {"model_family": [_label(family)]}, [], limits)
 
 
-def _rule_name(family: str, bucket: BucketId) -> str:
-    return f"{family}/{bucket[0]}/{bucket[1]}s"
+def _rule_name(family: str, bucket: BucketId, scale: int) -> str:
+    """What is counted otherwise goes by another name, so that no counter is taken for what it is not."""
+    name = f"{family}/{bucket[0]}/{bucket[1]}s"
+    return name if scale == 1 else f"{name}/{scale}"
 
 
 def _label(family: str) -> str:

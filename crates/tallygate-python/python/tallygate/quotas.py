@@ -33,6 +33,10 @@ MAX_PER_SECONDS = 2**31 - 1
 """The longest window, in seconds."""
 MAX_AMOUNT = 2**53
 """The largest limit or use, in units of its metric."""
+WHOLE_METRICS = frozenset({"requests", "input_tokens", "output_tokens", "tokens", "cost", "concurrency"})
+"""Metrics that are whole by nature; ``cost`` is in micro-dollars."""
+FINEST = 1_000_000
+"""Any other metric is counted in so many parts of one, if its limits leave room for that."""
 
 MetricName = str
 PerSeconds = int
@@ -94,17 +98,18 @@ class SecondsIn(IntEnum):
 class Quota:
     """At most ``limit`` of ``metric`` in each ``per_seconds``, refilled evenly.
 
-    ``limit`` is a whole number of units from 1 to 2^53; a fraction is dropped, so that never more is
-    let through than was asked for. ``per_seconds`` is a whole number of seconds, 60 unless it is given.
+    ``limit`` is at most 2^53. Of requests, tokens and ``cost`` it is a whole number of units from 1, of any
+    other metric a number of millionths; what is finer is dropped, so that never more is let through than
+    was asked for. ``per_seconds`` is a whole number of seconds, 60 unless it is given.
     """
 
     metric: str
-    limit: int
+    limit: float
     per_seconds: int = 60
 
     def __init__(self, metric: str, limit: float, per_seconds: int = 60) -> None:
         object.__setattr__(self, "metric", checked_name(metric, "metric", MAX_METRIC_LENGTH))
-        object.__setattr__(self, "limit", checked_limit(limit))
+        object.__setattr__(self, "limit", checked_limit(limit, self.metric))
         object.__setattr__(self, "per_seconds", checked_window(per_seconds))
 
     def __repr__(self) -> str:
@@ -308,17 +313,60 @@ def checked_prefix(value: object) -> str:
     return prefix
 
 
-def checked_limit(value: object, argument: str = "limit") -> int:
-    """A limit: a number from 1 to 2^53, its fraction dropped."""
+def checked_limit(value: object, metric: str, argument: str = "limit") -> int | float:
+    """A limit: a number to 2^53, in whole units or in millionths as its metric is counted, the rest dropped."""
     number = _finite(value, argument)
-    if number < 1:
+    if metric in WHOLE_METRICS and number < 1:
         raise ValueError(
-            f"{argument} must be at least 1, not {value!r}; amounts are whole numbers: "
+            f"{argument} must be at least 1, not {value!r}; amounts of {metric!r} are whole numbers: "
             "count in a smaller unit, or take a longer window"
         )
+    if number < 1 / FINEST:
+        raise ValueError(f"{argument} must be at least 0.000001, not {value!r}; count in a smaller unit, or take a longer window")
     if number > MAX_AMOUNT:
         raise ValueError(f"{argument} must be at most 2**53, not {value!r}")
-    return math.floor(number)
+    scale = _finest(metric)
+    return amount_of(counts_of(number, scale), scale)
+
+
+def scales_of(quotas: Iterable[Quota]) -> dict[str, int]:
+    """How many counts make one of each metric. It follows from the quotas alone, so that all who share them count alike.
+
+    Raises ``ValueError`` for a limit below one beside a limit too large for fractions.
+    """
+    limits: dict[str, list[float]] = {}
+    for quota in quotas:
+        limits.setdefault(quota.metric, []).append(quota.limit)
+    scales = {}
+    for metric, amounts in limits.items():
+        fits = counts_of(max(amounts), FINEST) <= MAX_AMOUNT
+        if not fits and min(amounts) < 1:
+            raise ValueError(
+                f"metric {metric!r} has the limits {min(amounts)} and {max(amounts)}; "
+                f"beside one above {MAX_AMOUNT // FINEST} each must be at least 1: count in a smaller unit"
+            )
+        scales[metric] = _finest(metric) if fits else 1
+    return scales
+
+
+def counts_of(amount: float, scale: int) -> int:
+    """A limit as the engine counts it, rounded down. The float nearest to a decimal fraction stands for that."""
+    near = round(amount * scale)
+    return near if near / scale == amount else math.floor(amount * scale)
+
+
+def amount_of(counts: int, scale: int) -> int | float:
+    """What the engine counts, in units of its metric."""
+    return counts // scale if counts % scale == 0 else counts / scale
+
+
+def difference(metric: str, amount: float, less: float) -> float:
+    """``amount - less`` of a metric, without the dust of binary fractions."""
+    return amount - less if metric in WHOLE_METRICS else round(amount - less, 6)
+
+
+def _finest(metric: str) -> int:
+    return 1 if metric in WHOLE_METRICS else FINEST
 
 
 def checked_window(value: object, argument: str = "per_seconds") -> int:

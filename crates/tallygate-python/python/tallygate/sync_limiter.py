@@ -80,7 +80,7 @@ class SyncRateLimiter(LimiterCore):
     def acquire_capacity(self, usage: Usage, model: str, *, timeout: float | None = None) -> CapacityReservation:
         """Holds ``usage``, waiting in line for it as long as it takes, or up to ``timeout`` seconds.
 
-        ``usage`` names the metrics of the model's quotas, all of them; a fraction of an amount is rounded up. With ``timeout=0``
+        ``usage`` names the metrics of the model's quotas, all of them; what is finer than they count is rounded up. With ``timeout=0``
         nothing is waited for. Raises ``TimeoutError`` when there was no room in time, and ``ValueError`` for a usage that never fits,
         naming metric and window; neither has taken anything. A cancelled call has taken nothing either.
         """
