@@ -128,6 +128,12 @@ impl Core {
         done.ok_or_else(failure::closed)
     }
 
+    /// Does something while nobody is in [`Self::with`]: nothing that needs Python, as there.
+    pub(crate) fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _state = self.state.write();
+        work()
+    }
+
     /// The store, for as long as an operation takes.
     ///
     /// # Errors

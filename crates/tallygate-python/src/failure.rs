@@ -73,6 +73,18 @@ pub(crate) fn forked() -> PyErr {
     )
 }
 
+pyo3::create_exception!(
+    tallygate._native,
+    Retired,
+    PyRuntimeError,
+    "The family is no longer in use: ask for the one that is."
+);
+
+/// A family is used that was forgotten.
+pub(crate) fn retired() -> PyErr {
+    Retired::new_err("the family is no longer in use")
+}
+
 /// What was closed is used.
 pub(crate) fn closed() -> PyErr {
     ours("ClosedError", "the limiter is closed: make a new one", &[])

@@ -1,7 +1,7 @@
 //! The models that share one set of quotas: one native call acquires.
 use crate::amounts::{self, Scale};
 use crate::capacity::{CapacityReservation, Held};
-use crate::engine::LONGEST;
+use crate::engine::{self, LONGEST};
 use crate::failure::{self, Failure};
 use crate::gate::{Inner, Slot};
 use crate::hold::{Hold, Owner};
@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFrozenSet, PyMapping, PyString};
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tallygate_core::{Amounts, Decision, Metric};
 use tallygate_store::{MemoryStore, Reserve, SettledBy, Store, StoreError, WaitsFor};
@@ -31,8 +31,10 @@ pub(crate) struct Traits {
     pub(crate) open: AtomicUsize,
     metrics: Vec<Counted>,
     labels: Arc<Labels>,
-    /// When it was last used, by the store's clock.
+    /// When it was made or last used, by the store's clock.
     touched: AtomicU64,
+    /// Its rules are out of force, or are about to be. Changes under the engine's lock alone.
+    is_retired: AtomicBool,
 }
 
 /// A metric of a family's quotas: its name, and how finely it is counted.
@@ -48,7 +50,7 @@ const LABEL: &str = "model_family";
 impl Traits {
     pub(crate) fn new(
         gate: Arc<Inner>,
-        (name, label): (String, &str),
+        (name, label, made): (String, &str, u64),
         metrics: Vec<Counted>,
         buckets: Py<PyFrozenSet>,
     ) -> Arc<Self> {
@@ -59,7 +61,8 @@ impl Traits {
             open: AtomicUsize::new(0),
             metrics,
             labels: Labels::new([(LABEL.to_owned(), label.to_owned())]),
-            touched: AtomicU64::new(0),
+            touched: AtomicU64::new(made),
+            is_retired: AtomicBool::new(false),
         })
     }
 
@@ -123,6 +126,18 @@ impl Traits {
             self.name,
             names.join(", ")
         ))
+    }
+
+    /// Does something with the store while the rules are in force. They stay so until the slots that were taken before are given back.
+    ///
+    /// # Errors
+    /// When they are not, or the engine is closed.
+    fn ruled<T>(&self, work: impl FnOnce(&engine::Held) -> T) -> PyResult<T> {
+        let done = self.gate.core.with(|held, _| {
+            let is_retired = self.is_retired.load(Ordering::Relaxed);
+            (!is_retired).then(|| work(held))
+        })?;
+        done.ok_or_else(failure::retired)
     }
 
     /// Decides at once, without standing in line.
@@ -241,10 +256,20 @@ impl Family {
         self.traits.open.load(Ordering::Relaxed)
     }
 
-    /// When something was last acquired or recorded, in seconds of the engine's clock.
+    /// When something was last acquired or recorded (or else it was made), in seconds of the engine's clock.
     #[getter]
     fn touched(&self) -> f64 {
         Duration::from_nanos(self.traits.touched.load(Ordering::Relaxed)).as_secs_f64()
+    }
+
+    /// Ends its use, unless a reservation is open or waited for or it was used since `before`; answers whether it is ended. Who acquires
+    /// or records after that is told so by [`failure::Retired`], and has taken nothing: the rules may be put out of force.
+    fn retire(&self, before: f64) -> bool {
+        self.traits.gate.core.alone(|| {
+            let is_idle = self.open() == 0 && self.touched() <= before;
+            self.traits.is_retired.fetch_or(is_idle, Ordering::Relaxed);
+            is_idle
+        })
     }
 
     /// Holds a usage, waiting for it up to `timeout` seconds (none: for ever).
@@ -259,7 +284,7 @@ impl Family {
         let max_wait = timeout.map_or(Ok(LONGEST), seconds)?;
         let asking = Asking::new(&self.traits, usage, model, max_wait)?;
         let core = &self.traits.gate.core;
-        let decided = core.with(|held, _| match &held.memory {
+        let decided = self.traits.ruled(|held| match &held.memory {
             Some(memory) => match self.traits.try_now(memory, asking.demand) {
                 Ok(Decision::Deny(_)) if !max_wait.is_zero() => Continue(held.store.clone()),
                 decision => Break(decision),
@@ -281,7 +306,7 @@ impl Family {
     ) -> PyResult<Py<PyAny>> {
         let asking = Asking::new(&self.traits, usage, model, Duration::ZERO)?;
         let core = &self.traits.gate.core;
-        let store = core.store()?;
+        let store = self.traits.ruled(|held| held.store.clone())?;
         pending::start(py, core.runtime(), record(store, asking))
     }
 

@@ -71,6 +71,7 @@ impl Gate {
         metrics: Vec<(String, u32)>,
         buckets: Py<PyFrozenSet>,
     ) -> PyResult<Family> {
+        let made = self.inner.core.store()?.now();
         let policy = self.inner.core.policy();
         let find = |(name, counts): (String, u32)| {
             let found = policy.metrics().find(&name);
@@ -89,7 +90,7 @@ impl Gate {
             .collect::<PyResult<Vec<Counted>>>()?;
         Ok(Family::new(Traits::new(
             self.inner.clone(),
-            (name, label),
+            (name, label, made.as_nanos()),
             metrics,
             buckets,
         )))

@@ -27,6 +27,7 @@ mod tokens;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("Retired", module.py().get_type::<failure::Retired>())?;
     fork::watch(module)?;
     module.add_class::<bell::Bell>()?;
     module.add_class::<capacity::CapacityReservation>()?;

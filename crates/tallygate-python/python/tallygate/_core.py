@@ -12,7 +12,7 @@ from typing import Any
 
 from . import _waiting
 from ._models import Ask, Bounds, KnownFamily, Models
-from ._native import CapacityReservation, Engine, Family, Gate, Pending
+from ._native import CapacityReservation, Engine, Family, Gate, Pending, Retired
 from ._steps import Steps
 from .backends import MemoryBackendBuilder, _StoreBuilder
 from .quotas import (
@@ -98,7 +98,8 @@ class LimiterCore:
         return state
 
     def clear_unused_model_families(self, unused_for_seconds: float) -> int:
-        """Forgets families that were not used for so long, have no open reservation, and whose quotas are full again.
+        """Forgets families that were not used for so long, have no open reservation, and whose quotas are full again
+        and as they are configured.
 
         Answers how many. What a family has used is never forgotten.
         """
@@ -119,6 +120,13 @@ class LimiterCore:
             within = checked_timeout(timeout)
             return (yield lambda: self._driver.acquire(custom, within))
         ask = self._models.ask(model)
+        while True:
+            try:
+                return (yield from self._acquire(usage, ask, timeout, request_id))
+            except Retired:
+                ask = self._models.ask_anew(model)
+
+    def _acquire(self, usage: object, ask: Ask, timeout: float | None, request_id: str | None) -> Steps[Any]:
         if ask.family is None:
             return (yield from self._unlimited(usage, ask, request_id))
         family = ask.family
@@ -133,6 +141,13 @@ class LimiterCore:
             custom = self._custom_ask(usage, model, None)
             return (yield lambda: self._driver.record(custom))
         ask = self._models.ask(model)
+        while True:
+            try:
+                return (yield from self._record(usage, ask))
+            except Retired:
+                ask = self._models.ask_anew(model)
+
+    def _record(self, usage: object, ask: Ask) -> Steps[Any]:
         if ask.family is None:
             return (yield from self._unlimited(usage, ask, None))
         family = ask.family

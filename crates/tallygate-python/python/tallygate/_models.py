@@ -108,6 +108,15 @@ class Models:
             self._asks[ask.model] = ask
             return ask
 
+    def ask_anew(self, model: object) -> Ask:
+        """:meth:`ask` after a family was found to be retired: waits until who retired it is done."""
+        with self._lock:
+            ask = self.ask(model)
+            if ask.family is not None:
+                # That nothing was known was told once; a listener that clears would otherwise be told for ever.
+                ask.family.is_fresh = False
+            return ask
+
     def family(self, name: str) -> KnownFamily | None:
         """A family by its name, if it is in use."""
         return self._families.get(name)
@@ -141,10 +150,15 @@ class Models:
             return lambda: None
 
     def forget(self, unused_for: float) -> int:
-        """Drops families that nobody uses and whose quotas are full; answers how many."""
+        """Drops families that nobody uses, whose quotas are full and as configured; answers how many."""
         with self._lock:
             cutoff = self._engine.now() - unused_for
-            idle = [name for name, family in self._families.items() if self._is_idle(family, cutoff)]
+            # What is retired under the engine's lock is used by nobody when its rules go.
+            idle = [
+                name
+                for name, family in self._families.items()
+                if self._is_idle(family, cutoff) and family.native.retire(cutoff)
+            ]
             for name in idle:
                 for model in self._families.pop(name).models:
                     self._asks.pop(model, None)
@@ -159,7 +173,7 @@ class Models:
             self._families.clear()
 
     def _is_idle(self, family: KnownFamily, cutoff: float) -> bool:
-        if family.native.open or family.native.touched > cutoff:
+        if family.overrides or family.native.open or family.native.touched > cutoff:
             return False
         left = family.native.left()
         if isinstance(left, Pending):

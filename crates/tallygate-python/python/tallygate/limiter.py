@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core, _scope, _steps, _waiting
 from ._core import LimiterCore
 from ._models import Bounds
-from ._native import CapacityReservation
+from ._native import CapacityReservation, Retired
 from .quotas import (
     MAX_ALIAS_LENGTH,
     MAX_METRIC_LENGTH,
@@ -95,7 +95,10 @@ class RateLimiter(LimiterCore):
         family = self._known.get(model) if model.__class__ is str else None
         if family is None:
             return await _steps.run(self._steps_to_acquire(usage, model, timeout))
-        answer = family.acquire(usage, model, timeout)
+        try:
+            answer = family.acquire(usage, model, timeout)
+        except Retired:
+            return await _steps.run(self._steps_to_acquire(usage, model, timeout))
         if isinstance(answer, CapacityReservation):
             return answer
         return await _waiting.wait(answer)  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import _core, _scope, _steps, _waiting
 from ._core import LimiterCore
 from ._models import Bounds
-from ._native import CapacityReservation
+from ._native import CapacityReservation, Retired
 from .quotas import (
     MAX_ALIAS_LENGTH,
     MAX_METRIC_LENGTH,
@@ -87,7 +87,10 @@ class SyncRateLimiter(LimiterCore):
         family = self._known.get(model) if model.__class__ is str else None
         if family is None:
             return _steps.run_here(self._steps_to_acquire(usage, model, timeout))  # type: ignore[no-any-return]
-        answer = family.acquire(usage, model, timeout)
+        try:
+            answer = family.acquire(usage, model, timeout)
+        except Retired:
+            return _steps.run_here(self._steps_to_acquire(usage, model, timeout))  # type: ignore[no-any-return]
         if isinstance(answer, CapacityReservation):
             return answer
         return _waiting.block(answer)  # type: ignore[no-any-return]
