@@ -17,8 +17,20 @@ pub(super) struct Ground {
     lock: PathBuf,
     /// Locked as long as the folder is owned.
     locked: File,
+    /// The process that locked it.
+    owner: u32,
     /// The folders in it that were written to.
     inside: Mutex<BTreeMap<String, Identity>>,
+}
+
+impl Drop for Ground {
+    /// A process forked meanwhile has the file open too: closed here alone, it would stay locked for as long as that one lives.
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            // It is closed next in any case.
+            let _ = self.locked.unlock();
+        }
+    }
 }
 
 impl Ground {
@@ -29,6 +41,7 @@ impl Ground {
             here: Identity::of(&fs::metadata(path)?),
             lock: path.join(lock),
             locked,
+            owner: std::process::id(),
             inside: Mutex::default(),
         };
         ground.check()?;
