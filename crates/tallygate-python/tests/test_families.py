@@ -108,6 +108,7 @@ def test_a_family_is_not_unused_the_moment_it_is_made() -> None:
     rates = limiter(SyncRateLimiter)
     assert rates._models.ask(MODEL).family is not None
     assert rates.clear_unused_model_families(3600) == 0
+    assert rates.clear_unused_model_families(10**400) == 0
     assert rates.clear_unused_model_families(0) == 1
 
 

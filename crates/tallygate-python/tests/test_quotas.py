@@ -72,6 +72,7 @@ def test_a_limit_is_whole_and_never_more_than_given(limit: float, kept: int):
         (math.nan, "limit must be finite"),
         (math.inf, "limit must be finite"),
         (2**53 + 1, "limit must be at most 2\\*\\*53"),
+        (10**400, "limit must be at most 2\\*\\*53"),
         (True, "limit must be an int or a float, not bool"),
         ("10", "limit must be an int or a float, not str"),
         (None, "limit must be an int or a float, not NoneType"),
@@ -109,10 +110,15 @@ def test_a_limit_below_one_beside_one_too_large_for_fractions_is_refused():
         scales_of([Quota("dollars", 0.5), Quota("dollars", 1e10, 3600)])
 
 
-@pytest.mark.parametrize("window", [0, -1, 1.5, 2**31, True, "60", math.nan, math.inf])
+@pytest.mark.parametrize("window", [0, -1, 1.5, 366 * 86_400 + 1, 10**400, True, "60", math.nan, math.inf])
 def test_a_window_that_cannot_be_is_refused_by_name(window: object):
     with pytest.raises(ValueError, match="per_seconds must be"):
         Quota("tokens", 1, window)  # type: ignore[arg-type]
+
+
+def test_calls_at_once_are_not_counted_in_windows():
+    with pytest.raises(ValueError, match="metric 'concurrency' counts calls at once"):
+        Quota("concurrency", 1)
 
 
 @pytest.mark.parametrize("metric", ["", " ", "a b", "a\n", "a\x00", "x" * 65, 3, None, b"x"])

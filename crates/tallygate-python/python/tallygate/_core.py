@@ -31,6 +31,9 @@ from .quotas import (
 
 logger = logging.getLogger("tallygate")
 
+# Seconds, more than anybody waits; an int may be too large for a float.
+_LONGEST = 2**62
+
 # Stores that outlive the process: what is to be written is written before it ends.
 _to_be_closed: weakref.WeakSet[Engine] = weakref.WeakSet()
 
@@ -107,7 +110,7 @@ class LimiterCore:
             raise ValueError(f"unused_for_seconds must be a number of seconds, 0 or more, not {unused_for_seconds!r}")
         if self._driver is not None:
             return 0
-        forgotten = self._models.forget(unused_for_seconds)
+        forgotten = self._models.forget(float(min(unused_for_seconds, _LONGEST)))
         if forgotten:
             self._known.clear()
         return forgotten
@@ -407,7 +410,7 @@ def _checked_lifetime(seconds: Any) -> float | None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
         raise ValueError(f"max_reservation_lifetime_seconds must be a number of seconds above 0, or None, not {seconds!r}")
-    return float(seconds)
+    return float(min(seconds, _LONGEST))
 
 
 def checked_timeout(timeout: Any, argument: str = "timeout") -> float | None:
@@ -415,7 +418,7 @@ def checked_timeout(timeout: Any, argument: str = "timeout") -> float | None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < float("inf"):
         raise ValueError(f"{argument} must be None or a finite number of seconds, 0 or more (got {timeout!r})")
-    return float(timeout)
+    return float(min(timeout, _LONGEST))
 
 
 def check_unused(drain: Any, pid_check: Any) -> None:

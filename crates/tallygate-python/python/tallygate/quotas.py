@@ -29,8 +29,8 @@ MAX_RESERVATION_ID_LENGTH = 128
 """The longest name of a reservation, in characters."""
 MAX_QUOTAS = 1000
 """The most quotas that one :class:`UsageQuotas` takes."""
-MAX_PER_SECONDS = 2**31 - 1
-"""The longest window, in seconds."""
+MAX_PER_SECONDS = 366 * 86_400
+"""The longest window, in seconds: 366 days."""
 MAX_AMOUNT = 2**53
 """The largest limit or use, in units of its metric."""
 WHOLE_METRICS = frozenset({"requests", "input_tokens", "output_tokens", "tokens", "cost", "concurrency"})
@@ -100,7 +100,7 @@ class Quota:
 
     ``limit`` is at most 2^53. Of requests, tokens and ``cost`` it is a whole number of units from 1, of any
     other metric a number of millionths; what is finer is dropped, so that never more is let through than
-    was asked for. ``per_seconds`` is a whole number of seconds, 60 unless it is given.
+    was asked for. ``per_seconds`` is a whole number of seconds up to 366 days, 60 unless it is given.
     """
 
     metric: str
@@ -109,6 +109,8 @@ class Quota:
 
     def __init__(self, metric: str, limit: float, per_seconds: int = 60) -> None:
         object.__setattr__(self, "metric", checked_name(metric, "metric", MAX_METRIC_LENGTH))
+        if self.metric == "concurrency":
+            raise ValueError("metric 'concurrency' counts calls at once, not in a window; bound those by a semaphore")
         object.__setattr__(self, "limit", checked_limit(limit, self.metric))
         object.__setattr__(self, "per_seconds", checked_window(per_seconds))
 
@@ -370,12 +372,12 @@ def _finest(metric: str) -> int:
 
 
 def checked_window(value: object, argument: str = "per_seconds") -> int:
-    """A window: a whole number of seconds from 1 to 2^31 - 1."""
+    """A window: a whole number of seconds from 1 to 366 days."""
     number = _finite(value, argument)
     if number != int(number):
         raise ValueError(f"{argument} must be a whole number of seconds, not {value!r}")
     if not 1 <= number <= MAX_PER_SECONDS:
-        raise ValueError(f"{argument} must be from 1 to {MAX_PER_SECONDS} seconds, not {value!r}")
+        raise ValueError(f"{argument} must be from 1 to {MAX_PER_SECONDS} seconds (366 days), not {value!r}")
     return int(number)
 
 
@@ -400,7 +402,8 @@ def _finite(value: object, argument: str) -> int | float:
     # A bool is an int to Python, and hardly ever meant as one.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{argument} must be an int or a float, not {type(value).__name__}")
-    if not math.isfinite(value):
+    # Every int is finite, and some are too large to be asked.
+    if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{argument} must be finite, not {value!r}")
     return value
 
