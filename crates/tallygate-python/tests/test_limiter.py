@@ -87,6 +87,7 @@ def test_forged_and_foreign_reservations_change_nothing() -> None:
         ({"requests": 1, "tokens": 1, "cost": 1}, "the metric 'cost'"),
         ({"requests": 1, 5: 1}, "the metric 5"),
         ({"requests": -1, "tokens": 1}, r"usage\['requests'\] is -1: it must be a number from 0"),
+        ({"requests": -0.5, "tokens": 1}, r"usage\['requests'\] is -0.5: it must be a number from 0"),
         ({"requests": float("nan"), "tokens": 1}, "is nan"),
         ({"requests": float("inf"), "tokens": 1}, "is inf"),
         ({"requests": 2**54, "tokens": 1}, "must be a number from 0 to 9007199254740992"),
