@@ -442,5 +442,8 @@ pub(crate) fn duration(seconds: f64) -> PyResult<Duration> {
     Ok(Duration::from_secs_f64(seconds.min(LONGEST.as_secs_f64())))
 }
 
-/// Stands for "for ever".
+/// More than anything is held or waited for.
 pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+/// A wait without an end. A debt may take longer than [`LONGEST`] to be paid.
+pub(crate) const FOREVER: Duration = Duration::from_secs(200 * 366 * 86_400);

@@ -1,7 +1,7 @@
 //! The models that share one set of quotas: one native call acquires.
 use crate::amounts::{self, Scale};
 use crate::capacity::{CapacityReservation, Held};
-use crate::engine::{self, LONGEST};
+use crate::engine;
 use crate::failure::{self, Failure};
 use crate::gate::{Inner, Slot};
 use crate::hold::{Hold, Owner};
@@ -281,7 +281,7 @@ impl Family {
         model: &Bound<'_, PyString>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let max_wait = timeout.map_or(Ok(LONGEST), seconds)?;
+        let max_wait = timeout.map_or(Ok(engine::FOREVER), seconds)?;
         let asking = Asking::new(&self.traits, usage, model, max_wait)?;
         let core = &self.traits.gate.core;
         let decided = self.traits.ruled(|held| match &held.memory {

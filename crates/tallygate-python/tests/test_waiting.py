@@ -290,3 +290,30 @@ def test_a_large_batch_may_stand_in_line_all_at_once() -> None:
         return len(await asyncio.gather(*waiting))
 
     assert asyncio.run(asyncio.wait_for(scenario(), 60)) == 12_000
+
+
+def test_who_waits_on_a_closed_loop_takes_nothing_from_others() -> None:
+    rates = limiter(RateLimiter)
+    dead = asyncio.new_event_loop()
+    held = dead.run_until_complete(rates.acquire_capacity(use(10), MODEL))
+    lost = dead.create_task(rates.acquire_capacity(use(10), MODEL))
+    dead.run_until_complete(until_waiting(rates, 1))
+    dead.close()
+
+    async def take() -> None:
+        await rates.refund_capacity(use(0, 0), held)
+        await rates.acquire_capacity(use(10), MODEL, timeout=10)
+
+    asyncio.run(take())
+    assert not lost.done()
+
+
+def test_a_wait_without_end_has_none_though_a_debt_is_paid_in_twenty_years() -> None:
+    async def scene() -> None:
+        rates = limiter(RateLimiter, requests=1, seconds=366 * 86_400)
+        await rates.record_usage(use(20), MODEL)
+        task = asyncio.create_task(rates.acquire_capacity(use(1), MODEL))
+        await until_waiting(rates, 1)
+        task.cancel()
+
+    asyncio.run(scene())

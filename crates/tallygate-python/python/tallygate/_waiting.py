@@ -100,6 +100,7 @@ class _Ring:
         self.bell = Bell()
         self.numbers = itertools.count()
         self.heard: dict[int, Callable[[], None]] = {}
+        self.waiting: dict[int, Pending] = {}
 
     def rung(self) -> None:
         for number in self.bell.drain():
@@ -114,6 +115,8 @@ _making = threading.Lock()
 
 async def _wait_in_asyncio(loop: asyncio.AbstractEventLoop, pending: Pending) -> Any:
     ring = _rings.get(loop) or _ring_of_asyncio(loop)
+    if len(_rings) > 1:
+        _forget_closed_loops()
     number = next(ring.numbers)
     answer = pending.attach(ring.bell, number)
     if answer is not pending:
@@ -132,6 +135,7 @@ async def _wait_in_asyncio(loop: asyncio.AbstractEventLoop, pending: Pending) ->
                 future.set_result(answer)
 
     ring.heard[number] = hear
+    ring.waiting[number] = pending
     try:
         return await future
     except BaseException:
@@ -140,23 +144,30 @@ async def _wait_in_asyncio(loop: asyncio.AbstractEventLoop, pending: Pending) ->
         pending.drop()
         raise
     finally:
-        del ring.heard[number]
+        del ring.heard[number], ring.waiting[number]
 
 
 def _ring_of_asyncio(loop: asyncio.AbstractEventLoop) -> _Ring:
-    from asyncio import AbstractEventLoop
-
     ring = _Ring()
     with _making:
-        # Those whose loop has ended with somebody waiting would keep it for ever.
-        for other in [other for other in _rings if isinstance(other, AbstractEventLoop) and other.is_closed()]:
-            del _rings[other]
         _rings[loop] = ring
     try:
         loop.add_reader(ring.bell.fileno(), ring.rung)
     except NotImplementedError:
         threading.Thread(target=_call_loop, args=(weakref.ref(loop), ring), name="tallygate-bell", daemon=True).start()
     return ring
+
+
+def _forget_closed_loops() -> None:
+    """Takes out of line who waits on a loop that was closed: nobody wakes them, and what came for them would be lost."""
+    from asyncio import AbstractEventLoop
+
+    with _making:
+        closed = [loop for loop in _rings if isinstance(loop, AbstractEventLoop) and loop.is_closed()]
+        rings = [_rings.pop(loop) for loop in closed]
+    for ring in rings:
+        for pending in list(ring.waiting.values()):
+            pending.drop()
 
 
 def _call_loop(loop_of: Callable[[], asyncio.AbstractEventLoop | None], ring: _Ring) -> None:
