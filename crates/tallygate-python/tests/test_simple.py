@@ -228,3 +228,12 @@ def test_checks_are_shown_and_written() -> None:
     written = check.as_dict()
     assert written["allowed"] is True and written["requests"]["used"] == 1 and written["tokens"]["remaining"] == 90
     assert repr(TokenLimiter(100)) == "TokenLimiter(name='tokens-100-60-sliding', store='memory')"
+
+
+@pytest.mark.parametrize("length", [-1, float("nan"), True, "5"])
+@pytest.mark.parametrize("argument", ["hold", "max_wait"])
+def test_a_length_that_cannot_be_is_refused_by_name(argument: str, length: object) -> None:
+    limiter = TokenLimiter(10)
+    with pytest.raises(ValueError, match=f"{argument} must be a number of seconds"):
+        limiter.reserve("alice", 1, **{argument: length})  # type: ignore[arg-type]
+    assert limiter.reserve("alice", 1, **{argument: 10**400})  # type: ignore[arg-type]

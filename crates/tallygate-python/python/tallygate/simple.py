@@ -202,14 +202,14 @@ class _Limiter:
 
     def _held(self, identifier: str, tokens: int, max_wait: float, hold: float) -> Held:
         subject = self._subject(identifier)
-        answer = finish_here(subject.reserve(self._usage(tokens), hold, max_wait))
+        answer = finish_here(subject.reserve(self._usage(tokens), *_checked(hold, max_wait)))
         refused = isinstance(answer, _native.Denial)
         standings = finish_here(subject.peek()) if refused else answer.standings
         return self._decided(answer, standings)
 
     async def _aheld(self, identifier: str, tokens: int, max_wait: float, hold: float) -> Held:
         subject = self._subject(identifier)
-        answer = await finish(subject.reserve(self._usage(tokens), hold, max_wait))
+        answer = await finish(subject.reserve(self._usage(tokens), *_checked(hold, max_wait)))
         refused = isinstance(answer, _native.Denial)
         standings = await finish(subject.peek()) if refused else answer.standings
         return self._decided(answer, standings)
@@ -329,3 +329,14 @@ def _levels(standings: list[_native.Standing]) -> Mapping[str, Level]:
     return {
         one.metric: Level(one.metric, one.burst, one.used, one.remaining, one.reset_seconds) for one in standings
     }
+
+
+def _checked(hold: object, max_wait: object) -> tuple[float, float | None]:
+    return _seconds(hold, "hold"), None if max_wait is None else _seconds(max_wait, "max_wait")
+
+
+def _seconds(value: object, argument: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(f"{argument} must be a number of seconds, 0 or more, not {value!r}")
+    # An int may be too large for a float; so long waits nobody.
+    return float(min(value, 2**62))
