@@ -225,6 +225,8 @@ fn test(workspace: &Workspace) -> Outcome {
         "--bins",
         "--tests",
         "--examples",
+        // One that fails on a busy machine should not hide another.
+        "--no-fail-fast",
     ]))
 }
 
