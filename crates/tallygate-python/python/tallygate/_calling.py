@@ -57,7 +57,7 @@ class CallbackCaller:
     async def _within_timeout(self, slot: str, running: Awaitable[None]) -> None:
         if self._timeout is None:
             await running
-        elif _in_asyncio():
+        elif _waiting.in_asyncio():
             await self._as_task(slot, running)
         else:
             import trio
@@ -230,14 +230,6 @@ def _run_plain(run: Callable[[], object]) -> None:
         if callable(close):
             close()
         raise TypeError("a plain function was promised, and it answered an awaitable")
-
-
-def _in_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _log_timeout(slot: str, timeout: float | None) -> None:

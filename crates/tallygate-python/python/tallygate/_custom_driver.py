@@ -82,6 +82,8 @@ class _Family:
 class _Book:
     """Who holds what. Its lock is never held while a backend is called."""
 
+    _caller: CallbackCaller | SyncCallbackCaller
+
     def __init__(self, builder: Any, instance_id: str, bounds: Bounds) -> None:
         self._builder = checked_builder(builder)
         self._instance_id = instance_id
@@ -331,10 +333,10 @@ class _Book:
         yield lambda: self._call("on_lifecycle_event", event=event)
 
     def _hears(self, slot: str) -> bool:
-        raise NotImplementedError
+        return self._caller.has(slot)
 
     def _call(self, slot: str, **given: object) -> Any:
-        raise NotImplementedError
+        return self._caller.call(slot, **given)
 
     def _bundle(self) -> Any:
         raise NotImplementedError
@@ -353,7 +355,7 @@ class CustomDriver(_Book):
 
     def __init__(self, builder: Any, instance_id: str, bounds: Bounds, caller: CallbackCaller) -> None:
         super().__init__(builder, instance_id, bounds)
-        self._caller = caller
+        self._caller: CallbackCaller = caller
 
     async def acquire(self, ask: Ask, timeout: float | None) -> CustomReservation:
         """Waits for capacity and holds it."""
@@ -389,12 +391,6 @@ class CustomDriver(_Book):
         if close is not None and not was_closed:
             close()
 
-    def _hears(self, slot: str) -> bool:
-        return self._caller.has(slot)
-
-    def _call(self, slot: str, **given: object) -> Any:
-        return self._caller.call(slot, **given)
-
     def _bundle(self) -> RateLimiterCallbacks | None:
         def guarded(slot: str) -> Any:
             async def callback(**given: object) -> None:
@@ -410,7 +406,7 @@ class SyncCustomDriver(_Book):
 
     def __init__(self, builder: Any, instance_id: str, bounds: Bounds, caller: SyncCallbackCaller) -> None:
         super().__init__(builder, instance_id, bounds)
-        self._caller = caller
+        self._caller: SyncCallbackCaller = caller
 
     def acquire(self, ask: Ask, timeout: float | None) -> CustomReservation:
         """Waits for capacity and holds it."""
@@ -435,12 +431,6 @@ class SyncCustomDriver(_Book):
         close = getattr(self._builder, "close", None)
         if close is not None and not was_closed:
             close()
-
-    def _hears(self, slot: str) -> bool:
-        return self._caller.has(slot)
-
-    def _call(self, slot: str, **given: object) -> Any:
-        return self._caller.call(slot, **given)
 
     def _bundle(self) -> SyncRateLimiterCallbacks | None:
         def guarded(slot: str) -> Any:

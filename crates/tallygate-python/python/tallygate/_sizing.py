@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from . import _native
+from . import _native, _waiting
 
 AT_ONCE = 64 * 1024
 """Bodies up to this (bytes) are counted within a millisecond; larger ones go to a thread."""
@@ -12,14 +12,6 @@ AT_ONCE = 64 * 1024
 
 async def size(body: bytes, endpoint: str | None, model: str | None) -> _native.Sized:
     """The size of a request body; raises ``ValueError`` where it is none."""
-    if len(body) <= AT_ONCE or not _in_asyncio():
+    if len(body) <= AT_ONCE or not _waiting.in_asyncio():
         return _native.size_request(body, endpoint, model)
     return await asyncio.to_thread(_native.size_request, body, endpoint, model)
-
-
-def _in_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

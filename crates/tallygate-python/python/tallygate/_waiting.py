@@ -83,6 +83,17 @@ def give_up(waiting: Any) -> None:
         give_back(waiting.result())
 
 
+def in_asyncio() -> bool:
+    """Whether a loop of asyncio runs on this thread."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 async def in_thread(work: Callable[[], Any]) -> Any:
     """What ``work`` answers, done by another thread."""
     trio = _running_trio()
