@@ -11,36 +11,45 @@ use std::sync::Arc;
 use tallygate_core::remote::{Mark, Numbers, RemoteRule};
 use tallygate_core::{Amounts, Time};
 
-/// The script after some first words. What few calls need stands in functions that are called when they do.
+/// The script after some first words. What plain calls need runs without a function; what is for others is in the same text,
+/// where it costs nothing until it is run.
 macro_rules! script {
     ($first:expr) => {
         concat!(
             $first,
             include_str!("script/call.lua"),
             include_str!("script/writing.lua"),
-            "others = function()\n",
-            seldom!("script/extending.lua"),
-            seldom!("script/shares.lua"),
-            seldom!("script/lines.lua"),
-            seldom!("script/slots.lua"),
-            seldom!("script/crowds.lua"),
-            seldom!("script/shapes.lua"),
-            seldom!("script/buckets.lua"),
-            seldom!("script/accounts.lua"),
-            seldom!("script/ending.lua"),
-            seldom!("script/asking.lua"),
+            "for i = 1, #ARGV do\n",
+            include_str!("script/plain.lua"),
+            "if not answer and not f then\n",
+            include_str!("script/making.lua"),
+            "function make(file)\n",
+            made!(1, "script/asking.lua"),
+            made!(2, "script/ending.lua"),
+            made!(3, "script/accounts.lua"),
+            made!(4, "script/buckets.lua"),
+            made!(5, "script/shapes.lua"),
+            made!(6, "script/crowds.lua"),
+            made!(7, "script/slots.lua"),
+            made!(8, "script/lines.lua"),
+            made!(9, "script/shares.lua"),
+            made!(10, "script/extending.lua"),
             "end\n",
             include_str!("script/opening.lua"),
-            include_str!("script/plain.lua"),
-            include_str!("script/run.lua"),
+            "end\n",
+            include_str!("script/running.lua"),
+            "end\n",
+            include_str!("script/closing.lua"),
         )
     };
 }
 
-macro_rules! seldom {
-    ($file:literal) => {
+macro_rules! made {
+    ($number:literal, $file:literal) => {
         concat!(
-            "seldom[#seldom + 1] = function()\n",
+            "if file == ",
+            $number,
+            " then\n",
             include_str!($file),
             "end\n"
         )

@@ -128,8 +128,11 @@ function f.write_limit(m)
   return raw, till
 end
 
--- The account as it is kept; nothing while it stands as a fresh one would.
-function f.close_account(a)
+-- The account as it is kept, and until when it must be and whether it was, if it changed.
+function f.close(a)
+  if a.gave and a.watched then f.tell_room(a) end
+  if (a.gave or a.moved) and a.line[1] then f.wake(a) end
+  if not a.dirty then return a.raw end
   local raw, till = f.write_limit(a[1])
   for j = 2, #a do
     local more, mores = f.write_limit(a[j])
@@ -142,5 +145,5 @@ function f.close_account(a)
     raw = raw .. more
     if till < mores then till = mores end
   end
-  return f.keep(a.key, raw, till, a.raw)
+  return raw, till, a.raw
 end

@@ -10,62 +10,71 @@
 -- finer: `h` microseconds and `l` parts, `base` of which make one. Costs come ready made from the caller's exact
 -- arithmetic, so that nothing multiplies here and every number stays exact below 2^53.
 --
--- The server runs all of this for each call, so it is written to make little: functions are fields of one table, as one that
--- is a local costs each other function that names it; a table is made with its fields, at most eight where that can be; and
--- what few calls need is made when it is first asked for.
-local call, sub, byte, char, concat = redis.call, string.sub, string.byte, string.char, table.concat
-local get, put = struct.unpack, struct.pack
-local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
+-- The server runs all of this for each call, and making a function takes it as long as a tenth of a plain decision. So there is
+-- none on the way of what nearly all calls do (plain.lua); what is left to do then makes its functions when it is first needed,
+-- as fields of one table, as one that is a local costs each other function that names it.
+local KEYS, ARGV = KEYS, ARGV
+local call, byte, get, put, ceil = redis.call, string.byte, struct.unpack, struct.pack, math.ceil
 
 -- What stands for the number of epochs of a bucket on which one reservation alone was open from its first moment on.
 local ALONE = 255
 
--- The cost of nothing.
-local NOTHING = put('<I7I6', 0, 0)
+-- The kinds of limits that are looked at here: a bucket, a sliding and a fixed window.
+local BUCKET, SLIDING, FIXED = 98, 115, 102
 
--- Makes what few calls need.
-local seldom, others = {}
-local f = setmetatable({}, {
-  __index = function(made, name)
-    if others then
-      others()
-      others = nil
-    end
-    repeat table.remove(seldom)() until rawget(made, name)
-    return made[name]
-  end,
-})
-
-local node, flags, prefix, count, p = get('<c8BBc0I2', ARGV[1])
+local head = ARGV[1]
+local node, flags, prefix, rule_count, p = get('<c8BBc0I2', head)
 -- Whether subscribers are seen, and whether more than one operation may be written at one go.
 local alone, many = flags % 2, flags >= 2 and #ARGV > 2
-local rules, accounts = {}, {}
 
--- One limit of a rule.
-local function limit_at(q)
-  local kind, amount, x, y, z = sub(ARGV[1], q, q)
-  amount, q = get('<I7', ARGV[1], q + 1)
-  if kind == 'b' then
-    x, y, z, q = get('<I6I7I6', ARGV[1], q)
-    return { kind = kind, amount = amount, base = x, bh = y, bl = z }, q
-  elseif kind == 's' then
-    x, y, q = get('<I7I7', ARGV[1], q)
-    return { kind = kind, amount = amount, every = x, width = y }, q
-  elseif kind == 'f' then
-    x, y, z, q = get('<I7I7I7', ARGV[1], q)
-    return { kind = kind, amount = amount, number = x, from = y, to = z, is_past = now < y or now >= z }, q
+-- Where the rules begin, and where each one does of which all limits are buckets.
+local rules_at, starts = p, {}
+for i = 1, rule_count do
+  local start, n = p, byte(head, p)
+  p = p + 2
+  for _ = 1, n do
+    local kind = byte(head, p)
+    if kind == BUCKET then
+      p = p + 27
+    else
+      start = false
+      if kind == FIXED then
+        local from, to = get('<I7I7', head, p + 15)
+        if now < from or now >= to then return { put('<I7', now) } end
+      end
+      p = p + (kind == SLIDING and 22 or kind == FIXED and 29 or 8)
+    end
   end
-  return { kind = kind, amount = amount }, q
+  starts[i] = start
 end
 
+-- The accounts, and behind them the reservations that are to be made or to end.
+local count, records
+count, records, p = get('<I2I2', head, p)
+local raws = count + records > 0 and call('MGET', unpack(KEYS, 1, count + records)) or {}
+
+-- An account is plain while its limits are buckets on each of which one reservation is open at most, and there is nothing
+-- besides. A plain one stays the text that is kept until an operation needs it as a table. `plain` has where its rule
+-- begins, `tills` until when it is kept once it was changed.
+local plain, tills, all_plain = {}, {}, true
 for i = 1, count do
-  local n, enforced
-  n, enforced, p = get('<BB', ARGV[1], p)
-  local rule = { enforced = enforced == 1, plain = true, ask = '<' .. ('I7I7I6'):rep(n) }
-  for j = 1, n do
-    rule[j], p = limit_at(p)
-    if rule[j].is_past then return { put('<I7', now) } end
-    if rule[j].kind ~= 'b' then rule.plain = false end
+  local start, raw = starts[get('<I2', head, p + 4 * i - 4)], raws[i]
+  local q = 1
+  for _ = 1, start and raw and byte(head, start) or 0 do
+    local n = byte(raw, q + 20)
+    q = q + (n == 0 and 21 or n == ALONE and 49 or n == 1 and 91 or #raw + 1)
   end
-  rules[i] = rule
+  if raw and q ~= #raw + 1 then start = false end
+  plain[i] = start
+  all_plain = all_plain and start
 end
+
+-- The accounts that are tables, and what is made for those, once there are any.
+local accounts, f, operations
+
+-- What plain.lua keeps from one operation to the next: the number of an account, its text and its end, one after the other;
+-- a record until `deadline` begins with `begun` and is told as `said`, and most of a call are until the same instant.
+local changes = { 0, 0, 0, 0, 0, 0 }
+local deadline, begun, said
+
+local answers = {}

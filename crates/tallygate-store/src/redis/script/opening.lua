@@ -1,58 +1,59 @@
 
 -- Opening ----------------------------------------------------------------------------------------------------
--- An account is plain while its limits are buckets on each of which one reservation is open at most, and there is nothing
--- besides. A plain one stays the text that is kept until an operation needs it as a table.
+-- Accounts become tables: at once those that are not plain, others when an operation needs them so.
 
-local records
-count, records, p = get('<I2I2', ARGV[1], p)
--- The accounts, and behind them the reservations that are to be made or to end.
-local raws = count + records > 0 and call('MGET', unpack(KEYS, 1, count + records)) or {}
--- The rule of each plain one, and until when each that was changed is kept.
-local plain, tills = {}, {}
-
-local function is_plain(rule, raw)
-  local q = 1
-  for j = 1, raw and #rule or 0 do
-    local n = byte(raw, q + 20)
-    if n == 0 then
-      q = q + 21
-    elseif n == ALONE then
-      q = q + 49
-    elseif n == 1 then
-      q = q + 91
-    else
-      return false
-    end
+-- One limit of a rule.
+local function limit_at(q)
+  local kind, amount, x, y, z = sub(head, q, q)
+  amount, q = get('<I7', head, q + 1)
+  if kind == 'b' then
+    x, y, z, q = get('<I6I7I6', head, q)
+    return { kind = kind, amount = amount, base = x, bh = y, bl = z }, q
+  elseif kind == 's' then
+    x, y, q = get('<I7I7', head, q)
+    return { kind = kind, amount = amount, every = x, width = y }, q
+  elseif kind == 'f' then
+    x, y, z, q = get('<I7I7I7', head, q)
+    return { kind = kind, amount = amount, number = x, from = y, to = z }, q
   end
-  return not raw or q == #raw + 1
+  return { kind = kind, amount = amount }, q
 end
 
-local function open(_, i)
-  local rule, slots = get('<I2I2', ARGV[1], p + 4 * i - 4)
-  local a = f.open_account(KEYS[i], rules[rule], slots, raws[i])
-  a.dirty = a.dirty or tills[i] ~= nil
-  accounts[i], plain[i] = a, false
+local rules, q = {}, rules_at
+for at = 1, rule_count do
+  local n, enforced
+  n, enforced, q = get('<BB', head, q)
+  local rule = { enforced = enforced == 1, ask = '<' .. ('I7I7I6'):rep(n) }
+  for j = 1, n do rule[j], q = limit_at(q) end
+  rules[at] = rule
+end
+
+local function open(_, at)
+  local rule, slots = get('<I2I2', head, p + 4 * at - 4)
+  local a = f.open_account(KEYS[at], rules[rule], slots, raws[at])
+  a.dirty = a.dirty or tills[at] ~= nil
+  accounts[at], plain[at] = a, false
   return a
 end
 
 local function open_others()
-  for i = 1, count do
-    local rule = rules[get('<I2', ARGV[1], p + 4 * i - 4)]
-    if rule.plain and is_plain(rule, raws[i]) then plain[i] = rule else open(nil, i) end
+  for at = 1, count do
+    if not plain[at] then open(nil, at) end
   end
 end
 
+accounts = {}
 -- Nothing is done where something else than an account was found.
 if not pcall(open_others) then
   local unreadable = ''
-  for i = 1, count do
-    if not pcall(open, nil, i) then unreadable = unreadable .. put('<I2', i) end
+  for at = 1, count do
+    if not pcall(open, nil, at) then unreadable = unreadable .. put('<I2', at) end
   end
-  return { put('<I7', now), unreadable }
+  do return { put('<I7', now), unreadable } end
 end
 
-for i = 1, count do
-  local a = accounts[i]
+for at = 1, count do
+  local a = accounts[at]
   if a and a.zset then f.expire_slots(a) end
   if a and a.leases[1] then f.open_shares(a) end
 end

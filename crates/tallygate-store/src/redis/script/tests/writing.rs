@@ -22,6 +22,11 @@ const MANY: usize = 20;
 
 impl Writing {
     fn new(engine: Engine, writes_many: bool) -> Self {
+        Self::running(TEXT, (engine, writes_many))
+    }
+
+    /// The same with another script.
+    fn running(script: &str, (engine, writes_many): (Engine, bool)) -> Self {
         let bucket = Shape::Bucket {
             every: Span::from_secs(60),
             burst: None,
@@ -32,7 +37,7 @@ impl Writing {
             (tallygate_core::Metric::TOKENS, 100_000, bucket),
         ];
         let policy = Policy::new(vec![rule("r", &limits)], Metrics::default()).unwrap();
-        let mut bench = Bench::running(engine, TEXT);
+        let mut bench = Bench::running(engine, script);
         bench.writes_many = writes_many;
         let node = bench.node();
         Self {
@@ -159,4 +164,46 @@ fn what_waits_to_be_written_is_found_by_what_comes_after_it() {
         ];
         assert_eq!(writing.say(&ops), "AAPEOPE", "{engine}");
     }
+}
+
+/// A script that answers with an error where it would make functions for what is not plain.
+fn without_others() -> String {
+    let refusal = "\nif true then return redis.error_reply('ERR not plain') end\n";
+    let text = TEXT.replacen("\n-- Making -", &format!("{refusal}-- Making -"), 1);
+    assert_ne!(text, TEXT);
+    text
+}
+
+#[test]
+fn what_nearly_all_calls_do_makes_no_functions() {
+    for engine in Engine::ALL {
+        let mut writing = Writing::running(&without_others(), (engine, true));
+        let asks = writing.asks();
+        for ask in &writing.asks()[..2] {
+            assert_eq!(writing.say(&[writing.reserve(ask)]), "A", "{engine}");
+            assert_eq!(writing.say(&[writing.settle(ask)]), "E", "{engine}");
+        }
+        let ops: Vec<Op> = asks.iter().map(|ask| writing.reserve(ask)).collect();
+        assert_eq!(writing.say(&ops), "A".repeat(MANY), "{engine}");
+        let ops: Vec<Op> = asks.iter().map(|ask| writing.settle(ask)).collect();
+        assert_eq!(writing.say(&ops), "E".repeat(MANY), "{engine}");
+    }
+}
+
+/// Apart from those for many writes at one go, which a batch shares.
+#[test]
+fn a_plain_call_runs_through_no_function() {
+    for text in [
+        include_str!("../call.lua"),
+        include_str!("../plain.lua"),
+        include_str!("../running.lua"),
+        include_str!("../closing.lua"),
+    ] {
+        let code = text.lines().filter(|line| !line.trim().starts_with("--"));
+        let made: Vec<&str> = code.filter(|line| line.contains("function")).collect();
+        assert_eq!(made, Vec::<&str>::new());
+    }
+    let writing = include_str!("../writing.lua");
+    let (before, _) = writing.split_once("\nif many then\n").unwrap();
+    assert!(!before.contains("function"));
 }
