@@ -191,6 +191,7 @@ impl MemoryStore {
     pub fn tick(&self) {
         self.shared.follow_wall();
         self.shared.tick();
+        self.shared.look_after_disk();
     }
 
     /// How many reservations an earlier process had open that nobody but itself could have ended ([`SettledBy::ThisNode`]), as the
@@ -341,14 +342,14 @@ impl Shared {
         let mut books = self.books.lock();
         let now = self.clock.now();
         let out = work(&mut books, now);
-        self.close(books);
+        self.close(books, now);
         out
     }
 
     /// Ends an operation: answers the callers whose turn has come, and moves the alarm.
-    fn close(&self, mut books: MutexGuard<'_, Books>) {
+    fn close(&self, mut books: MutexGuard<'_, Books>, now: Time) {
         let answers = books.take_answers();
-        books.record();
+        books.record(now);
         if let Some(next) = books.ledger.next_event() {
             self.alarm.set(next);
         }

@@ -34,7 +34,7 @@ impl Default for Alarm {
 
 const NEVER: u64 = u64::MAX;
 
-/// How often the thread looks after idle counters and the wall clock when nothing else is due.
+/// How often the thread looks after idle counters, the wall clock and the disk when nothing else is due.
 const ROUND: Duration = Duration::from_millis(250);
 
 impl Alarm {
@@ -91,6 +91,7 @@ fn run(shared: &Weak<Shared>) {
         shared.tick();
         if Instant::now() >= round {
             shared.follow_wall();
+            shared.look_after_disk();
             shared.operate(|books, now| books.ledger.sweep(now));
             round = Instant::now() + ROUND;
         }

@@ -8,7 +8,8 @@
 //! - A *state* is the whole ledger, written at once. *Segments* hold the records since, in frames. At start-up the last state is
 //!   read and the segments after it are done again; nothing is judged anew.
 //! - The *clerk* is the thread that writes. In [`Durability::Sync`] whoever is admitted or ends a reservation is answered once the
-//!   frame of his record is synced; callers that come together share one sync.
+//!   frame of his record is synced; callers that come together share one sync. In [`Durability::Relaxed`] he is so only when
+//!   what is not synced has become old ([`stake`]): what a crash costs was all answered within [`RELAXED_BOUND`].
 //! - The *archive* is the thread that makes a state of the last one and of full segments, off the path of decisions.
 //! - While the disk takes no writes, records are kept in memory and written when it does; when they are too many, the whole ledger
 //!   is written instead.
@@ -16,6 +17,7 @@ mod archive;
 mod clerk;
 mod format;
 mod recovery;
+mod stake;
 #[cfg(test)]
 mod tests;
 
@@ -26,24 +28,28 @@ use crate::folder::DataFolder;
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::store::{OutageStats, StoreError, StoreHealth};
 use parking_lot::Mutex;
+use stake::Stake;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::Thread;
-use std::time::Duration;
-use tallygate_core::{Amounts, Bounds, JournalError, Ledger, Outcome, Receipt};
+use std::time::{Duration, Instant};
+use tallygate_core::{Amounts, Bounds, JournalError, Ledger, Outcome, Receipt, Time};
 
 /// What of a store in a folder outlives the process and the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// All but the last [`RELAXED_BOUND`], on a disk that syncs within half of that.
+    /// All but what was answered within one span of [`RELAXED_BOUND`], on whatever disk: an answer waits for the disk while one
+    /// that is older than that would be lost without it.
     #[default]
     Relaxed,
     /// All that was answered: admissions, extensions and ends are answered once they are on disk.
     Sync,
 }
 
-/// How much time's worth of changes a crash may cost a relaxed store.
+/// How much time's worth of answers a crash may cost a relaxed store: the last of those that are lost came within so long of
+/// the first of them. An answer comes when the store decides to give it, by its own clock. Those of [`crate::MemoryStore`]'s
+/// operations without a future do not wait for the disk and are not bounded; nor is anything while the disk takes no writes.
 pub const RELAXED_BOUND: Duration = Duration::from_millis(100);
 
 /// Why the counters of a folder cannot be used. Each says what can be done about it.
@@ -93,7 +99,15 @@ pub(super) struct Log {
     folder: PathBuf,
     /// Those that could not be written; later ones are the ledger's still.
     records: Vec<u8>,
+    /// Who waits for what is still to be written.
     awaiting: Vec<Sender<Saved>>,
+    /// Who waits for what is being written.
+    watching: Vec<Sender<Saved>>,
+    stake: Stake,
+    /// Since when the clerk has been writing.
+    busy: Option<Instant>,
+    /// How long that may take.
+    patience: Duration,
     clerk: Option<Thread>,
     /// Whether the clerk knows that there is something to do.
     is_called: bool,
@@ -116,6 +130,8 @@ pub(super) struct Site {
     segment: u64,
     /// How often a disk that failed is tried again.
     retry: Duration,
+    /// How long a write may take before the disk counts as one that takes none.
+    patience: Duration,
     /// Why no state can be made just now.
     unarchived: Arc<Mutex<Option<String>>>,
 }
@@ -134,6 +150,9 @@ const SEGMENT: u64 = 8 << 20;
 
 /// How often a disk that failed is tried again, and when who was refused may try again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a write may take before the disk counts as one that takes none.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was taken while nothing could be written.
 #[derive(Debug, Default)]
@@ -156,9 +175,15 @@ struct Ends {
 #[derive(Debug, Default)]
 struct Batch {
     records: Vec<u8>,
-    awaiting: Vec<Sender<Saved>>,
     is_overfull: bool,
     is_last: bool,
+}
+
+/// What became of a write, and who waits to hear of it. To be told once the books are unlocked.
+#[derive(Debug)]
+pub(super) struct News {
+    waiting: Vec<Sender<Saved>>,
+    saved: Saved,
 }
 
 /// The way to learn whether what was done is on disk.
@@ -179,6 +204,7 @@ impl Site {
             bounds,
             segment: SEGMENT,
             retry: RETRY,
+            patience: PATIENCE,
             unarchived: Arc::default(),
         }
     }
@@ -210,6 +236,15 @@ impl Saving {
     }
 }
 
+impl News {
+    pub(super) fn tell(self) {
+        for caller in self.waiting {
+            // Whoever has left is not told.
+            let _ = caller.send(self.saved.clone());
+        }
+    }
+}
+
 impl Log {
     pub(super) fn new(site: &Site, durability: Durability) -> Self {
         Self {
@@ -217,6 +252,10 @@ impl Log {
             folder: site.folder.path().to_owned(),
             records: Vec::new(),
             awaiting: Vec::new(),
+            watching: Vec::new(),
+            stake: Stake::default(),
+            busy: None,
+            patience: site.patience,
             clerk: None,
             is_called: false,
             is_closed: false,
@@ -228,11 +267,12 @@ impl Log {
     }
 
     /// Sees to it that what the ledger has recorded will be written. To be called before the books are unlocked.
-    pub(super) fn note(&mut self, ledger: &mut Ledger) {
+    pub(super) fn note(&mut self, ledger: &mut Ledger, now: Time) {
         let length = self.records.len() + ledger.journal_length();
         if length == 0 {
             return;
         }
+        self.stake.rises(now);
         if length > BACKLOG && self.down.is_none() {
             self.down = Some(self.reason("more comes than it takes"));
         }
@@ -243,16 +283,18 @@ impl Log {
         self.call();
     }
 
-    /// Waits from now on for all that was recorded so far, this operation's included.
-    pub(super) fn saving(&mut self) -> Saving {
-        match (&self.down, self.durability) {
-            (Some(reason), _) => Saving::Failed(reason.clone()),
-            (None, Durability::Relaxed) => Saving::Done,
-            (None, Durability::Sync) => self.flushing(),
+    /// Waits from now on for all that was recorded so far, this operation's included; if the store is relaxed, only where an
+    /// answer at once could cost more than is allowed.
+    pub(super) fn saving(&mut self, now: Time) -> Saving {
+        let is_relaxed = self.durability == Durability::Relaxed;
+        match &self.down {
+            Some(reason) => Saving::Failed(reason.clone()),
+            None if is_relaxed && !self.stake.is_old(now) => Saving::Done,
+            None => self.flushing(),
         }
     }
 
-    /// The same, however relaxed the store is.
+    /// Waits for it in any case.
     pub(super) fn flushing(&mut self) -> Saving {
         if let Some(reason) = &self.down {
             return Saving::Failed(reason.clone());
@@ -328,25 +370,49 @@ impl Log {
 
     fn batch(&mut self, ledger: &mut Ledger) -> Batch {
         self.is_called = false;
+        self.busy = Some(Instant::now());
+        self.stake.is_taken();
+        self.watching.append(&mut self.awaiting);
         let mut records = std::mem::take(&mut self.records);
         ledger.drain_journal(&mut records);
         Batch {
             records,
-            awaiting: std::mem::take(&mut self.awaiting),
             is_overfull: std::mem::take(&mut self.is_overfull),
             is_last: self.is_closed,
         }
     }
 
     /// Takes a batch back that could not be written; answers who is to be told.
-    fn fail(&mut self, batch: Batch, error: &io::Error) -> (Vec<Sender<Saved>>, Arc<str>) {
-        let reason = self.reason(&error.to_string());
-        self.down = Some(reason.clone());
+    fn fail(&mut self, batch: Batch, error: &io::Error) -> News {
+        self.busy = None;
+        self.stake.is_returned();
         self.records = batch.records;
         self.is_overfull |= batch.is_overfull;
-        let mut awaiting = batch.awaiting;
-        awaiting.append(&mut self.awaiting);
-        (awaiting, reason)
+        self.fall(&error.to_string())
+    }
+
+    /// A disk that has not ended a write for long takes none until it has; answers who is to be told.
+    pub(super) fn lose_patience(&mut self) -> Option<News> {
+        let is_late = self.busy?.elapsed() >= self.patience;
+        let is_news = self.down.is_none() || self.is_awaited();
+        let said = || format!("a write has not ended within {} s", self.patience.as_secs());
+        (is_late && is_news).then(said).map(|said| self.fall(&said))
+    }
+
+    fn is_awaited(&self) -> bool {
+        !(self.watching.is_empty() && self.awaiting.is_empty())
+    }
+
+    /// Nothing can be written just now; answers who is to be told.
+    fn fall(&mut self, said: &str) -> News {
+        let reason = self.reason(said);
+        self.down = Some(reason.clone());
+        let mut waiting = std::mem::take(&mut self.watching);
+        waiting.append(&mut self.awaiting);
+        News {
+            waiting,
+            saved: Err(reason),
+        }
     }
 
     /// Forgets what was recorded: the whole ledger will be written.
@@ -355,11 +421,17 @@ impl Log {
         self.records = Vec::new();
     }
 
-    /// All that there was is on disk.
-    fn recover(&mut self) {
+    /// What there was is on disk; answers who is to be told.
+    fn succeed(&mut self) -> News {
+        self.busy = None;
+        self.stake.is_saved();
         if self.down.take().is_some() {
             let kept = std::mem::take(&mut self.late.kept);
             self.late.delivered.join(&kept);
+        }
+        News {
+            waiting: std::mem::take(&mut self.watching),
+            saved: Ok(()),
         }
     }
 

@@ -109,12 +109,14 @@ impl MemoryStore {
         let (decision, saving) = match ask.max_wait.is_zero() {
             true => self.shared.operate(|books, now| {
                 let decision = books.reserve(&ask, now)?;
-                let saving = books.saving_of(&decision);
+                let saving = books.saving_of(&decision, now);
                 Ok::<_, StoreError>((decision, saving))
             })?,
             false => {
                 let decision = self.wait(ask).await?;
-                let saving = self.shared.operate(|books, _| books.saving_of(&decision));
+                let saving = self
+                    .shared
+                    .operate(|books, now| books.saving_of(&decision, now));
                 (decision, saving)
             }
         };
@@ -142,7 +144,7 @@ impl MemoryStore {
                 End::Settled(used) => books.ledger.settle(id, used, now),
                 End::Cancelled => books.ledger.cancel(id, now),
             };
-            (ended, books.ledger.open() < open, books.saving())
+            (ended, books.ledger.open() < open, books.saving(now))
         });
         let receipt = match (ended, saving.done().await) {
             (ended, Ok(())) => return Ok(ended?),
@@ -168,7 +170,7 @@ impl MemoryStore {
         let (extended, saving) = self.shared.operate(|books, now| {
             books.check_all()?;
             let extended = books.ledger.extend(id, &more, ttl, now)?;
-            Ok::<_, SettleError>((extended, books.saving()))
+            Ok::<_, SettleError>((extended, books.saving(now)))
         })?;
         if saving.done().await.is_err() {
             // It stands in memory: too much is held rather than too little.
@@ -188,23 +190,38 @@ impl MemoryStore {
     }
 }
 
+impl Shared {
+    /// Tells who waits for a disk that has not ended a write for long.
+    pub(super) fn look_after_disk(&self) {
+        if !self.is_lasting {
+            return;
+        }
+        let late = |books: &mut Books| books.log.as_mut().and_then(Log::lose_patience);
+        let news = late(&mut self.books.lock());
+        if let Some(news) = news {
+            news.tell();
+        }
+    }
+}
+
 impl Books {
     /// Sees to it that what the ledger recorded will be written.
-    pub(super) fn record(&mut self) {
+    pub(super) fn record(&mut self, now: Time) {
         if let Some(log) = &mut self.log {
-            log.note(&mut self.ledger);
+            log.note(&mut self.ledger, now);
         }
     }
 
     /// Waits for all that was done so far, by whomever: also a repeat is told of what lasts only.
-    fn saving(&mut self) -> Saving {
-        self.log.as_mut().map_or(Saving::Done, Log::saving)
+    fn saving(&mut self, now: Time) -> Saving {
+        let log = self.log.as_mut();
+        log.map_or(Saving::Done, |log| log.saving(now))
     }
 
     /// A refusal changes nothing that would have to last.
-    fn saving_of(&mut self, decision: &Decision) -> Saving {
+    fn saving_of(&mut self, decision: &Decision, now: Time) -> Saving {
         match decision {
-            Decision::Admit(_) => self.saving(),
+            Decision::Admit(_) => self.saving(now),
             _ => Saving::Done,
         }
     }

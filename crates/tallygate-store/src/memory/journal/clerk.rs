@@ -2,9 +2,8 @@
 use super::archive::{Archive, Full};
 use super::format::{self, HEADER, Spot};
 use super::recovery::End;
-use super::{Batch, Log, Saved, Site};
+use super::{Batch, Log, Site};
 use crate::folder::Append;
-use crate::mailbox::Sender;
 use crate::memory::{Books, Shared};
 use std::io;
 use std::sync::Arc;
@@ -12,7 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tallygate_core::Ledger;
 
-/// The shortest time between two syncs of a relaxed store: half of what it may lose, the other half is the disk's.
+/// The shortest time from one write of a relaxed store to the next: a disk that syncs within what is left of the time for which
+/// answers come at once makes nobody wait.
 const GROUP: Duration = Duration::from_millis(50);
 
 /// What the thread works with.
@@ -26,7 +26,7 @@ pub(in crate::memory) struct Clerk {
     prior: u64,
     /// The one that is written; none after an error.
     segment: Option<Segment>,
-    /// When something was written last.
+    /// When a write began last.
     last: Option<Instant>,
 }
 
@@ -83,13 +83,9 @@ impl Clerk {
         let batch = self.fetch(shared);
         let is_last = batch.is_last;
         match self.write(&batch, shared) {
-            Ok(()) => {
-                shared.with_log(Log::recover);
-                tell(batch.awaiting, &Ok(()));
-            }
+            Ok(()) => shared.with_log(Log::succeed).tell(),
             Err(error) => {
-                let (awaiting, reason) = shared.with_log(|log| log.fail(batch, &error));
-                tell(awaiting, &Err(reason));
+                shared.with_log(|log| log.fail(batch, &error)).tell();
                 self.rest(shared);
             }
         }
@@ -151,9 +147,9 @@ impl Clerk {
         let Some(segment) = &mut self.segment else {
             return Ok(());
         };
+        self.last = Some(Instant::now());
         let appended = segment.append(records);
         let is_full = segment.length >= self.site.segment;
-        self.last = Some(Instant::now());
         if appended.is_err() || is_full {
             self.leave();
         }
@@ -239,13 +235,6 @@ impl Segment {
         self.file.sync()?;
         self.length += frame.len() as u64;
         Ok(())
-    }
-}
-
-fn tell(awaiting: Vec<Sender<Saved>>, saved: &Saved) {
-    for caller in awaiting {
-        // Whoever has left is not told.
-        let _ = caller.send(saved.clone());
     }
 }
 

@@ -2,9 +2,10 @@
 mod kept;
 mod losses;
 mod refused;
+mod slow;
 mod trouble;
 
-use super::{Durability, OpenError, Site};
+use super::{Durability, OpenError, PATIENCE, Site};
 use crate::clock::Clock;
 use crate::folder::{DataFolder, Faulty, Purpose};
 use crate::memory::{MemoryOptions, MemoryStore};
@@ -26,6 +27,8 @@ struct Ground {
     disk: Faulty,
     clock: Clock,
     durability: Durability,
+    /// How long a write may take.
+    patience: Duration,
 }
 
 impl Ground {
@@ -34,6 +37,7 @@ impl Ground {
             disk: Faulty::new(),
             clock: Clock::manual(START),
             durability,
+            patience: PATIENCE,
         }
     }
 
@@ -48,6 +52,7 @@ impl Ground {
         let site = Site {
             segment: 600,
             retry: Duration::from_millis(5),
+            patience: self.patience,
             ..Site::new(folder, Bounds::default())
         };
         let options = MemoryOptions {
@@ -63,6 +68,7 @@ impl Ground {
             disk,
             clock: self.clock.clone(),
             durability: self.durability,
+            patience: self.patience,
         }
     }
 }
@@ -131,7 +137,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Waits for what another thread is about to do.
-fn until(what: &str, done: impl Fn() -> bool) {
+fn until(what: &str, mut done: impl FnMut() -> bool) {
     let began = std::time::Instant::now();
     while !done() {
         assert!(began.elapsed() < Duration::from_secs(20), "{what}");
