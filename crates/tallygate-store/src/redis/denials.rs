@@ -86,6 +86,19 @@ impl Denials {
         }
     }
 
+    /// An account of a demand that is known to have no room for it, whatever is known of the others.
+    pub(crate) fn full(&self, errand: &Errand, now: Time) -> Option<Arc<Account>> {
+        let is_full = |account: &&Arc<Account>| {
+            let account = std::slice::from_ref(*account);
+            let Some(sheets) = self.sheets(account) else {
+                return false;
+            };
+            let judged = remote::judge(&views(account, &sheets), &errand.ask.demand, now);
+            matches!(judged, Judgement::Blocked(_))
+        };
+        errand.ask.accounts.iter().find(is_full).cloned()
+    }
+
     fn sheets(&self, accounts: &[Arc<Account>]) -> Option<Vec<Sheet>> {
         let known = self.0.lock();
         if known.by_key.is_empty() {

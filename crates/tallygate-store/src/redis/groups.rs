@@ -12,10 +12,13 @@ pub(crate) struct Group {
 
 /// The groups of these accounts, from what few share to what many do: whoever is denied is so by his own limits first, and
 /// holds nothing of the others'. All in one where they are not `apart`.
+///
+/// Everybody has the groups of a tag in the same order, so that of two that take of the same ones the first at the first of
+/// them goes before the other at all.
 pub(crate) fn groups(accounts: &[Arc<Account>], apart: bool) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut sorted: Vec<&Arc<Account>> = accounts.iter().collect();
-    sorted.sort_by_key(|account| breadth(&account.rule));
+    sorted.sort_by_key(|account| (breadth(&account.rule), account.tag));
     for account in sorted {
         let known = groups
             .iter_mut()
@@ -29,6 +32,18 @@ pub(crate) fn groups(accounts: &[Arc<Account>], apart: bool) -> Vec<Group> {
         }
     }
     groups
+}
+
+/// Whether what was taken of a rule's counter may yet be given back for another's sake: one that comes after it.
+pub(crate) fn leads_on(rule: &NamedRule, rules: &[NamedRule]) -> bool {
+    let labels = |rule: &NamedRule| -> Vec<String> {
+        let labels = rule.rule.labels(&[]);
+        labels.map(|(label, _)| label.to_owned()).collect()
+    };
+    let others = rules.iter().filter(|other| breadth(other) >= breadth(rule));
+    let mut others = others.map(labels);
+    let own = labels(rule);
+    others.any(|other| other != own)
 }
 
 /// How many share a counter of the rule, roughly: by who is told apart, then by how much.

@@ -96,6 +96,8 @@ pub(crate) type Key = Vec<u8>;
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     Reserve(Reserve),
+    /// Asks whether that could be had, and takes nothing; one who is denied takes a place in line all the same.
+    Knock(Reserve),
     Finish(Finish),
     Extend(Extend),
     Peek(Vec<Arc<Account>>, Amounts),
@@ -234,10 +236,18 @@ pub(crate) struct Answers {
 }
 
 impl Op {
+    /// The same question with nothing taken.
+    pub(crate) fn knocking(self) -> Self {
+        match self {
+            Self::Reserve(one) => Self::Knock(one),
+            other => other,
+        }
+    }
+
     /// The accounts it touches.
     pub(crate) fn accounts(&self) -> &[Arc<Account>] {
         match self {
-            Self::Reserve(one) => &one.accounts,
+            Self::Reserve(one) | Self::Knock(one) => &one.accounts,
             Self::Finish(one) => &one.accounts,
             Self::Extend(one) => &one.accounts,
             Self::Peek(accounts, _) => accounts,
@@ -413,7 +423,8 @@ impl<'a> Writer<'a> {
     fn operation(&mut self, op: &'a Op) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         match op {
-            Op::Reserve(one) => self.reserve(&mut out, one),
+            Op::Reserve(one) => self.reserve((&mut out, 1), one),
+            Op::Knock(one) => self.reserve((&mut out, 9), one),
             Op::Finish(one) => self.finish(&mut out, one),
             Op::Extend(one) => self.extend(&mut out, one),
             Op::Peek(accounts, demand) => {
@@ -435,8 +446,8 @@ impl<'a> Writer<'a> {
         out
     }
 
-    fn reserve(&mut self, out: &mut Vec<u8>, one: &'a Reserve) {
-        out.push(1);
+    fn reserve(&mut self, (out, kind): (&mut Vec<u8>, u8), one: &'a Reserve) {
+        out.push(kind);
         out.uint(self.place(&one.record), 2);
         out.uint(self.place_if(one.name.as_ref()), 2);
         let stand = one.stand.as_ref();

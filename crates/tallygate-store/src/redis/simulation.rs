@@ -5,6 +5,7 @@
 //! What took effect is read from the server's answers, whether they arrive or not, and held against the promises at
 //! every call: G1 and G4 by counters that forget nothing, G2 and G3 by every charge over every span, G5 by what is
 //! left at the end.
+mod apart;
 mod crossing;
 pub(in crate::redis) mod engine;
 pub(in crate::redis) mod ground;

@@ -1,4 +1,5 @@
 //! The Redis store: what callers ask, put to the script.
+mod doubt;
 mod ending;
 mod errand;
 mod extending;

@@ -85,7 +85,8 @@ impl Shared {
     /// Joins a line of this process, unless the wait cannot help.
     async fn join(self: &Arc<Self>, errand: Arc<Errand>, place: Place, until: Until) -> Answer {
         let order = self.room.arrive(self.now())?;
-        if let Ok((sheets, now)) = self.look_at(&errand).await {
+        let is_kept = |blocks: &[Block]| errand.is_kept(blocks);
+        if let Ok((sheets, now)) = self.look_surely(&errand, is_kept).await {
             let views = views(&errand.ask.accounts, &sheets);
             match remote::judge(&views, &errand.ask.demand, now) {
                 Judgement::Never(never) => return Ok(Decision::Never(never)),
@@ -213,7 +214,7 @@ impl Shared {
 
     /// What somebody is told who comes now and finds no room.
     async fn newcomers_denial(&self, errand: &Errand) -> Answer {
-        let (sheets, now) = self.look_at(errand).await?;
+        let (sheets, now) = self.look_surely(errand, |_| true).await?;
         let views = views(&errand.ask.accounts, &sheets);
         Ok(match remote::judge(&views, &errand.ask.demand, now) {
             Judgement::Blocked(blocks) => remote::denial(blocks, now),
@@ -495,7 +496,7 @@ impl Errand {
     }
 
     /// Whether one of these is a quota that it does not wait for.
-    fn is_kept(&self, blocks: &[Block]) -> bool {
+    pub(crate) fn is_kept(&self, blocks: &[Block]) -> bool {
         let mut limits = blocks.iter().map(|block| &block.standing.limit);
         self.waits_for == WaitsFor::Rates && limits.any(|limit| limit.is_quota())
     }

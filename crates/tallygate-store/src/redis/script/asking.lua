@@ -119,7 +119,7 @@ local function stay_outside(asks, stand, e)
   end
 end
 
-function f.reserve(op, q)
+function f.reserve(op, q, knocks)
   local rec, name, stand, ttl, keep, blob, asks
   rec, name, stand, ttl, keep, blob, q = get('<I2I2I2I7I7I2c0', op, q)
   asks, q = f.read_asks(op, q)
@@ -143,6 +143,7 @@ function f.reserve(op, q)
     })
     return 'B' .. f.slot_ends(asks)
   end
+  if knocks then return 'F' end
   local seq, dl = f.next_seq(asks), now + ttl
   local raw = put('<BBI2I7I7I7', 1, 0, 1, dl, now, seq) .. blob
   local kept = ceil(ttl / 1000) + keep
@@ -160,3 +161,6 @@ function f.reserve(op, q)
   f.hold_all(asks, id, 1, seq, dl)
   return put('<c1I7I7I7', 'A', dl, now, seq)
 end
+
+-- The same without taking anything: one who is denied takes a place in line all the same.
+function f.knock(op, q) return f.reserve(op, q, true) end

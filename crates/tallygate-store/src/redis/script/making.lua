@@ -8,7 +8,7 @@ local floor, max, min = math.floor, math.max, math.min
 -- The cost of nothing.
 local NOTHING = put('<I7I6', 0, 0)
 
-operations = { 'reserve', 'finish', 'extend', 'peek', 'look_up', 'leave', 'lease', 'retract' }
+operations = { 'reserve', 'finish', 'extend', 'peek', 'look_up', 'leave', 'lease', 'retract', 'knock' }
 
 local make
 local file, FILES = 0, 10

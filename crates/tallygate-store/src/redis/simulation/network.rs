@@ -61,6 +61,8 @@ pub(in crate::redis) struct Inner {
     reign: u64,
     away_until: Instant,
     behind: Option<Truth>,
+    /// Whether keys of different tags are on different servers, as far as the processes know.
+    pub(in crate::redis) is_apart: bool,
     /// Looks at the processes after every call, at this moment of the server's.
     pub(in crate::redis) witness: Option<Witness>,
     /// How much longer than requests answers take.
@@ -142,6 +144,7 @@ impl Network {
             reign: 0,
             away_until: Instant::now(),
             behind: None,
+            is_apart: false,
             witness: None,
             late: Duration::ZERO,
             fine: 900,
@@ -588,12 +591,15 @@ impl Carrier for Wire {
         Box::pin(self.travel(call))
     }
 
-    fn route(&self, _: u32) -> Route {
-        Route::One
+    fn route(&self, tag: u32) -> Route {
+        match self.is_cluster() {
+            true => Route::Slot(tag as u16),
+            false => Route::One,
+        }
     }
 
     fn is_cluster(&self) -> bool {
-        false
+        self.network.with(|inner| inner.is_apart)
     }
 
     fn subscribe(&self, channels: Vec<String>) -> mpsc::Receiver<Notice> {

@@ -24,6 +24,8 @@ pub(crate) struct Errand {
     pub(crate) ask: Ask,
     pub(crate) groups: Vec<Group>,
     pub(crate) waits_for: WaitsFor,
+    /// Whether its caller waits for anything at all.
+    waits: bool,
     /// Whether it may be held unknown to anybody: the answer to an attempt was lost.
     pub(crate) unsure: Arc<AtomicBool>,
 }
@@ -42,6 +44,24 @@ impl Errand {
         let mut errand = self.clone();
         errand.ask.id = names::new_id(names::home(self.ask.id));
         errand
+    }
+
+    /// What is asked of a group.
+    pub(super) fn op(&self, group: &Group, turn: &Turn) -> Op {
+        let place = |key: &Vec<u8>| group.accounts.iter().position(|one| one.key == *key);
+        let stand = turn.stand.as_ref().and_then(|(key, stand)| {
+            place(key).map(|account| Stand {
+                account,
+                ..stand.clone()
+            })
+        });
+        let (accounts, place) = (group.accounts.clone(), (turn.order.0, stand));
+        self.desk.reserve(&self.ask, accounts, group.tag, place)
+    }
+
+    /// Whether its caller is told of these at once.
+    fn is_told(&self, blocks: &[Block]) -> bool {
+        !self.waits || self.is_kept(blocks)
     }
 }
 
@@ -73,6 +93,7 @@ impl Shared {
         let name = name.map(|key| names::idempotency(key, ask.subject));
         Errand {
             waits_for: ask.waits_for,
+            waits: !ask.max_wait.is_zero(),
             ..self.errand_of(ask.subject, (ask.demand, ask.ttl.into()), name)
         }
     }
@@ -84,6 +105,7 @@ impl Shared {
         let ask = &errand.ask;
         Errand {
             waits_for: errand.waits_for,
+            waits: errand.waits,
             ..self.errand_of(&subject, (ask.demand, ask.ttl), ask.name)
         }
     }
@@ -124,6 +146,7 @@ impl Shared {
             desk,
             groups,
             waits_for: WaitsFor::Anything,
+            waits: false,
             unsure: Arc::default(),
         }
     }
@@ -174,8 +197,13 @@ impl Shared {
         let was_open = self.outage.is_open();
         let mut answers: Vec<Answer> = Vec::new();
         let mark = self.denials.mark(&errand.ask.accounts);
+        if let Some((at, answer)) = self.knock(errand, turn).await? {
+            return self
+                .blocked(errand, turn, Denier { at, answer, mark })
+                .await;
+        }
         for (at, group) in errand.groups.iter().enumerate() {
-            match self.ask_group(errand, group, turn).await {
+            match self.pump.ask(group.tag, errand.op(group, turn)).await {
                 Ok(answer) if answer.kind() == Some(b'B') => {
                     let left = self.undo(errand, at).await;
                     self.outage.keep_withdrawals(errand.ask.id, &left);
@@ -237,25 +265,6 @@ impl Shared {
             }
         }
         Ok(outcome)
-    }
-
-    async fn ask_group(
-        &self,
-        errand: &Errand,
-        group: &Group,
-        turn: &Turn,
-    ) -> Result<Answer, LinkError> {
-        let place = |key: &Vec<u8>| group.accounts.iter().position(|one| one.key == *key);
-        let stand = turn.stand.as_ref().and_then(|(key, stand)| {
-            place(key).map(|account| Stand {
-                account,
-                ..stand.clone()
-            })
-        });
-        let accounts = group.accounts.clone();
-        let desk = &errand.desk;
-        let op = desk.reserve(&errand.ask, accounts, group.tag, (turn.order.0, stand));
-        self.pump.ask(group.tag, op).await
     }
 
     fn admitted(&self, errand: &Errand, answers: Vec<Answer>) -> Option<Outcomes> {
@@ -323,10 +332,12 @@ impl Shared {
                 sheets.add(errand, group, turn.order, &answer);
             }
         }
-        let (ordered, now) = (sheets.of(&errand.ask), sheets.now);
-        if self.make_room(errand, &ordered).await {
+        let seen = (sheets.of(&errand.ask), sheets.now);
+        if self.make_room(errand, &seen.0).await {
             return Ok(None);
         }
+        let is_told = |blocks: &[Block]| errand.is_told(blocks);
+        let (ordered, now) = self.believed(errand, (turn.order, seen), is_told).await?;
         if turn.stand.is_some() {
             self.denials.outdate(&errand.ask.accounts);
         } else if turn.order == Order::NEWCOMER {
@@ -361,11 +372,20 @@ impl Shared {
 
     /// The counters of a demand as they stand.
     pub(crate) async fn look_at(&self, errand: &Errand) -> Result<(Vec<Sheet>, Time), LinkError> {
+        self.look_as(errand, Order::NEWCOMER).await
+    }
+
+    /// The same for an asker of this order.
+    pub(super) async fn look_as(
+        &self,
+        errand: &Errand,
+        order: Order,
+    ) -> Result<(Vec<Sheet>, Time), LinkError> {
         let mut sheets = Sheets::default();
         for group in &errand.groups {
             let op = Op::Peek(group.accounts.clone(), errand.ask.demand);
             let answer = self.pump.ask(group.tag, op).await?;
-            sheets.add(errand, group, Order::NEWCOMER, &answer);
+            sheets.add(errand, group, order, &answer);
         }
         Ok((sheets.of(&errand.ask), sheets.now))
     }

@@ -5,6 +5,7 @@ use super::super::link::LinkError;
 use super::super::names;
 use super::super::record::Held;
 use super::super::script::Op;
+use super::doubt::DOUBTS;
 use super::{Shared, Strange};
 use crate::store::SettleError;
 use std::sync::Arc;
@@ -84,7 +85,15 @@ impl Shared {
         let mut after = held.clone();
         let mut done = None;
         if more.amounts != Amounts::ZERO {
-            if let Some(refused) = self.foreseen(parts, more).await? {
+            let mut foreseen = self.foreseen(parts, more).await?;
+            for pause in DOUBTS {
+                if foreseen.is_some() {
+                    // Somebody may be about to give back what is in its way.
+                    tokio::time::sleep(pause).await;
+                    foreseen = self.foreseen(parts, more).await?;
+                }
+            }
+            if let Some(refused) = foreseen {
                 return Ok(refused);
             }
             let added = self
