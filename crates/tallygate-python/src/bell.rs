@@ -67,7 +67,7 @@ impl Bell {
 
     /// Waits for a ring on this thread, for loops that watch no pipes; whether there was one.
     fn wait(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
-        let timeout = crate::engine::duration(timeout)?;
+        let timeout = crate::engine::duration("timeout", timeout)?;
         Ok(py.detach(|| {
             let mut state = self.rope.state.lock();
             if state.callers.is_empty() {

@@ -432,11 +432,11 @@ fn with_prefix(url: &str, prefix: &str) -> String {
 /// A length of time in seconds; what is longer than ten years is ten years.
 ///
 /// # Errors
-/// When it is negative or no number.
-pub(crate) fn duration(seconds: f64) -> PyResult<Duration> {
+/// When it is negative or no number, by the name of the argument.
+pub(crate) fn duration(argument: &str, seconds: f64) -> PyResult<Duration> {
     if seconds.is_nan() || seconds < 0.0 {
         return Err(failure::value(format!(
-            "{seconds} seconds: it must be 0 or more"
+            "{argument} must be a number of seconds, 0 or more (got {seconds})"
         )));
     }
     Ok(Duration::from_secs_f64(seconds.min(LONGEST.as_secs_f64())))

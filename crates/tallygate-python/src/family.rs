@@ -377,7 +377,7 @@ fn seconds(timeout: &Bound<'_, PyAny>) -> PyResult<Duration> {
             .filter(|number| number.is_finite()),
     };
     match number {
-        Some(number) if number >= 0.0 => crate::engine::duration(number),
+        Some(number) if number >= 0.0 => engine::duration("timeout", number),
         _ => Err(failure::value(format!(
             "timeout must be None or a finite number of seconds, 0 or more (got {})",
             timeout.repr()?

@@ -43,7 +43,8 @@ impl Gate {
         most: usize,
         lifetime: Option<f64>,
     ) -> PyResult<Self> {
-        let lifetime = lifetime.map(engine::duration).transpose()?;
+        let lifetime = lifetime.map(|lifetime| engine::duration("lifetime", lifetime));
+        let lifetime = lifetime.transpose()?;
         let inner = Inner {
             core: engine.core().clone(),
             instance,

@@ -1,5 +1,6 @@
 //! Operations that are not done at once.
 use crate::bell::{Bell, Rope};
+use crate::engine;
 use crate::failure;
 use crate::fork::Generation;
 use parking_lot::{Condvar, Mutex};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 /// What came of an operation: Python is told of it once, by the thread that asks.
 pub(crate) trait Answer: Send {
@@ -84,7 +86,8 @@ impl Pending {
     fn block(this: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
         let (py, pending) = (this.py(), this.get());
         pending.check()?;
-        let limit = timeout.map(crate::engine::duration).transpose()?;
+        let limit = timeout.map(|timeout| engine::duration("timeout", timeout));
+        let limit = limit.transpose()?;
         let until = limit.and_then(|limit| Instant::now().checked_add(limit));
         let longest = is_main_thread(py)?.then_some(SIGNALS);
         loop {
@@ -97,6 +100,19 @@ impl Pending {
             py.detach(|| pending.signal.sleep(until, longest));
             py.check_signals()?;
         }
+    }
+
+    /// Has it go on by itself until somebody asks for the answer. Where no server is asked it does anyway: its first step has brought it
+    /// into line.
+    fn follow(&self) -> PyResult<()> {
+        self.check()?;
+        if let Some(runtime) = &self.runtime {
+            let mut slot = self.operation.lock();
+            *slot = slot
+                .take()
+                .map(|operation| Box::pin(Followed(runtime.spawn(operation))) as Operation);
+        }
+        Ok(())
     }
 
     /// Gives it up.
@@ -146,6 +162,25 @@ impl Drop for Pending {
             // What it holds is the parent's.
             false => std::mem::forget(self.operation.get_mut().take()),
         }
+    }
+}
+
+/// An operation that the runtime carries on. Dropped, it is given up.
+struct Followed(JoinHandle<Box<dyn Answer>>);
+
+impl Future for Followed {
+    type Output = Box<dyn Answer>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let joined = std::task::ready!(Pin::new(&mut self.0).poll(cx));
+        // It is given up by its drop alone, so that nothing but a panic can be wrong with it.
+        Poll::Ready(joined.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

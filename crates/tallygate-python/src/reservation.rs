@@ -99,7 +99,7 @@ impl Reservation {
             .map(|usage| Usage::read(&metrics, usage))
             .transpose()?;
         let more = more.unwrap_or_default().amounts;
-        let ttl = ttl.map(engine::duration).transpose()?;
+        let ttl = ttl.map(|ttl| engine::duration("ttl", ttl)).transpose()?;
         let (store, hold) = (self.hold.core().store()?, self.hold.clone());
         let extending = async move {
             let extended = store.extend(hold.id(), more, ttl).await;

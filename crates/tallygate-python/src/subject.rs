@@ -102,8 +102,8 @@ impl Subject {
         let owner = key.as_ref().map_or(Owner::This, |_| Owner::Any);
         let wish = Wish {
             demand: Usage::read(policy.metrics(), usage)?.amounts,
-            ttl: engine::duration(ttl)?,
-            max_wait: max_wait.map_or(Ok(LONGEST), engine::duration)?,
+            ttl: engine::duration("ttl", ttl)?,
+            max_wait: max_wait.map_or(Ok(LONGEST), |wait| engine::duration("max_wait", wait))?,
             key,
         };
         let (core, labels) = (self.core.clone(), self.labels.clone());

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import Any, TypeVar
 
-from tallygate import PerModelConfig, Quota, RateLimiter, SyncRateLimiter, UsageQuotas
+from tallygate import PerModelConfig, Quota, RateLimiter, SyncRateLimiter, UsageQuotas, _waiting
 
 _Limiter = TypeVar("_Limiter", RateLimiter, SyncRateLimiter)
 
@@ -33,9 +34,10 @@ def left(limiter: Any) -> dict[str, int]:
 async def until_waiting(limiter: Any, count: int) -> None:
     """Lets others run until so many stand in line."""
     deadline = time.monotonic() + 10
+    sleep = sys.modules["trio"].sleep if _waiting._running_trio() else asyncio.sleep
     while limiter._engine.stats()["waiters"] != count:
         assert time.monotonic() < deadline, f"{limiter._engine.stats()} and not {count} waiters"
-        await asyncio.sleep(0.001)
+        await sleep(0.001)
 
 
 def until_waiting_here(limiter: Any, count: int) -> None:

@@ -547,6 +547,12 @@ def test_what_cannot_be_is_refused_when_it_is_made() -> None:
     def made(**options: Any) -> RateLimitMiddleware:
         return RateLimitMiddleware(complete_app, identify=by_header("x-user"), **options)
 
+    for argument in ("hold", "max_wait"):
+        for wrong in (-1, float("nan"), "5", None):
+            with pytest.raises(ValueError, match=f"^{argument} must be a number of seconds, 0 or more, not {wrong!r}"):
+                made(**{argument: wrong})
+    with pytest.raises(ValueError, match="^max_body must be a whole number of bytes, 0 or more, not -1"):
+        made(max_body=-1)
     with pytest.raises(ValueError, match="default_tier 'gold' is none of tiers: free"):
         made(tiers={"free": []}, default_tier="gold")
     with pytest.raises(ValueError, match="how much 'pages' a request takes is not known: give size="):

@@ -229,6 +229,53 @@ def test_plain_callbacks_that_hang_keep_so_many_threads_and_no_more(caplog):
     assert len(calls) == MOST_LEFT_BEHIND + 1, "they are called again when those have ended"
 
 
+def test_callbacks_that_hang_keep_so_many_tasks_and_no_more(caplog):
+    async def run():
+        release, calls = asyncio.Event(), []
+
+        async def hangs(**_fields):
+            calls.append(asyncio.current_task())
+            await release.wait()
+
+        bundle = RateLimiterCallbacks(on_missing_consumption_data=hangs)
+        caller, other = CallbackCaller(bundle, 0.001), CallbackCaller(bundle, 0.001)
+        for _ in range(MOST_LEFT_BEHIND + 4):
+            await caller.call("on_missing_consumption_data", **MISSING)
+        assert len(calls) == MOST_LEFT_BEHIND
+        assert caplog.text.count("was not called") == 4
+        await other.call("on_missing_consumption_data", **MISSING)
+        assert len(calls) == MOST_LEFT_BEHIND + 1, "they are another limiter's"
+        release.set()
+        await asyncio.wait(calls)
+        await asyncio.sleep(0)
+        await caller.call("on_missing_consumption_data", **MISSING)
+        assert len(calls) == MOST_LEFT_BEHIND + 2, "they are called again when those have ended"
+
+    asyncio.run(run())
+
+
+def test_callbacks_of_a_loop_that_is_closed_count_no_more():
+    loop, calls = asyncio.new_event_loop(), []
+
+    async def hangs(**_fields):
+        calls.append(asyncio.current_task())
+        await asyncio.Event().wait()
+
+    caller = CallbackCaller(RateLimiterCallbacks(on_missing_consumption_data=hangs), 0.001)
+
+    async def fill():
+        for _ in range(MOST_LEFT_BEHIND):
+            await caller.call("on_missing_consumption_data", **MISSING)
+
+    loop.run_until_complete(fill())
+    for task in calls:
+        # Nobody is to be told that it never ended.
+        task._log_destroy_pending = False
+    loop.close()
+    asyncio.run(caller.call("on_missing_consumption_data", **MISSING))
+    assert len(calls) == MOST_LEFT_BEHIND + 1
+
+
 def test_a_plain_callback_may_use_the_limiter_that_calls_it():
     depth = []
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from typing import Any
 
 import pytest
-from limiters import until_waiting
+from limiters import until_waiting, until_waiting_here
 from places import Place, place
 from tallygate import (
     PerModelConfig,
@@ -225,6 +227,82 @@ def test_who_waits_stands_in_line_while_its_callback_runs(place: Place):
             return order, is_served
 
     assert asyncio.run(asyncio.wait_for(run(), 30)) == ([9], False)
+
+
+def test_a_thread_stands_in_line_while_its_callback_runs(place: Place):
+    seen: list[bool] = []
+
+    def slow(**_given: Any) -> None:
+        until_waiting_here(limiter, 1)
+        with pytest.raises(TimeoutError):
+            # A try does not pass a line.
+            limiter.acquire_capacity({"tokens": 1}, model="m", timeout=0)
+        seen.append(True)
+
+    callbacks = SyncRateLimiterCallbacks(on_wait_start=slow)
+    with SyncRateLimiter(config, backend=place.backend(), callbacks=callbacks) as limiter:
+        held = limiter.acquire_capacity({"tokens": 9}, model="m")
+        waiter = threading.Thread(target=limiter.acquire_capacity, args=({"tokens": 9}, "m"), daemon=True)
+        waiter.start()
+        deadline = time.monotonic() + 30
+        while not seen:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        until_waiting_here(limiter, 1)
+        limiter.refund_capacity({"tokens": 0}, held)
+        waiter.join(30)
+        assert not waiter.is_alive()
+
+
+def test_a_task_of_trio_stands_in_line_while_its_callback_runs(place: Place):
+    trio = pytest.importorskip("trio")
+    order: list[int] = []
+
+    async def scenario() -> None:
+        begun = trio.Event()
+
+        async def slow(**given: Any) -> None:
+            if given["usage"]["tokens"] == 9:
+                await until_waiting(limiter, 1)
+                begun.set()
+                await until_waiting(limiter, 2)
+                await limiter.refund_capacity({"tokens": 0}, held)
+
+        async def take(tokens: int) -> None:
+            await limiter.acquire_capacity({"tokens": tokens}, model="m")
+            order.append(tokens)
+            if tokens == 9:
+                nursery.cancel_scope.cancel()
+
+        callbacks = RateLimiterCallbacks(on_wait_start=slow)
+        async with RateLimiter(config, backend=place.backend(), callbacks=callbacks) as limiter:
+            held = await limiter.acquire_capacity({"tokens": 10}, model="m")
+            with trio.fail_after(30):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(take, 9)
+                    await begun.wait()
+                    nursery.start_soon(take, 5)
+
+    trio.run(scenario)
+    assert order == [9]
+
+
+def test_a_wait_that_is_interrupted_in_its_callback_leaves_the_line(place: Place):
+    class Stop(BaseException):
+        pass
+
+    def stops(**_given: Any) -> None:
+        until_waiting_here(limiter, 1)
+        raise Stop
+
+    callbacks = SyncRateLimiterCallbacks(on_wait_start=stops)
+    with SyncRateLimiter(config, backend=place.backend(), callbacks=callbacks) as limiter:
+        held = limiter.acquire_capacity({"tokens": 10}, model="m")
+        with pytest.raises(Stop):
+            limiter.acquire_capacity({"tokens": 9}, model="m")
+        until_waiting_here(limiter, 0)
+        limiter.refund_capacity({"tokens": 0}, held)
+        limiter.acquire_capacity({"tokens": 10}, model="m", timeout=5)
 
 
 def test_a_timeout_runs_while_the_callback_does():

@@ -226,6 +226,11 @@ def test_an_answer_without_usage_is_counted(provider: str, lie: str, tokens: int
     assert books.calls == [(HELD, used(tokens))]
 
 
+def test_a_timeout_that_cannot_be_is_refused_when_it_is_given() -> None:
+    with SyncRateLimiter(quotas()) as limiter, pytest.raises(ValueError, match="^timeout must be None or a finite number"):
+        sync_openai("http://127.0.0.1", limiter, timeout=-1)
+
+
 def test_what_has_no_room_in_time_is_refused_without_a_call(provider: str) -> None:
     with SyncRateLimiter(quotas(tokens=100)) as limiter:
         client = sync_openai(provider, limiter, timeout=0, max_retries=2)

@@ -26,6 +26,12 @@ def used(tokens: int) -> dict[str, int]:
     return {"requests": 1, "tokens": tokens}
 
 
+@pytest.mark.parametrize("timeout", [-1, float("inf"), True, "5"])
+def test_a_timeout_that_cannot_be_is_refused_when_it_is_given(timeout: Any) -> None:
+    with pytest.raises(ValueError, match="^timeout must be None or a finite number of seconds"):
+        limited(SyncRateLimiter(CONFIG), model="gpt-4o", usage=used(1), timeout=timeout)
+
+
 def test_a_function_is_settled_with_what_it_tells() -> None:
     ends: list[Any] = []
 

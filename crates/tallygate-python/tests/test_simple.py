@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import servers
 
+from tallygate import _native
 from tallygate.simple import Check, DualLimiter, TokenBucket, TokenLimiter
 from tallygate.stores import Store, open_store
 
@@ -228,6 +229,17 @@ def test_checks_are_shown_and_written() -> None:
     written = check.as_dict()
     assert written["allowed"] is True and written["requests"]["used"] == 1 and written["tokens"]["remaining"] == 90
     assert repr(TokenLimiter(100)) == "TokenLimiter(name='tokens-100-60-sliding', store='memory')"
+
+
+@pytest.mark.parametrize(("argument", "length"), [("ttl", -1.0), ("ttl", float("nan")), ("max_wait", -0.5)])
+def test_the_engine_names_a_length_that_cannot_be(argument: str, length: float) -> None:
+    subject = _native.Engine.memory().subject({})
+    with pytest.raises(ValueError, match=f"^{argument} must be a number of seconds, 0 or more"):
+        subject.reserve({}, **{argument: length})
+    held = subject.reserve({})
+    assert isinstance(held, _native.Reservation)
+    with pytest.raises(ValueError, match="^ttl must be a number of seconds, 0 or more"):
+        held.extend(ttl=-1.0)
 
 
 @pytest.mark.parametrize("length", [-1, float("nan"), True, "5"])

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from ._native import CapacityReservation as CapacityReservation
@@ -222,7 +221,9 @@ if not TYPE_CHECKING:
         module = _LAZY.get(name)
         if module is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f".{module}", __name__), name)
+        from importlib import import_module
+
+        value = getattr(import_module(f".{module}", __name__), name)
         globals()[name] = value
         return value
 

@@ -13,13 +13,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from . import _waiting
-from ._native import Pending
 from .callbacks import RateLimiterCallbacks, SyncRateLimiterCallbacks, given_slots, keyword_names
 
 _logger = logging.getLogger("tallygate")
 
 
-# How many threads the late callbacks of one limiter may keep; a callback that hangs would take one more at each call.
+# How many late callbacks of one limiter may still run, each a task or a thread; one that hangs would add one at each call.
 MOST_LEFT_BEHIND = 16
 
 
@@ -27,7 +26,8 @@ class CallbackCaller:
     """Calls a bundle's callbacks for a limiter, so that none can disturb it.
 
     Made once a limiter; ``has(slot)`` first, since collecting the fields costs. ``timeout`` is in
-    seconds, ``None`` waits for ever. A cancelled task cancels the callback it waits for.
+    seconds, ``None`` waits for ever. A cancelled task cancels the callback it waits for. Late ones are left behind under asyncio, where
+    no more are called while :data:`MOST_LEFT_BEHIND` are, and cancelled under trio.
     """
 
     __slots__ = ("_slots", "_timeout")
@@ -40,19 +40,26 @@ class CallbackCaller:
         """Whether anybody listens."""
         return slot in self._slots
 
-    def follow(self, pending: Pending) -> Any:
-        """A wait that goes on while a callback runs."""
-        return _waiting.follow(pending)
-
     async def call(self, slot: str, **given: object) -> None:
         """Calls the callback of ``slot`` with those of the fields that it takes."""
         accepted = self._slots.get(slot)
         if accepted is None:
             return
+        if self._is_stuck():
+            _log_stuck(slot)
+            return
         try:
             await self._within_timeout(slot, accepted.call(given))
         except Exception as error:  # A callback's fault is not the request's.
             _warn_of(slot, error)
+
+    def _is_stuck(self) -> bool:
+        if len(_left_behind) < MOST_LEFT_BEHIND:
+            return False
+        for task in list(_left_behind):
+            if task.get_loop().is_closed():
+                _left_behind.pop(task, None)
+        return sum(caller is self for caller in list(_left_behind.values())) >= MOST_LEFT_BEHIND
 
     async def _within_timeout(self, slot: str, running: Awaitable[None]) -> None:
         if self._timeout is None:
@@ -77,7 +84,7 @@ class CallbackCaller:
             raise
         if not task.done():
             _log_timeout(slot, self._timeout)
-            _left_behind.add(task)
+            _left_behind[task] = self
             task.add_done_callback(lambda done: _outcome_of_late(slot, done))
         elif task.cancelled():
             _warn_of(slot, asyncio.CancelledError("the callback cancelled itself"))
@@ -105,10 +112,6 @@ class SyncCallbackCaller:
         """Whether anybody listens."""
         return slot in self._slots
 
-    def follow(self, pending: Pending) -> Any:
-        """A wait that stands in line while a callback runs; on Redis it only asks to."""
-        return pending
-
     def call(self, slot: str, **given: object) -> None:
         """Calls the callback of ``slot`` with those of the fields that it takes."""
         accepted = self._slots.get(slot)
@@ -125,7 +128,7 @@ class SyncCallbackCaller:
             _run_plain(run)
             return
         if self._is_stuck():
-            _logger.warning("%s was not called: %d callbacks that were left behind still run", slot, MOST_LEFT_BEHIND)
+            _log_stuck(slot)
             return
         worker = self._take_worker()
         job = _Job(slot, run)
@@ -212,12 +215,12 @@ class _Worker(threading.Thread):
             job.execute()
 
 
-# A task that nobody holds may be collected before it ends.
-_left_behind: set[asyncio.Future[None]] = set()
+# A task that nobody holds may be collected before it ends. One of a loop that is closed never does.
+_left_behind: dict[asyncio.Future[None], CallbackCaller] = {}
 
 
 def _outcome_of_late(slot: str, done: asyncio.Future[None]) -> None:
-    _left_behind.discard(done)
+    _left_behind.pop(done, None)
     error = None if done.cancelled() else done.exception()
     if error is not None:
         _warn_of(slot, error)
@@ -230,6 +233,10 @@ def _run_plain(run: Callable[[], object]) -> None:
         if callable(close):
             close()
         raise TypeError("a plain function was promised, and it answered an awaitable")
+
+
+def _log_stuck(slot: str) -> None:
+    _logger.warning("%s was not called: %d callbacks that were left behind still run", slot, MOST_LEFT_BEHIND)
 
 
 def _log_timeout(slot: str, timeout: float | None) -> None:

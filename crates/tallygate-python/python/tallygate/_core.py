@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import logging
+import os
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import _waiting
+from . import _log, _waiting
 from ._models import Ask, Bounds, KnownFamily, Models
 from ._native import CapacityReservation, Engine, Family, Gate, Pending, Retired
 from ._steps import Steps
@@ -28,8 +27,6 @@ from .quotas import (
     is_async_callable,
     resolve_config,
 )
-
-logger = logging.getLogger("tallygate")
 
 # Seconds, more than anybody waits; an int may be too large for a float.
 _LONGEST = 2**62
@@ -57,7 +54,7 @@ class LimiterCore:
         bounds: Bounds,
         lifetime: float | None,
     ) -> None:
-        self._limiter_instance_id = uuid.uuid4().hex
+        self._limiter_instance_id = os.urandom(16).hex()
         self._bounds = bounds
         self._lifetime = _checked_lifetime(lifetime)
         self._config = _checked_config(config)
@@ -223,7 +220,7 @@ class LimiterCore:
                 raise ValueError(f"usage[{metric!r}] must not be negative, not {amount!r}")
         reservation: CapacityReservation = self._gate.unlimited(ask.model)
         if self._caller:
-            yield from self._tell_event("capacity_consumed", reservation, FrozenUsage({}), request_id)
+            yield from self._tell_event("capacity_consumed", reservation, request_id)
         return reservation
 
     def _custom_ask(self, usage: object, model: object, request_id: str | None) -> Any:
@@ -265,20 +262,20 @@ class LimiterCore:
     def _wait_aloud(self, pending: Pending, usage: Any, ask: Ask, request_id: str | None) -> Steps[Any]:
         """Tells of a wait that has begun: it keeps its place, and its timeout runs, while the callback does."""
         assert ask.family is not None
-        waiting = self._caller.follow(pending)
+        pending.follow()
         try:
             yield from self._tell_wait(ask.family, FrozenUsage(usage), ask, request_id)
-            return (yield lambda: waiting)
         except BaseException:
-            _waiting.give_up(waiting)
+            pending.drop()
             raise
+        return (yield lambda: pending)
 
     def _capacities(self, family: KnownFamily) -> Steps[Capacities | None]:
         """What is left of each quota, for callbacks; ``None`` where the store cannot be asked, which must not undo what was done."""
         try:
             left = yield family.native.left
         except Exception:
-            logger.warning("callbacks are not told of, as the store could not be asked what is left", exc_info=True)
+            _log.warn("callbacks are not told of, as the store could not be asked what is left", error=True)
             return None
         return self._models.capacities(family, left)
 
@@ -336,7 +333,7 @@ class LimiterCore:
             if waited is not None and "after_wait_end_consumption" in slots:
                 named = {"model_alias": reservation.model, "request_id": request_id, "reservation_id": reservation.reservation_id}
                 yield _call(self._caller, "after_wait_end_consumption", **fields, **named, wait_time_s=waited)
-        yield from self._tell_event("capacity_consumed", reservation, usage, request_id)
+        yield from self._tell_event("capacity_consumed", reservation, request_id)
 
     def _tell_refunded(self, reservation: CapacityReservation, actual_usage: Any) -> Steps[None]:
         used = FrozenUsage(actual_usage)
@@ -358,31 +355,19 @@ class LimiterCore:
                 ),
                 postrefund_capacities=after,
             )
-        yield from self._tell_event("capacity_refunded", reservation, reservation.usage, None)
+        yield from self._tell_event("capacity_refunded", reservation, None)
 
-    def _tell_event(
-        self, event_type: str, reservation: CapacityReservation, usage: FrozenUsage, request_id: str | None
-    ) -> Steps[None]:
+    def _tell_event(self, event_type: str, reservation: CapacityReservation, request_id: str | None) -> Steps[None]:
         if not self._caller.has("on_lifecycle_event"):
             return
-        from .callbacks import LifecycleEvent
+        from .callbacks import event_of
 
-        event = LifecycleEvent(
-            event_type=event_type,
-            model_family=reservation.model_family,
-            timestamp=time.time(),
-            reservation_id=reservation.reservation_id,
-            request_id=request_id,
-            model_alias=reservation.model,
-            bucket_ids=reservation.bucket_ids,
-            usage=usage,
-        )
-        yield _call(self._caller, "on_lifecycle_event", event=event)
+        yield _call(self._caller, "on_lifecycle_event", event=event_of(event_type, reservation, request_id))
 
     def _say_closed(self) -> None:
         self._known.clear()
         if self._driver is None and self._gate.open:
-            logger.warning("limiter closed with %d reservations open; they cannot be refunded any more", self._gate.open)
+            _log.warn("limiter closed with %d reservations open; they cannot be refunded any more", self._gate.open)
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{type(self).__name__} cannot be pickled; make one in each process")
@@ -414,6 +399,7 @@ def _checked_lifetime(seconds: Any) -> float | None:
 
 
 def checked_timeout(timeout: Any, argument: str = "timeout") -> float | None:
+    """How long somebody waits, in seconds; ``None`` for ever."""
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < float("inf"):

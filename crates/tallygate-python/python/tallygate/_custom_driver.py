@@ -18,8 +18,9 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from . import _waiting
 from ._calling import CallbackCaller, SyncCallbackCaller
-from .callbacks import LifecycleEvent, RateLimiterCallbacks, SyncRateLimiterCallbacks
+from .callbacks import RateLimiterCallbacks, SyncRateLimiterCallbacks, event_of
 from .custom import checked_builder, checked_usage
 from .errors import (
     AcquireRefundFailedError,
@@ -144,7 +145,7 @@ class _Book:
     def _give_back(self, reservation: CustomReservation, interrupted: BaseException) -> _Steps[None]:
         """Nobody will learn of the reservation, so nothing of it was used."""
         try:
-            yield from self._refund(reservation, dict.fromkeys(reservation.usage, 0))
+            yield lambda: self.refund(dict.fromkeys(reservation.usage, 0), reservation)
         except Exception as error:
             raise AcquireRefundFailedError(reservation, interrupted, error) from error
 
@@ -320,16 +321,7 @@ class _Book:
     def _tell(self, event_type: str, reservation: CustomReservation, request_id: str | None) -> _Steps[None]:
         if not self._hears("on_lifecycle_event"):
             return
-        event = LifecycleEvent(
-            event_type=event_type,
-            model_family=reservation.model_family,
-            timestamp=time.time(),
-            reservation_id=reservation.reservation_id,
-            request_id=request_id,
-            model_alias=reservation.model,
-            bucket_ids=reservation.bucket_ids,
-            usage=reservation.usage,
-        )
+        event = event_of(event_type, reservation, request_id)
         yield lambda: self._call("on_lifecycle_event", event=event)
 
     def _hears(self, slot: str) -> bool:
@@ -337,6 +329,10 @@ class _Book:
 
     def _call(self, slot: str, **given: object) -> Any:
         return self._caller.call(slot, **given)
+
+    def refund(self, actual: object, reservation: CustomReservation) -> Any:
+        """Replaces what is held by what was used."""
+        raise NotImplementedError
 
     def _bundle(self) -> Any:
         raise NotImplementedError
@@ -366,8 +362,8 @@ class CustomDriver(_Book):
         return await _awaited(self._take(ask, "consume_capacity"))
 
     async def refund(self, actual: object, reservation: CustomReservation) -> None:
-        """Replaces what is held by what was used."""
-        await _awaited(self._refund(reservation, actual))
+        """Replaces what is held by what was used. Once begun it is carried out, though its caller be cancelled."""
+        await _waiting.carry_out(lambda: _awaited(self._refund(reservation, actual)))
 
     async def set_max_capacity(self, ask: Ask, bucket: BucketId, value: float) -> None:
         """Changes a limit of the family of ``ask``."""
@@ -379,9 +375,7 @@ class CustomDriver(_Book):
             was_closed, self._closed = self._closed, True
         close = getattr(self._builder, "aclose", None) or getattr(self._builder, "close", None)
         if close is not None and not was_closed:
-            answer = close()
-            if hasattr(answer, "__await__"):
-                await answer
+            await _waiting.carry_out(lambda: _closed(close))
 
     def close(self) -> None:
         """Ends all use, where nobody can wait."""
@@ -440,6 +434,12 @@ class SyncCustomDriver(_Book):
             return callback if self._caller.has(slot) else None
 
         return SyncRateLimiterCallbacks(**{each.name: guarded(each.name) for each in fields(SyncRateLimiterCallbacks)})
+
+
+async def _closed(close: Callable[[], Any]) -> None:
+    answer = close()
+    if hasattr(answer, "__await__"):
+        await answer
 
 
 async def _awaited(steps: _Steps[_Answer]) -> _Answer:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from . import _log
 from ._native import CapacityReservation
 from ._steps import Steps
 from .errors import ClosedError, DuplicateRefundError, UnknownReservationError
-
-logger = logging.getLogger("tallygate")
 
 
 class Refunds(Protocol):
@@ -71,10 +69,10 @@ class ScopeAccount:
             try:
                 yield from limiter._steps_to_refund(used, self.reservation)
             except _ENDED as ended:
-                logger.warning("reservation %s was not refunded: %s", self.reservation.reservation_id, ended)
+                _log.warn("reservation %s was not refunded: %s", self.reservation.reservation_id, ended)
                 return
             except Exception:
-                logger.warning("refund of reservation %s failed", self.reservation.reservation_id, exc_info=True)
+                _log.warn("refund of reservation %s failed", self.reservation.reservation_id, error=True)
             else:
                 return
 

@@ -10,9 +10,10 @@ import itertools
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from . import _log
 from ._native import Bell, Pending
 
 if TYPE_CHECKING:
@@ -65,24 +66,6 @@ def give_back(answer: Any) -> None:
         end()
 
 
-def follow(pending: Pending) -> Any:
-    """An operation that goes on while its caller does something else, to be waited for later.
-
-    Under trio it stands where its first step has brought it: in line, but for Redis, where it only asks to.
-    """
-    import asyncio
-
-    return pending if _running_trio() is not None else asyncio.ensure_future(wait(pending))
-
-
-def give_up(waiting: Any) -> None:
-    """Ends what :func:`follow` has begun; a reservation that came just then is given back."""
-    if isinstance(waiting, Pending):
-        waiting.drop()
-    elif not waiting.cancel() and not waiting.cancelled() and waiting.exception() is None:
-        give_back(waiting.result())
-
-
 def in_asyncio() -> bool:
     """Whether a loop of asyncio runs on this thread."""
     import asyncio
@@ -95,13 +78,44 @@ def in_asyncio() -> bool:
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
-    """What ``work`` answers, done by another thread."""
+    """What ``work`` answers, done by another thread, though its caller be cancelled meanwhile."""
     trio = _running_trio()
     if trio is not None:
-        return await trio.to_thread.run_sync(work)
+        return await _carry_out_in_trio(trio, lambda: trio.to_thread.run_sync(work))
     import asyncio
 
     return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+async def carry_out(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """What ``work`` answers. It is not left half done: where its caller is cancelled meanwhile, it goes on without it."""
+    trio = _running_trio()
+    if trio is not None:
+        return await _carry_out_in_trio(trio, work)
+    import asyncio
+
+    task = asyncio.ensure_future(work())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            _carried.add(task)
+            task.add_done_callback(_tell_of_carried)
+        raise
+
+
+GRACE = 5.0
+"""How long (seconds) a cancelled task of trio waits for what is to be carried out: there nothing outlives the last task for long."""
+
+# A task that nobody holds may be collected before it ends.
+_carried: set[Any] = set()
+
+
+def _tell_of_carried(task: Any) -> None:
+    _carried.discard(task)
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        _log.warn("what a cancelled task had begun failed: %s", error, error=error)
 
 
 class _Ring:
@@ -243,6 +257,37 @@ async def _wait_in_trio(trio: Any, pending: Pending) -> Any:
 
     ring.heard[number] = hear
     return await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+async def _carry_out_in_trio(trio: Any, work: Callable[[], Awaitable[Any]]) -> Any:
+    import outcome
+
+    done, is_awaited = trio.Event(), True
+    answers: list[Any] = []
+
+    async def run() -> None:
+        try:
+            answers.append(outcome.Value(await work()))
+        except trio.Cancelled:
+            # The last task of all has ended.
+            raise
+        except BaseException as error:
+            answers.append(outcome.Error(error))
+            if not is_awaited:
+                _log.warn("what a cancelled task had begun failed: %s", error, error=error)
+        finally:
+            done.set()
+
+    trio.lowlevel.spawn_system_task(run, name="tallygate")
+    try:
+        await done.wait()
+    except trio.Cancelled:
+        with trio.move_on_after(GRACE, shield=True):
+            await done.wait()
+        if not answers:
+            is_awaited = False
+            raise
+    return answers[0].unwrap()
 
 
 async def _listen_in_trio(trio: Any, ring: _Ring) -> None:

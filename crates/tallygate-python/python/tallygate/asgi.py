@@ -25,7 +25,7 @@ from typing import Any
 from . import _native, _wire
 from ._sizing import size as size_of
 from ._waiting import finish
-from .rules import Limit, written
+from .rules import Limit, checked_seconds, written
 from .stores import Store, StoreLike, open_store
 
 __all__ = ["Admission", "RateLimitMiddleware", "by_api_key", "by_header"]
@@ -134,9 +134,9 @@ class RateLimitMiddleware:
         self._default_tier = default_tier
         self._applies = applies or _all
         self._size = size
-        self._max_wait = max_wait
-        self._max_body = max_body
-        self._hold = hold
+        self._max_wait = checked_seconds(max_wait, "max_wait")
+        self._max_body = _checked_bytes(max_body, "max_body")
+        self._hold = checked_seconds(hold, "hold")
         self._metrics = _metrics([*limits, *(limit for tier in self._tiers.values() for limit in tier)], size)
         self._rules = [written(limit, {"limiter": _NAME}) for limit in limits]
         for name, tier in self._tiers.items():
@@ -466,6 +466,12 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 def _all(_: Scope) -> bool:
     return True
+
+
+def _checked_bytes(value: object, argument: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{argument} must be a whole number of bytes, 0 or more, not {value!r}")
+    return value
 
 
 def _metrics(limits: Iterable[Limit], size: Size | None) -> frozenset[str]:

@@ -25,11 +25,16 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from .quotas import BucketId, Capacities, FrozenUsage, is_async_callable
+
+if TYPE_CHECKING:
+    from ._custom_driver import CustomReservation
+    from ._native import CapacityReservation
 
 _logger = logging.getLogger("tallygate")
 
@@ -80,6 +85,22 @@ class LifecycleEvent:
     model_alias: str | None = None
     bucket_ids: frozenset[BucketId] | None = None
     usage: FrozenUsage | None = None
+
+
+def event_of(
+    event_type: str, reservation: CapacityReservation | CustomReservation, request_id: str | None = None
+) -> LifecycleEvent:
+    """What happened to a reservation, now."""
+    return LifecycleEvent(
+        event_type=event_type,
+        model_family=reservation.model_family,
+        timestamp=time.time(),
+        reservation_id=reservation.reservation_id,
+        request_id=request_id,
+        model_alias=reservation.model,
+        bucket_ids=reservation.bucket_ids,
+        usage=reservation.usage,
+    )
 
 
 @runtime_checkable

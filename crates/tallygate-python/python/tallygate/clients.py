@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _native, _wire
+from ._core import checked_timeout
 from ._sizing import size
 from .quotas import frozen_usage, resolve_config
 
@@ -216,7 +217,7 @@ class _Terms:
     def __init__(self, limiter: RateLimiter | SyncRateLimiter, timeout: float | None, usage: Usage | None) -> None:
         self.limiter = limiter
         self._usage = usage
-        self.timeout = timeout
+        self.timeout = checked_timeout(timeout)
 
     def metrics(self, model: str) -> list[str]:
         """What the quotas of a model count."""

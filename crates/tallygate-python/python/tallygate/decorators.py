@@ -8,6 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
+from ._core import checked_timeout
+
 if TYPE_CHECKING:
     from .limiter import RateLimiter
     from .sync_limiter import SyncRateLimiter
@@ -99,7 +101,7 @@ class _Terms:
         self._model = model
         self._actual = actual
         self.usage_on_error = usage_on_error
-        self.timeout = timeout
+        self.timeout = checked_timeout(timeout)
 
     def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Amounts, str]:
         """What the call with these arguments reserves, on which model."""

@@ -8,7 +8,6 @@ afterwards (:class:`UsageQuotas` until it is part of a :class:`PerModelConfig`).
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -293,7 +292,7 @@ def checked_name(value: object, argument: str, max_length: int) -> str:
     """
     if not isinstance(value, str):
         raise ValueError(f"{argument} must be a str, not {type(value).__name__}")
-    name = unicodedata.normalize("NFC", value)
+    name = value if type(value) is str and value.isascii() else _composed(value)
     if not name:
         raise ValueError(f"{argument} must not be empty")
     if len(name) > max_length:
@@ -304,6 +303,12 @@ def checked_name(value: object, argument: str, max_length: int) -> str:
         if char.isspace() or not char.isprintable():
             raise ValueError(f"{argument} must not contain {char!r}: {name!r}")
     return name
+
+
+def _composed(text: str) -> str:
+    import unicodedata
+
+    return unicodedata.normalize("NFC", text)
 
 
 def checked_prefix(value: object) -> str:

@@ -130,6 +130,14 @@ def window_text(name: str, every: float | str) -> str:
     return f"{every}s" if isinstance(every, int) else f"{round(every * 1000)}ms"
 
 
+def checked_seconds(value: object, argument: str) -> float:
+    """A length of time, 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(f"{argument} must be a number of seconds, 0 or more, not {value!r}")
+    # An int may be too large for a float; so long waits nobody.
+    return float(min(value, 2**62))
+
+
 MOST_SECONDS = 366 * 24 * 3600
 """The longest window there is."""
 

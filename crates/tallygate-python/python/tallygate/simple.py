@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from . import _native
 from ._waiting import finish, finish_here
-from .rules import CALENDAR, Limit, Shape, written
+from .rules import CALENDAR, Limit, Shape, checked_seconds, written
 from .stores import Store, StoreLike, open_store
 
 __all__ = ["Check", "DualLimiter", "Held", "Level", "TokenBucket", "TokenLimiter"]
@@ -332,11 +332,4 @@ def _levels(standings: list[_native.Standing]) -> Mapping[str, Level]:
 
 
 def _checked(hold: object, max_wait: object) -> tuple[float, float | None]:
-    return _seconds(hold, "hold"), None if max_wait is None else _seconds(max_wait, "max_wait")
-
-
-def _seconds(value: object, argument: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueError(f"{argument} must be a number of seconds, 0 or more, not {value!r}")
-    # An int may be too large for a float; so long waits nobody.
-    return float(min(value, 2**62))
+    return checked_seconds(hold, "hold"), None if max_wait is None else checked_seconds(max_wait, "max_wait")
