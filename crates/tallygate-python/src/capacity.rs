@@ -163,17 +163,11 @@ impl CapacityReservation {
     /// What it reserved, by metric.
     #[getter(usage)]
     fn amounts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let usage = PyDict::new(py);
-        match &self.0 {
-            Body::Held(held) => {
-                for known in held.traits.metrics() {
-                    let held = held.demand.get(known.metric);
-                    usage.set_item(&known.name, known.scale.amount(py, held)?)?;
-                }
-            }
-            Body::Unlimited(_) => {}
-            Body::Written(written) => usage.update(written.usage.bind(py).as_mapping())?,
-        }
+        let usage = match &self.0 {
+            Body::Held(held) => held.traits.usage(py, &held.demand)?,
+            Body::Unlimited(_) => PyDict::new(py),
+            Body::Written(written) => written.usage.bind(py).copy()?,
+        };
         let frozen = py.import("tallygate.quotas")?.getattr("FrozenUsage")?;
         frozen.call1((usage,))
     }

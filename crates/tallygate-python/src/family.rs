@@ -5,6 +5,7 @@ use crate::engine;
 use crate::failure::{self, Failure};
 use crate::gate::{Inner, Slot};
 use crate::hold::{Hold, Owner};
+use crate::line::{Place, Waiter};
 use crate::pending;
 use crate::refusal;
 use crate::subject::{self, Labels, Wish};
@@ -13,7 +14,7 @@ use pyo3::types::{PyBool, PyDict, PyFrozenSet, PyMapping, PyString};
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tallygate_core::{Amounts, Decision, Metric};
 use tallygate_store::{MemoryStore, Reserve, SettledBy, Store, StoreError, WaitsFor};
 
@@ -66,9 +67,21 @@ impl Traits {
         })
     }
 
-    /// The metrics of its quotas.
-    pub(crate) fn metrics(&self) -> &[Counted] {
-        &self.metrics
+    /// Amounts of these metrics as their users write them.
+    ///
+    /// # Errors
+    /// When Python has no memory left.
+    pub(crate) fn usage<'py>(
+        &self,
+        py: Python<'py>,
+        amounts: &Amounts,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let usage = PyDict::new(py);
+        for known in &self.metrics {
+            let count = amounts.get(known.metric);
+            usage.set_item(&known.name, known.scale.amount(py, count)?)?;
+        }
+        Ok(usage)
     }
 
     /// Counts of a metric as its users write them.
@@ -196,6 +209,16 @@ impl Asking {
         }
     }
 
+    fn waiter(&self, model: String) -> Waiter {
+        Waiter {
+            traits: self.traits.clone(),
+            model,
+            demand: self.demand,
+            max_wait: self.max_wait,
+            since: Instant::now(),
+        }
+    }
+
     /// What a decision makes of it.
     fn meet(self, decision: Result<Decision, StoreError>) -> Outcome {
         let admission = match decision {
@@ -293,7 +316,10 @@ impl Family {
         })?;
         match decided {
             Break(decision) => asking.meet(decision).tell(py),
-            Continue(store) => pending::start(py, core.runtime(), wait(store, asking)),
+            Continue(store) => {
+                let place = Place::take(asking.waiter(model.to_string()));
+                pending::start(py, core.runtime(), wait(store, asking, place))
+            }
         }
     }
 
@@ -335,7 +361,7 @@ impl Family {
 
 type Told = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
-async fn wait(store: Arc<dyn Store>, asking: Asking) -> Told {
+async fn wait(store: Arc<dyn Store>, asking: Asking, _place: Place) -> Told {
     let (wish, labels) = (asking.wish(), asking.traits.labels.clone());
     let gate = asking.traits.gate.clone();
     let outcome = tokio::select! {

@@ -5,6 +5,7 @@ use crate::engine::{self, Core, Engine};
 use crate::failure;
 use crate::family::{Counted, Family, Traits};
 use crate::hold::{End, Taken};
+use crate::line::{Line, Told};
 use crate::pending;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -26,6 +27,7 @@ pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
     pub(crate) instance: String,
     pub(crate) lifetime: Duration,
+    pub(crate) line: Line,
     open: AtomicUsize,
     most: usize,
 }
@@ -49,6 +51,7 @@ impl Gate {
             core: engine.core().clone(),
             instance,
             lifetime: lifetime.unwrap_or(LIFETIME),
+            line: Line::default(),
             open: AtomicUsize::new(0),
             most,
         };
@@ -61,6 +64,11 @@ impl Gate {
     #[getter]
     fn open(&self) -> usize {
         self.inner.open.load(Ordering::Relaxed)
+    }
+
+    /// How many wait, and of the first `most` of them: family, model, usage, seconds waited, and seconds until they give up.
+    fn waiting<'py>(&self, py: Python<'py>, most: usize) -> PyResult<(usize, Vec<Told<'py>>)> {
+        self.inner.line.told(py, most)
     }
 
     /// The models of one family, which `label` names in the rules; `metrics` are what its usages must name, each with how

@@ -15,6 +15,7 @@ mod fork;
 mod gate;
 mod hold;
 mod kept;
+mod line;
 mod overrides;
 mod pending;
 mod refusal;

@@ -63,6 +63,23 @@ if TYPE_CHECKING:
     from .custom import SyncRateLimiterBackend as SyncRateLimiterBackend
     from .custom import SyncRateLimiterBackendBuilderInterface as SyncRateLimiterBackendBuilderInterface
     from .decorators import limited as limited
+    from .diagnostics import BackendHealthDiagnostic as BackendHealthDiagnostic
+    from .diagnostics import BackendIntrospectable as BackendIntrospectable
+    from .diagnostics import BackendIntrospectionDiagnostic as BackendIntrospectionDiagnostic
+    from .diagnostics import BucketDiagnostic as BucketDiagnostic
+    from .diagnostics import CurrentWaitsDiagnostic as CurrentWaitsDiagnostic
+    from .diagnostics import CustomBackendHealthDiagnostic as CustomBackendHealthDiagnostic
+    from .diagnostics import DiagnosticBucketKey as DiagnosticBucketKey
+    from .diagnostics import DiagnosticIssue as DiagnosticIssue
+    from .diagnostics import InFlightReservationsDiagnostic as InFlightReservationsDiagnostic
+    from .diagnostics import MemoryBackendHealthDiagnostic as MemoryBackendHealthDiagnostic
+    from .diagnostics import RateLimiterDiagnostic as RateLimiterDiagnostic
+    from .diagnostics import RedisBackendHealthDiagnostic as RedisBackendHealthDiagnostic
+    from .diagnostics import ReservationGroupDiagnostic as ReservationGroupDiagnostic
+    from .diagnostics import RuntimeOverrideDiagnostic as RuntimeOverrideDiagnostic
+    from .diagnostics import SyncBackendIntrospectable as SyncBackendIntrospectable
+    from .diagnostics import WaitBucketDiagnostic as WaitBucketDiagnostic
+    from .diagnostics import WaiterDiagnostic as WaiterDiagnostic
     from .openai_compat import EncodingGetter as EncodingGetter
     from .openai_compat import OpenAIUsageCounter as OpenAIUsageCounter
     from .openai_compat import count_chat_input_tokens as count_chat_input_tokens
@@ -94,17 +111,26 @@ if TYPE_CHECKING:
 __all__ = [
     "AcquireRefundFailedError",
     "BackendConformanceError",
+    "BackendHealthDiagnostic",
+    "BackendIntrospectable",
+    "BackendIntrospectionDiagnostic",
     "BackendLockContentionError",
+    "BucketDiagnostic",
     "BucketId",
     "Capacities",
     "CapacityReservation",
     "CardinalityLimitExceededError",
     "ClosedError",
+    "CurrentWaitsDiagnostic",
+    "CustomBackendHealthDiagnostic",
+    "DiagnosticBucketKey",
+    "DiagnosticIssue",
     "DualLimiter",
     "DuplicateRefundError",
     "EncodingGetter",
     "FolderBackendBuilder",
     "FrozenUsage",
+    "InFlightReservationsDiagnostic",
     "LifecycleEvent",
     "MAX_ALIAS_LENGTH",
     "MAX_KEY_PREFIX_LENGTH",
@@ -112,6 +138,7 @@ __all__ = [
     "MAX_MODEL_FAMILY_LENGTH",
     "MAX_RESERVATION_ID_LENGTH",
     "MemoryBackendBuilder",
+    "MemoryBackendHealthDiagnostic",
     "MetricName",
     "OnCapacityConsumedCallback",
     "OnCapacityRefundedCallback",
@@ -128,8 +155,13 @@ __all__ = [
     "RateLimiterBackend",
     "RateLimiterBackendBuilderInterface",
     "RateLimiterCallbacks",
+    "RateLimiterDiagnostic",
     "RedisBackendBuilder",
+    "RedisBackendHealthDiagnostic",
+    "ReservationGroupDiagnostic",
+    "RuntimeOverrideDiagnostic",
     "SecondsIn",
+    "SyncBackendIntrospectable",
     "SyncFolderBackendBuilder",
     "SyncMemoryBackendBuilder",
     "SyncOnCapacityConsumedCallback",
@@ -149,6 +181,8 @@ __all__ = [
     "Usage",
     "UsageCounter",
     "UsageQuotas",
+    "WaitBucketDiagnostic",
+    "WaiterDiagnostic",
     "__version__",
     "conformance_test_for",
     "count_chat_input_tokens",
@@ -187,6 +221,12 @@ _CUSTOM = """
     RateLimiterBackend RateLimiterBackendBuilderInterface SyncRateLimiterBackend SyncRateLimiterBackendBuilderInterface
 """
 _CONFORMANCE = "conformance_test_for run_conformance_test_for sync_conformance_test_for"
+_DIAGNOSTICS = """
+    BackendHealthDiagnostic BackendIntrospectable BackendIntrospectionDiagnostic BucketDiagnostic CurrentWaitsDiagnostic
+    CustomBackendHealthDiagnostic DiagnosticBucketKey DiagnosticIssue InFlightReservationsDiagnostic
+    MemoryBackendHealthDiagnostic RateLimiterDiagnostic RedisBackendHealthDiagnostic ReservationGroupDiagnostic
+    RuntimeOverrideDiagnostic SyncBackendIntrospectable WaitBucketDiagnostic WaiterDiagnostic
+"""
 _OPENAI = """
     EncodingGetter OpenAIUsageCounter count_chat_input_tokens openai_model_family_getter
     create_openai_memory_rate_limiter create_openai_memory_sync_rate_limiter
@@ -205,6 +245,7 @@ _LAZY: dict[str, str] = {
         "callbacks": _CALLBACKS,
         "custom": _CUSTOM,
         "conformance": _CONFORMANCE,
+        "diagnostics": _DIAGNOSTICS,
         "openai_compat": _OPENAI,
         "tokens": _TOKENS,
         "simple": _SIMPLE,
@@ -214,11 +255,32 @@ _LAZY: dict[str, str] = {
     for name in names.split()
 }
 
+_LASTING = (
+    "FolderBackendBuilder(path) keeps the counters of one process over restarts, "
+    "RedisBackendBuilder(url, key_prefix=...) those of many"
+)
+_INSIDE = "the engine behind the builders is not Python: give a builder, and look at it by diagnose()"
+_COUNTING = "count_tokens(text, model) counts, and OpenAIUsageCounter(get_encoding_func=...) takes an encoding of tiktoken"
+
+# Names that token-throttle has, and what is here in their place.
+_ELSEWHERE: dict[str, str] = {
+    **dict.fromkeys(("SqliteBackendBuilder", "SyncSqliteBackendBuilder", "SqliteBackend", "SyncSqliteBackend"), _LASTING),
+    "SqliteBackendHealthDiagnostic": _LASTING,
+    **dict.fromkeys(("MemoryBackend", "SyncMemoryBackend", "RedisBackend", "SyncRedisBackend"), _INSIDE),
+    **dict.fromkeys(("MemoryBucket", "RedisBucket", "SyncRedisBucket", "CalculatedCapacity", "CapacitiesGetterResult"), _INSIDE),
+    "LOCK_TIMEOUT_SECONDS": "nothing here holds a lock on a server",
+    "MAX_TOTAL_KEY_LENGTH": "MAX_KEY_PREFIX_LENGTH, MAX_MODEL_FAMILY_LENGTH and MAX_METRIC_LENGTH bound the parts of a key",
+    "get_encoding": _COUNTING,
+}
+
 
 if not TYPE_CHECKING:
     # To a type checker there is what is imported above, and nothing else.
     def __getattr__(name: str) -> Any:
         module = _LAZY.get(name)
+        if name in _ELSEWHERE:
+            # Of an AttributeError `from tallygate import …` would not show the words.
+            raise ImportError(f"there is no {name} in {__name__}: {_ELSEWHERE[name]}", name=__name__)
         if module is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module

@@ -7,7 +7,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _log, _waiting
 from ._models import Ask, Bounds, KnownFamily, Models
@@ -27,6 +27,9 @@ from .quotas import (
     is_async_callable,
     resolve_config,
 )
+
+if TYPE_CHECKING:
+    from .diagnostics import RateLimiterDiagnostic
 
 # Seconds, more than anybody waits; an int may be too large for a float.
 _LONGEST = 2**62
@@ -96,6 +99,12 @@ class LimiterCore:
             state["marker_count_estimate"] = self._gate.open
             state["refund_dedup_count_estimate"] = 0
         return state
+
+    def _steps_to_diagnose(self, limiter_type: str) -> Steps[RateLimiterDiagnostic]:
+        from ._diagnosing import Diagnosis
+
+        diagnosis = Diagnosis(self, limiter_type)
+        return (yield from diagnosis.of_store() if self._driver is None else diagnosis.of_driver(self._driver))
 
     def clear_unused_model_families(self, unused_for_seconds: float) -> int:
         """Forgets families that were not used for so long, have no open reservation, and whose quotas are full again

@@ -97,6 +97,16 @@ class _Book:
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether the limiter is closed."""
+        return self._closed
+
+    def families(self) -> dict[str, _Family]:
+        """The families that are in use, by name."""
+        with self._lock:
+            return dict(self._families)
+
     def state(self) -> dict[str, object]:
         """What ``snapshot_state`` tells."""
         with self._lock:

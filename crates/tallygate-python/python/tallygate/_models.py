@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._native import Engine, Family, Gate, Pending
+from ._native import Engine, Family, Gate, Pending, Standing
 from .errors import CardinalityLimitExceededError
 from .quotas import (
     MAX_ALIAS_LENGTH,
@@ -120,6 +120,20 @@ class Models:
     def family(self, name: str) -> KnownFamily | None:
         """A family by its name, if it is in use."""
         return self._families.get(name)
+
+    def known(self) -> list[KnownFamily]:
+        """The families that are in use."""
+        with self._lock:
+            return list(self._families.values())
+
+    def standings(self, family: KnownFamily) -> list[Standing] | Pending:
+        """Where the quotas of a family stand."""
+        return self._engine.subject({"model_family": _label(family.native.name)}).peek()
+
+    def by_bucket(self, family: KnownFamily, standings: list[Standing]) -> dict[BucketId, Standing]:
+        """The standings that are of the family's quotas."""
+        names = {_rule_name(family.native.name, bucket, family.scales[bucket[0]]): bucket for bucket in family.quotas}
+        return {names[standing.name]: standing for standing in standings if standing.name in names}
 
     def set_limit(self, model: object, metric: object, per_seconds: object, value: object) -> Callable[[], Any]:
         """Changes what one quota of the model's family lets through, at once; answers the call that is left to be made."""

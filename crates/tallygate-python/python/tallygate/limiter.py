@@ -22,6 +22,7 @@ from .quotas import (
 if TYPE_CHECKING:
     from ._calling import CallbackCaller
     from .callbacks import RateLimiterCallbacks
+    from .diagnostics import RateLimiterDiagnostic
 
 _UNSET: Any = object()
 
@@ -158,6 +159,13 @@ class RateLimiter(LimiterCore):
         all that share the key prefix. Who waits for more than can come now is told so by ``ValueError``.
         """
         await _steps.run(self._steps_to_set(model, metric, per_seconds, value))
+
+    async def diagnose(self) -> RateLimiterDiagnostic:
+        """Where every quota stands, what is held, who waits and what they lack. Changes nothing.
+
+        For operators, when something waits and should not: unlike ``snapshot_state`` it asks the store, and names models and amounts.
+        """
+        return await _steps.run(self._steps_to_diagnose("async"))
 
     async def aclose(self) -> None:
         """Closes the limiter: who waits gets :class:`~tallygate.ClosedError`, and so does every later call. May be repeated."""

@@ -22,6 +22,7 @@ from .quotas import (
 if TYPE_CHECKING:
     from ._calling import SyncCallbackCaller
     from .callbacks import SyncRateLimiterCallbacks
+    from .diagnostics import RateLimiterDiagnostic
 
 _UNSET: Any = object()
 
@@ -150,6 +151,13 @@ class SyncRateLimiter(LimiterCore):
         all that share the key prefix. Who waits for more than can come now is told so by ``ValueError``.
         """
         _steps.run_here(self._steps_to_set(model, metric, per_seconds, value))
+
+    def diagnose(self) -> RateLimiterDiagnostic:
+        """Where every quota stands, what is held, who waits and what they lack. Changes nothing.
+
+        For operators, when something waits and should not: unlike ``snapshot_state`` it asks the store, and names models and amounts.
+        """
+        return _steps.run_here(self._steps_to_diagnose("sync"))
 
     def close(self) -> None:
         """Closes the limiter: who waits gets :class:`~tallygate.ClosedError`, and so does every later call. May be repeated."""
