@@ -27,7 +27,7 @@ local node, flags, prefix, rule_count, p = get('<c8BBc0I2', head)
 -- Whether subscribers are seen, and whether more than one operation may be written at one go.
 local alone, many = flags % 2, flags >= 2 and #ARGV > 2
 
--- Where the rules begin, and where each one does of which all limits are buckets.
+-- Where the rules begin, and where each one does of which all limits are buckets or fixed windows.
 local rules_at, starts = p, {}
 for i = 1, rule_count do
   local start, n = p, byte(head, p)
@@ -36,13 +36,13 @@ for i = 1, rule_count do
     local kind = byte(head, p)
     if kind == BUCKET then
       p = p + 27
+    elseif kind == FIXED then
+      local from, to = get('<I7I7', head, p + 15)
+      if now < from or now >= to then return { put('<I7', now) } end
+      p = p + 29
     else
       start = false
-      if kind == FIXED then
-        local from, to = get('<I7I7', head, p + 15)
-        if now < from or now >= to then return { put('<I7', now) } end
-      end
-      p = p + (kind == SLIDING and 22 or kind == FIXED and 29 or 8)
+      p = p + (kind == SLIDING and 22 or 8)
     end
   end
   starts[i] = start
@@ -53,16 +53,21 @@ local count, records
 count, records, p = get('<I2I2', head, p)
 local raws = count + records > 0 and call('MGET', unpack(KEYS, 1, count + records)) or {}
 
--- An account is plain while its limits are buckets on each of which one reservation is open at most, and there is nothing
--- besides. A plain one stays the text that is kept until an operation needs it as a table. `plain` has where its rule
--- begins, `tills` until when it is kept once it was changed.
+-- An account is plain while its limits are fixed windows, and buckets on each of which one reservation is open at most, and
+-- there is nothing besides. A plain one stays the text that is kept until an operation needs it as a table. `plain` has
+-- where its rule begins, `tills` until when it is kept once it was changed.
 local plain, tills, all_plain = {}, {}, true
 for i = 1, count do
   local start, raw = starts[get('<I2', head, p + 4 * i - 4)], raws[i]
   local q = 1
+  local limit = start and start + 2
   for _ = 1, start and raw and byte(head, start) or 0 do
-    local n = byte(raw, q + 20)
-    q = q + (n == 0 and 21 or n == ALONE and 49 or n == 1 and 91 or #raw + 1)
+    if byte(head, limit) == BUCKET then
+      local n = byte(raw, q + 20)
+      q, limit = q + (n == 0 and 21 or n == ALONE and 49 or n == 1 and 91 or #raw + 1), limit + 27
+    else
+      q, limit = q + 28, limit + 29
+    end
   end
   if raw and q ~= #raw + 1 then start = false end
   plain[i] = start

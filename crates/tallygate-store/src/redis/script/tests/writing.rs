@@ -4,10 +4,10 @@ use super::rule;
 use crate::redis::desk::{Ask, Desk};
 use crate::redis::names;
 use crate::redis::record::{Ending, Held};
-use crate::redis::script::{self, Node, Op, TEXT};
+use crate::redis::script::{self, Answers, Node, Op, TEXT, TIMED};
 use crate::redis::sheet::Order;
 use std::sync::Arc;
-use tallygate_core::{Amounts, Metrics, Outcome, Policy, Shape, Span, Time};
+use tallygate_core::{Amounts, Calendar, Metric, Metrics, Outcome, Policy, Shape, Span, Time};
 use tallygate_sim::servers::Engine;
 
 /// A server that runs the script as it is.
@@ -22,23 +22,24 @@ const MANY: usize = 20;
 
 impl Writing {
     fn new(engine: Engine, writes_many: bool) -> Self {
-        Self::running(TEXT, (engine, writes_many))
+        let mut bench = Bench::running(engine, TEXT);
+        bench.writes_many = writes_many;
+        Self::around(bench, &[])
     }
 
-    /// The same with another script.
-    fn running(script: &str, (engine, writes_many): (Engine, bool)) -> Self {
+    /// With so many more limits.
+    fn around(mut bench: Bench, more: &[(Metric, u64, Shape)]) -> Self {
         let bucket = Shape::Bucket {
             every: Span::from_secs(60),
             burst: None,
             strict: false,
         };
         let limits = [
-            (tallygate_core::Metric::REQUESTS, 60, bucket.clone()),
-            (tallygate_core::Metric::TOKENS, 100_000, bucket),
+            (Metric::REQUESTS, 60, bucket.clone()),
+            (Metric::TOKENS, 100_000, bucket),
         ];
+        let limits = [&limits, more].concat();
         let policy = Policy::new(vec![rule("r", &limits)], Metrics::default()).unwrap();
-        let mut bench = Bench::running(engine, script);
-        bench.writes_many = writes_many;
         let node = bench.node();
         Self {
             desk: Desk::new(node.clone(), &policy),
@@ -86,9 +87,14 @@ impl Writing {
     fn say(&mut self, ops: &[Op]) -> String {
         let ops: Vec<&Op> = ops.iter().collect();
         let batch = script::write(&self.node, &ops, Time::ZERO);
-        let answers = self.bench.send(&[batch]).remove(0);
-        let said = answers.operations.iter().map(|said| char::from(said[0]));
-        said.collect()
+        letters(&self.bench.send(&[batch]).remove(0))
+    }
+
+    /// The same from the timed script.
+    fn say_timed(&mut self, ops: &[Op]) -> String {
+        let ops: Vec<&Op> = ops.iter().collect();
+        let now = Time::from_secs(1_800_000_000);
+        letters(&self.bench.call(&self.node, &ops, now))
     }
 
     /// How often the server ran a command that did not fail.
@@ -126,6 +132,11 @@ impl Writing {
             .map(|life| life.try_into().unwrap())
             .collect()
     }
+}
+
+fn letters(answers: &Answers) -> String {
+    let said = answers.operations.iter();
+    said.map(|said| char::from(said[0])).collect()
 }
 
 #[test]
@@ -169,24 +180,29 @@ fn what_waits_to_be_written_is_found_by_what_comes_after_it() {
 /// A script that answers with an error where it would make functions for what is not plain.
 fn without_others() -> String {
     let refusal = "\nif true then return redis.error_reply('ERR not plain') end\n";
-    let text = TEXT.replacen("\n-- Making -", &format!("{refusal}-- Making -"), 1);
-    assert_ne!(text, TEXT);
+    let text = TIMED.replacen("\n-- Making -", &format!("{refusal}-- Making -"), 1);
+    assert_ne!(text, TIMED);
     text
 }
 
 #[test]
 fn what_nearly_all_calls_do_makes_no_functions() {
+    let month = Shape::Fixed {
+        window: Calendar::Month,
+        timezone: jiff::tz::TimeZone::UTC,
+    };
     for engine in Engine::ALL {
-        let mut writing = Writing::running(&without_others(), (engine, true));
-        let asks = writing.asks();
+        let bench = Bench::running(engine, &without_others());
+        let mut writing = Writing::around(bench, &[(Metric::INPUT_TOKENS, 1 << 40, month.clone())]);
         for ask in &writing.asks()[..2] {
-            assert_eq!(writing.say(&[writing.reserve(ask)]), "A", "{engine}");
-            assert_eq!(writing.say(&[writing.settle(ask)]), "E", "{engine}");
+            assert_eq!(writing.say_timed(&[writing.reserve(ask)]), "A", "{engine}");
+            assert_eq!(writing.say_timed(&[writing.settle(ask)]), "E", "{engine}");
         }
+        let asks = writing.asks();
         let ops: Vec<Op> = asks.iter().map(|ask| writing.reserve(ask)).collect();
-        assert_eq!(writing.say(&ops), "A".repeat(MANY), "{engine}");
+        assert_eq!(writing.say_timed(&ops), "A".repeat(MANY), "{engine}");
         let ops: Vec<Op> = asks.iter().map(|ask| writing.settle(ask)).collect();
-        assert_eq!(writing.say(&ops), "E".repeat(MANY), "{engine}");
+        assert_eq!(writing.say_timed(&ops), "E".repeat(MANY), "{engine}");
     }
 }
 
