@@ -49,6 +49,18 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// Every endpoint.
+    pub const ALL: [Self; 8] = [
+        Self::ChatCompletions,
+        Self::Responses,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Messages,
+        Self::CountTokens,
+        Self::GenerateContent,
+        Self::StreamGenerateContent,
+    ];
+
     /// The dialect spoken at this endpoint.
     pub fn dialect(self) -> Dialect {
         match self {

@@ -6,22 +6,11 @@ use crate::{
     usage_of_body, usage_of_value,
 };
 
-const ENDPOINTS: [Endpoint; 8] = [
-    Endpoint::ChatCompletions,
-    Endpoint::Responses,
-    Endpoint::Completions,
-    Endpoint::Embeddings,
-    Endpoint::Messages,
-    Endpoint::CountTokens,
-    Endpoint::GenerateContent,
-    Endpoint::StreamGenerateContent,
-];
-
 /// Streams: the same events and readings however the bytes are cut, and the same bytes out.
 pub fn sse(data: &[u8]) {
     let step = 1 + data.first().map_or(0, |byte| usize::from(byte % 16));
     assert_eq!(events(data, step), events(data, usize::MAX));
-    for endpoint in ENDPOINTS {
+    for endpoint in Endpoint::ALL {
         for drop_usage_chunk in [false, true] {
             let options = StreamOptions { drop_usage_chunk };
             let cut = pass(endpoint, options, (data, step));
@@ -58,7 +47,7 @@ fn pass(endpoint: Endpoint, options: StreamOptions, cut: (&[u8], usize)) -> (See
 /// Answers: amounts stay within what a counter can hold, and both ways of reading agree.
 pub fn usage(data: &[u8]) {
     const MOST: u64 = 1 << 53;
-    for endpoint in ENDPOINTS {
+    for endpoint in Endpoint::ALL {
         if let Some(usage) = usage_of_body(endpoint, data) {
             assert!(usage.input_tokens <= MOST && usage.output_tokens <= MOST);
         }
@@ -75,7 +64,7 @@ pub fn usage(data: &[u8]) {
 /// Requests: a count lies within its bounds, and the changed bodies are read as meant.
 pub fn sizing(data: &[u8]) {
     let counter = Counter::new([1, 2], 16);
-    for endpoint in ENDPOINTS {
+    for endpoint in Endpoint::ALL {
         let Ok(call) = Call::parse(endpoint, Some("gpt-4o"), data) else {
             continue;
         };

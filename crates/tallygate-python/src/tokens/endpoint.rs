@@ -11,9 +11,11 @@ use tallygate_tokens::Endpoint;
 /// # Errors
 /// `ValueError` when there is none.
 pub(crate) fn named(name: &str) -> PyResult<Endpoint> {
-    let found = ALL.into_iter().find(|endpoint| endpoint.name() == name);
+    let found = Endpoint::ALL
+        .into_iter()
+        .find(|endpoint| endpoint.name() == name);
     found.ok_or_else(|| {
-        let names: Vec<_> = ALL.into_iter().map(Endpoint::name).collect();
+        let names: Vec<_> = Endpoint::ALL.into_iter().map(Endpoint::name).collect();
         PyValueError::new_err(format!(
             "endpoint `{name}` is unknown: it is one of {}",
             names.join(", ")
@@ -71,17 +73,6 @@ struct Form {
     prompt: Option<IgnoredAny>,
     contents: Option<IgnoredAny>,
 }
-
-const ALL: [Endpoint; 8] = [
-    Endpoint::ChatCompletions,
-    Endpoint::Responses,
-    Endpoint::Completions,
-    Endpoint::Embeddings,
-    Endpoint::Messages,
-    Endpoint::CountTokens,
-    Endpoint::GenerateContent,
-    Endpoint::StreamGenerateContent,
-];
 
 /// Ends of paths; the longer ones first.
 const PATHS: [(&str, Endpoint); 6] = [

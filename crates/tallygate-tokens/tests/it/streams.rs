@@ -11,17 +11,6 @@ const DROP: StreamOptions = StreamOptions {
     drop_usage_chunk: true,
 };
 
-const ENDPOINTS: [Endpoint; 8] = [
-    Endpoint::ChatCompletions,
-    Endpoint::Responses,
-    Endpoint::Completions,
-    Endpoint::Embeddings,
-    Endpoint::Messages,
-    Endpoint::CountTokens,
-    Endpoint::GenerateContent,
-    Endpoint::StreamGenerateContent,
-];
-
 fn pass<'a>(
     endpoint: Endpoint,
     options: StreamOptions,
@@ -270,7 +259,7 @@ fn gemini_streams_as_events_and_as_an_array() {
 #[test]
 fn every_cut_gives_the_same_reading_and_the_same_bytes() {
     for (name, stream) in corpus_files("sse") {
-        for endpoint in ENDPOINTS {
+        for endpoint in Endpoint::ALL {
             for options in [KEEP, DROP] {
                 let whole = pass(endpoint, options, [&*stream]);
                 for step in [1, 2, 3, 7, 64, 1_000] {
