@@ -164,12 +164,12 @@ impl Ledger {
     /// The counters of the limits that apply to a subject, in the order of the rules.
     #[must_use]
     pub fn resolve(&self, subject: &[(&str, &str)]) -> Keys {
-        let key = |at: &u32| {
-            let slot = self.slot(*at)?;
-            let applies = slot.rule.applies(subject);
-            applies.then(|| slot.key(*at, subject, self.seed))
+        let key = |place: u32| {
+            let at = *self.active.get(crate::num::index(place))?;
+            Some(self.slot(at)?.key(at, subject, self.seed))
         };
-        Keys(self.active.iter().filter_map(key).collect())
+        let places = self.policy.applying(subject);
+        Keys(places.into_iter().filter_map(key).collect())
     }
 
     /// The number of an idempotency key of a subject, in whatever order its labels come: the same key of another

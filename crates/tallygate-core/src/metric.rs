@@ -113,6 +113,13 @@ impl Metrics {
         Metric::all().zip(self.0.iter().map(|name| &**name))
     }
 
+    /// A metric of `earlier` that has another place among these, or none.
+    pub(crate) fn moved_from<'a>(&self, earlier: &'a Self) -> Option<&'a str> {
+        let mut earlier = earlier.iter();
+        let moved = earlier.find(|(metric, name)| self.find(name) != Some(*metric));
+        moved.map(|(_, name)| name)
+    }
+
     /// What becomes of amounts by these names once `next` are in force; nothing if the names are the same.
     pub(crate) fn renaming(&self, next: &Self) -> Option<Renaming> {
         if self.0 == next.0 {

@@ -1,9 +1,15 @@
 //! The rules: which limits there are, whom they apply to, and whom they count apart.
+mod amended;
+mod index;
+mod shared;
+
 use crate::counter::State;
 use crate::meter::Meter;
 use crate::metric::{MAX_AMOUNT, Metric, Metrics};
+use crate::num;
 use crate::shape::{Mode, Shape, StoreDown};
 use crate::time::Span;
+use index::{Index, Places};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -79,10 +85,11 @@ impl LimitInfo {
     }
 }
 
-/// An immutable set of rules.
+/// An immutable set of rules. A copy shares them.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    rules: Vec<Arc<CompiledRule>>,
+    rules: Arc<Vec<Arc<CompiledRule>>>,
+    index: Arc<Index>,
     metrics: Metrics,
 }
 
@@ -92,21 +99,12 @@ impl Policy {
     /// # Errors
     /// The first rule that cannot be: see [`PolicyError`].
     pub fn new(rules: Vec<Rule>, metrics: Metrics) -> Result<Self, PolicyError> {
-        if rules.len() > MAX_RULES {
-            return Err(PolicyError::TooMany(rules.len()));
-        }
-        let mut names = HashSet::new();
-        let mut compiled = Vec::with_capacity(rules.len());
-        for rule in rules {
-            if !names.insert(rule.name.clone()) {
-                return Err(PolicyError::DuplicateName(rule.name));
-            }
-            compiled.push(Arc::new(CompiledRule::new(rule, &metrics)?));
-        }
-        Ok(Self {
-            rules: compiled,
-            metrics,
-        })
+        let none = Self {
+            rules: Arc::default(),
+            index: Arc::default(),
+            metrics: metrics.clone(),
+        };
+        none.amended(rules, &[], metrics)
     }
 
     /// The names of the metrics.
@@ -125,15 +123,43 @@ impl Policy {
         &'a self,
         subject: &'a [(&'a str, &'a str)],
     ) -> impl Iterator<Item = &'a Arc<LimitInfo>> {
-        let applies = move |rule: &&Arc<CompiledRule>| rule.applies(subject);
-        self.rules
-            .iter()
-            .filter(applies)
-            .flat_map(|rule| rule.infos())
+        let places = self.applying(subject).into_iter();
+        let rules = places.filter_map(|place| self.rules.get(num::index(place)));
+        rules.flat_map(|rule| rule.infos())
+    }
+
+    /// How many rules are looked at to find those that apply to a subject: what that costs, but for the subject's labels. All, where
+    /// there are few; else those that demand a value that the subject has, and those that demand none.
+    #[must_use]
+    pub fn looked_at(&self, subject: &[(&str, &str)]) -> usize {
+        match self.is_short() {
+            true => self.rules.len(),
+            false => self.index.candidates(subject).len(),
+        }
+    }
+
+    /// The places of the rules that apply to a subject, in the order of the rules.
+    pub(crate) fn applying(&self, subject: &[(&str, &str)]) -> Places {
+        if self.is_short() {
+            let all = (0u32..).zip(self.rules.iter());
+            let applying = all.filter(|(_, rule)| rule.applies(subject));
+            return applying.map(|(place, _)| place).collect();
+        }
+        let mut places = self.index.candidates(subject);
+        places.retain(|place| {
+            let rule = self.rules.get(num::index(*place));
+            rule.is_some_and(|rule| rule.applies(subject))
+        });
+        places
     }
 
     pub(crate) fn rules(&self) -> &[Arc<CompiledRule>] {
         &self.rules
+    }
+
+    /// Whether looking at all rules is quicker than looking some up.
+    fn is_short(&self) -> bool {
+        self.rules.len() <= FEW
     }
 }
 
@@ -143,6 +169,9 @@ pub const DOWNGRADED: &str = "downgraded";
 
 /// The label of a call that is served as asked. Whether it is there or not says only whether there is a ladder.
 pub const AS_ASKED: (&str, &str) = (DOWNGRADED, "no");
+
+/// So many rules are looked at one after the other: to look one up costs as much as to look at a few.
+const FEW: usize = 12;
 
 /// How many rules a policy may have.
 pub const MAX_RULES: usize = 10_000;
@@ -201,6 +230,9 @@ pub enum PolicyError {
     /// More than [`MAX_RULES`].
     #[error("{0} limits: at most 10000 are possible")]
     TooMany(usize),
+    /// Metrics among which one of the rules' own has another place, or none.
+    #[error("the metric `{0}` is not where it was among the metrics")]
+    Moved(String),
 }
 
 /// A rule ready for use.
@@ -277,6 +309,14 @@ impl CompiledRule {
     /// The name it was given.
     pub(crate) fn name(&self) -> &str {
         self.infos().next().map_or("", |info| &info.name)
+    }
+
+    /// The labels of which it demands one of some texts, with these.
+    fn exact_demands(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        self.when.iter().filter_map(|(label, any)| {
+            let texts: Option<Vec<&str>> = any.iter().map(Pattern::exact).collect();
+            Some((label.as_str(), texts?))
+        })
     }
 
     /// What it does when its store cannot be reached.
@@ -395,6 +435,14 @@ impl Pattern {
     pub fn new(text: &str) -> Self {
         Self {
             parts: text.split('*').map(Box::from).collect(),
+        }
+    }
+
+    /// The one text that it stands for, if there is but one.
+    pub(crate) fn exact(&self) -> Option<&str> {
+        match &*self.parts {
+            [text] => Some(text),
+            _ => None,
         }
     }
 

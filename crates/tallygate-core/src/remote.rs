@@ -152,15 +152,14 @@ impl Policy {
     pub fn remote_rules(&self) -> Vec<RemoteRule> {
         self.rules().iter().cloned().map(RemoteRule).collect()
     }
+
+    /// The places of the rules that apply to a subject among [`Self::remote_rules`], in their order.
+    pub fn places_of(&self, subject: &[(&str, &str)]) -> impl Iterator<Item = usize> + use<> {
+        self.applying(subject).into_iter().map(num::index)
+    }
 }
 
 impl RemoteRule {
-    /// Whether it applies to this subject.
-    #[must_use]
-    pub fn applies(&self, subject: &[(&str, &str)]) -> bool {
-        self.0.applies(subject)
-    }
-
     /// Whether both are the same rule of the same policy.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {

@@ -17,6 +17,7 @@ mod pump;
 mod record;
 mod registry;
 mod room;
+mod rules;
 mod script;
 mod sheet;
 #[cfg(test)]

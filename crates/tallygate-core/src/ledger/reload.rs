@@ -27,28 +27,50 @@ impl Ledger {
         if let Some(renaming) = self.policy.metrics().renaming(policy.metrics()) {
             self.rename(&renaming);
         }
-        self.policy = policy.clone();
-        let now = self.now;
-        let mut known: BTreeMap<String, u32> = BTreeMap::new();
-        for at in &self.active {
-            if let Some(slot) = self.slot(*at) {
-                known.insert(slot.rule.tag.clone(), *at);
-            }
+        let before = std::mem::replace(&mut self.policy, policy.clone());
+        let is_more = before
+            .rules()
+            .iter()
+            .enumerate()
+            .all(|(place, rule)| stands_at(policy, place, rule));
+        let homeless = self.change_rules(&before);
+        self.rehome(homeless);
+        self.note_shadows();
+        self.refresh_all();
+        // Rules that are new bind nobody in line.
+        if !is_more {
+            self.ask_all_again();
         }
-        self.active.clear();
-        for rule in policy.rules() {
-            let at = match known.remove(&rule.tag) {
-                Some(at) => self.change_rule(at, rule, now),
-                None => self.add_rule(rule),
+    }
+
+    /// Changes, adds and drops rules, from those `before` to those in force; what stands where it stood is not looked into. Answers
+    /// who stood in the lines of rules that went.
+    fn change_rules(&mut self, before: &Policy) -> Vec<u32> {
+        let policy = self.policy.clone();
+        let former = std::mem::take(&mut self.active);
+        let numbered = before.rules().iter().zip(&former).enumerate();
+        let moved = numbered.filter(|(place, (rule, _))| !stands_at(&policy, *place, rule));
+        let mut known: BTreeMap<&str, u32> = moved
+            .map(|(_, (rule, at))| (rule.tag.as_str(), *at))
+            .collect();
+        for (place, rule) in policy.rules().iter().enumerate() {
+            let same = former.get(place).filter(|_| stands_at(before, place, rule));
+            let at = match same {
+                Some(at) => *at,
+                None => self.put_rule(known.remove(rule.tag.as_str()), rule),
             };
             self.active.push(at);
         }
         let gone = known.into_values();
-        let homeless = gone.flat_map(|rule| self.drop_rule(rule)).collect();
-        self.rehome(homeless);
-        self.note_shadows();
-        self.refresh_all();
-        self.ask_all_again();
+        gone.flat_map(|rule| self.drop_rule(rule)).collect()
+    }
+
+    /// Puts a rule in force, with the counters of number `known` if they mean the same.
+    fn put_rule(&mut self, known: Option<u32>, rule: &Arc<CompiledRule>) -> u32 {
+        match known {
+            Some(at) => self.change_rule(at, rule, self.now),
+            None => self.add_rule(rule),
+        }
     }
 
     /// Puts all amounts where their metrics stand now. Counters need it not: each is of a rule, which names its metric.
@@ -81,6 +103,9 @@ impl Ledger {
     fn change_rule(&mut self, at: u32, rule: &Arc<CompiledRule>, now: Time) -> u32 {
         if let Some(Some(slot)) = self.slots.get_mut(num::index(at)) {
             let old = slot.rule.clone();
+            if Arc::ptr_eq(&old, rule) {
+                return at;
+            }
             slot.change(rule.clone());
             for (number, (before, after)) in old.limits.iter().zip(&rule.limits).enumerate() {
                 let (Meter::Bucket(before), Meter::Bucket(after)) = (&before.meter, &after.meter)
@@ -128,4 +153,10 @@ impl Ledger {
         }
         homeless
     }
+}
+
+/// Whether this very rule stands at this place.
+fn stands_at(policy: &Policy, place: usize, rule: &Arc<CompiledRule>) -> bool {
+    let there = policy.rules().get(place);
+    there.is_some_and(|there| Arc::ptr_eq(there, rule))
 }

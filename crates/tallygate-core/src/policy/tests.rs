@@ -52,11 +52,20 @@ fn rule(limits: Vec<(Metric, u64, Shape)>) -> Rule {
     }
 }
 
-fn minute() -> Shape {
+pub(super) fn minute() -> Shape {
     Shape::Bucket {
         every: Span::from_secs(60),
         burst: None,
         strict: false,
+    }
+}
+
+/// A rule of this name for these subjects.
+pub(super) fn rule_when(name: &str, when: Vec<(String, Vec<String>)>) -> Rule {
+    Rule {
+        name: name.to_owned(),
+        when,
+        ..rule(vec![(Metric::TOKENS, 9, minute())])
     }
 }
 

@@ -1,6 +1,6 @@
 //! The same seed and the same operations give the same answers.
 use crate::op::Case;
-use crate::runner::Runner;
+use crate::runner::{Runner, saved};
 use crate::setup::{RuleSpec, SUBJECTS, amounts, policy};
 use crate::strategy::{Kind, any_cases, config};
 use proptest::prelude::*;
@@ -24,6 +24,19 @@ proptest! {
     #[test]
     fn the_same_again(case in any_cases(Kind::Changing)) {
         prop_assert_eq!(answers(&case), answers(&case));
+    }
+
+    /// A policy made of the one before is the one made anew: callers in line, counters and names are as they would be.
+    #[test]
+    fn an_amended_policy_is_no_other(case in any_cases(Kind::Everything)) {
+        let mut anew = Runner::new(&case.rules);
+        let mut amended = Runner::amending(&case.rules);
+        for op in &case.ops {
+            prop_assert_eq!(anew.apply(op), amended.apply(op), "{:?}", op);
+            prop_assert_eq!(anew.peek_all(), amended.peek_all(), "after {:?}", op);
+        }
+        prop_assert_eq!(&anew.calls, &amended.calls);
+        prop_assert_eq!(saved(&anew.ledger), saved(&amended.ledger));
     }
 
     /// Looking often changes nothing: whoever only looks is no part of what happens.

@@ -1,9 +1,9 @@
 //! Carries out operations on a ledger, and nothing else.
 use crate::op::{Bid, Op, Use};
-use crate::setup::{METRICS, RuleSpec, START, SUBJECTS, amounts, policy};
+use crate::setup::{METRICS, RuleSpec, START, SUBJECTS, amended, amounts, policy};
 use tallygate_core::{
     Amounts, Ask, Bounds, Decision, EndError, Entry, ExtendError, Extended, FullError, Keys,
-    Ledger, Receipt, ReservationId, Span, Standing, Stated, Ticket, Time, Used,
+    Ledger, Policy, Receipt, ReservationId, Span, Standing, Stated, Ticket, Time, Used,
 };
 
 /// What came of an operation.
@@ -45,6 +45,8 @@ pub(crate) struct Runner {
     pub(crate) calls: Vec<Call>,
     /// The last save and the records since.
     pub(crate) kept: Option<(Vec<u8>, Vec<u8>)>,
+    /// The policy in force with its rules, if the next one is to be made of it.
+    amends: Option<(Policy, Vec<RuleSpec>)>,
 }
 
 /// Receipts are kept for so long in cases.
@@ -68,6 +70,27 @@ impl Runner {
             tickets: Vec::new(),
             calls: Vec::new(),
             kept: None,
+            amends: None,
+        }
+    }
+
+    /// A runner whose policies are each made of the one before, not anew.
+    pub(crate) fn amending(rules: &[RuleSpec]) -> Self {
+        let mut runner = Self::new(rules);
+        runner.amends = Some((policy(&[]), Vec::new()));
+        // As the other one: the same rules again change nothing.
+        runner.put_in_force(rules.to_vec());
+        runner
+    }
+
+    fn put_in_force(&mut self, rules: Vec<RuleSpec>) {
+        let policy = match &self.amends {
+            None => policy(&rules),
+            Some((policy, before)) => amended(policy, before, &rules),
+        };
+        self.ledger.replace_policy(&policy, self.now);
+        if let Some(known) = &mut self.amends {
+            *known = (policy, rules);
         }
     }
 
@@ -133,14 +156,14 @@ impl Runner {
             }
             Op::Reload(share) => {
                 let rules = resized(&self.rules, *share);
-                self.ledger.replace_policy(&policy(&rules), self.now);
+                self.put_in_force(rules);
                 Answer::Nothing
             }
             Op::Rules(which) => {
                 let numbered = self.rules.iter().enumerate();
                 let chosen = numbered.filter(|(at, _)| which >> at & 1 == 1);
                 let rules: Vec<RuleSpec> = chosen.map(|(_, rule)| rule.clone()).collect();
-                self.ledger.replace_policy(&policy(&rules), self.now);
+                self.put_in_force(rules);
                 Answer::Nothing
             }
             Op::Save => {

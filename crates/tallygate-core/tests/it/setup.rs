@@ -126,6 +126,23 @@ pub(crate) fn policy(rules: &[RuleSpec]) -> Policy {
     Policy::new(rules, Metrics::default()).expect("the case's policy is valid")
 }
 
+/// The policy of the rules `after`, made of that of `before`: what follows the first rule that came or went is put in anew.
+pub(crate) fn amended(policy: &Policy, before: &[RuleSpec], after: &[RuleSpec]) -> Policy {
+    let pairs = before.iter().zip(after);
+    let common = pairs
+        .take_while(|(before, after)| before.number == after.number)
+        .count();
+    let gone: Vec<String> = before[common..]
+        .iter()
+        .map(|rule| rule.rule().name)
+        .collect();
+    let changed = |(at, rule): &(usize, &RuleSpec)| *at >= common || before[*at] != **rule;
+    let put = after.iter().enumerate().filter(changed);
+    let put = put.map(|(_, rule)| rule.rule()).collect();
+    let amended = policy.amended(put, &gone, Metrics::default());
+    amended.expect("the case's policy is valid")
+}
+
 /// Amounts of [`METRICS`], in their order.
 pub(crate) fn amounts(of: [u64; 3]) -> Amounts {
     let pairs = METRICS.into_iter().zip(of);

@@ -1,11 +1,11 @@
 //! What is asked of the script, and what its answers mean: all of the store that needs no connection.
 use super::metrics::MetricNames;
-use super::names::{self, Account, NamedRule, Tag};
+use super::names::{self, Account, Tag};
 use super::record::{self, Ending, Held, Record, Registry, byte_of};
+use super::rules::NamedRules;
 use super::script::{Answers, Extend, Finish, LATE, Node, Op, Reserve, Retract, Stand, WITHDRAWN};
 use super::sheet::{self, Order, Sheet, instant};
 use crate::pack::Unpack;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::remote::{self, Block, Judgement};
@@ -18,9 +18,8 @@ use tallygate_core::{
 #[derive(Debug, Clone)]
 pub(crate) struct Desk {
     pub(crate) node: Node,
-    pub(crate) rules: Arc<[NamedRule]>,
+    pub(crate) rules: NamedRules,
     pub(crate) metrics: MetricNames,
-    by_name: HashMap<[u8; 8], usize>,
 }
 
 /// A demand of a subject.
@@ -96,17 +95,19 @@ const LONGEST_TTL: u64 = 3650 * 86_400 * 1_000_000;
 
 impl Desk {
     pub(crate) fn new(node: Node, policy: &Policy) -> Self {
-        let rules: Arc<[NamedRule]> = policy
-            .remote_rules()
-            .into_iter()
-            .map(NamedRule::new)
-            .collect();
-        let names = rules.iter().enumerate();
         Self {
-            by_name: names.map(|(at, rule)| (rule.name, at)).collect(),
             metrics: MetricNames::of(policy.metrics()),
+            rules: NamedRules::new(policy),
             node,
-            rules,
+        }
+    }
+
+    /// The same process's desk under another policy.
+    pub(crate) fn followed_by(&self, policy: &Policy) -> Self {
+        Self {
+            metrics: MetricNames::of(policy.metrics()),
+            rules: self.rules.followed_by(policy),
+            node: self.node.clone(),
         }
     }
 
@@ -121,7 +122,7 @@ impl Desk {
 
     /// The same for one.
     pub(crate) fn current_account(&self, account: &Arc<Account>) -> Option<Arc<Account>> {
-        let rule = self.rules.get(*self.by_name.get(&account.rule.name)?)?;
+        let rule = self.rules.find(&account.rule.name)?;
         Some(match rule.rule.is(&account.rule.rule) {
             true => account.clone(),
             false => Arc::new(rule.named(&self.node.prefix, account.tag, account.name)),
@@ -130,7 +131,7 @@ impl Desk {
 
     /// The counters a subject is charged to, in the order of the rules.
     pub(crate) fn resolve(&self, subject: &[(&str, &str)]) -> Vec<Arc<Account>> {
-        let rules = self.rules.iter().filter(|rule| rule.rule.applies(subject));
+        let rules = self.rules.applying(subject);
         rules
             .map(|rule| rule.account(&self.node.prefix, subject))
             .collect()

@@ -34,7 +34,8 @@ pub(crate) fn groups(accounts: &[Arc<Account>], apart: bool) -> Vec<Group> {
     groups
 }
 
-/// Whether what was taken of a rule's counter may yet be given back for another's sake: one that comes after it.
+/// Whether what was taken of a rule's counter may yet be given back for another's sake: one that comes after it. Of
+/// `rules` one of each sort is enough.
 pub(crate) fn leads_on(rule: &NamedRule, rules: &[NamedRule]) -> bool {
     let labels = |rule: &NamedRule| -> Vec<String> {
         let labels = rule.rule.labels(&[]);

@@ -15,7 +15,7 @@ mod tending;
 mod uncounted;
 mod waiting;
 
-use self::choice::Choice;
+pub(crate) use self::choice::Choice;
 use self::patience::{Patient, Trouble};
 use self::tending::Signals;
 use self::uncounted::Uncounted;
@@ -229,11 +229,7 @@ impl Shared {
 
     fn has_a_choice(&self, ask: &Reserve<'_>) -> bool {
         let desk = self.desk();
-        let all_closed = desk
-            .rules
-            .iter()
-            .all(|rule| Choice::of_rule(&rule.rule) == Choice::Closed);
-        !all_closed && Choice::of(&desk.resolve(ask.subject)) != Choice::Closed
+        !desk.rules.all_closed() && Choice::of(&desk.resolve(ask.subject)) != Choice::Closed
     }
 
     async fn decide_without(

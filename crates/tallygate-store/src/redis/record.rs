@@ -1,6 +1,7 @@
 //! Reservations as they are kept: the script knows state, deadline and moments; the rest is written and read here.
 use super::metrics::MetricNames;
-use super::names::{Account, NamedRule, Tag};
+use super::names::{Account, Tag};
+use super::rules::NamedRules;
 use super::sheet::instant;
 use crate::pack::{Pack, Unpack};
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub(crate) enum Record {
 /// What a record's accounts are looked up in.
 pub(crate) struct Registry<'a> {
     pub(crate) prefix: &'a str,
-    pub(crate) rules: &'a [NamedRule],
+    pub(crate) rules: &'a NamedRules,
     pub(crate) metrics: &'a MetricNames,
 }
 
@@ -69,7 +70,7 @@ impl Held {
             let tag = Tag::try_from(bytes.uint(4)?).ok()?;
             let name = bytes.array()?;
             // A rule that has gone has taken its counters with it.
-            if let Some(known) = registry.rules.iter().find(|known| known.name == rule) {
+            if let Some(known) = registry.rules.find(&rule) {
                 accounts.push(Arc::new(known.named(registry.prefix, tag, name)));
             }
         }
@@ -205,7 +206,7 @@ fn read_debt(
 ) -> Option<Amounts> {
     let mut debt = Amounts::ZERO;
     for name in names {
-        let named = registry.rules.iter().find(|rule| rule.name == *name)?;
+        let named = registry.rules.find(name)?;
         for limit in named.rule.limits() {
             let excess = Mark {
                 micros: bytes.long()?,

@@ -261,13 +261,18 @@ impl Store for RedisStore {
 
     fn replace_policy(&self, policy: Arc<Policy>) -> Result<(), StoreError> {
         let mut desk = self.shared.desk.write();
-        let next = Desk::new(desk.node.clone(), &policy);
+        let next = desk.followed_by(&policy);
         if !next.metrics.extends(&desk.metrics) {
             return Err(StoreError::Metrics);
         }
         self.shared.outage.name_metrics(next.metrics.clone());
+        let is_more = next.rules.extend(&desk.rules);
         *desk = Arc::new(next);
         drop(desk);
+        // Rules that are new bind nobody in line, and no share was set aside of them.
+        if is_more {
+            return Ok(());
+        }
         self.shared.denials.clear(None);
         self.shared.leases.replace(&self.shared.desk(), self.now());
         self.shared.rehome();

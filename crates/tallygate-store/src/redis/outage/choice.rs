@@ -6,7 +6,7 @@ use tallygate_core::remote::RemoteRule;
 
 /// What is done with a demand while the store is out of reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Choice {
+pub(crate) enum Choice {
     /// It is admitted and not counted: all limits that apply are `open`, or none deny.
     Open,
     /// It is admitted if this process had leased enough of the `share` limits before.
@@ -22,7 +22,7 @@ impl Choice {
         rules.map(Self::of_rule).max().unwrap_or(Self::Open)
     }
 
-    pub(super) fn of_rule(rule: &RemoteRule) -> Self {
+    pub(crate) fn of_rule(rule: &RemoteRule) -> Self {
         match rule.store_down() {
             _ if !rule.is_enforced() => Self::Open,
             StoreDown::Open => Self::Open,

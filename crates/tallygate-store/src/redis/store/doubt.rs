@@ -112,7 +112,7 @@ impl Errand {
     fn may_be_let(&self, blocks: &[Block], now: Time) -> bool {
         blocks.iter().any(|block| {
             let account = self.ask.accounts.get(block.sheet);
-            let leads = |rule| leads_on(rule, &self.desk.rules);
+            let leads = |rule| leads_on(rule, self.desk.rules.sorts());
             block.soonest <= now && account.is_some_and(|account| leads(&account.rule))
         })
     }
