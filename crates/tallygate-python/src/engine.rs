@@ -1,7 +1,8 @@
 //! A store and the policy in force.
 use crate::failure;
+use crate::family::Family;
 use crate::fork::{self, Generation};
-use crate::kept::Kept;
+use crate::kept::{Kept, Named};
 use crate::overrides::{self, Following, Overrides};
 use crate::pending;
 use crate::rules::{self, Written};
@@ -42,7 +43,8 @@ pub(crate) struct Core {
 struct State {
     store: Option<Held>,
     policy: Arc<Policy>,
-    named: Vec<Written>,
+    /// What this process has in force.
+    named: Named,
     kept: Kept,
     overrides: Overrides,
     following: Option<Following>,
@@ -66,22 +68,23 @@ impl From<Unenforced> for PyErr {
 }
 
 impl State {
-    /// As [`Core::enforce`]. Needs no Python.
-    fn enforce(&mut self, rules: Vec<Written>, forgotten: &[String]) -> Result<(), Unenforced> {
-        let mut all = self.kept.with(rules.clone());
-        let mut named: BTreeSet<String> = rules.iter().map(|rule| rule.0.clone()).collect();
-        all.retain(|rule| named.contains(&rule.0) || !forgotten.contains(&rule.0));
-        named.extend(forgotten.iter().cloned());
-        let amounts = overrides::applied(all.clone(), &self.overrides);
-        let policy = rules::policy(amounts, self.policy.metrics());
+    /// As [`Core::change`]. Needs no Python.
+    fn change(&mut self, put: Vec<Written>, gone: &[String]) -> Result<(), Unenforced> {
+        let amounts = overrides::applied(put.clone(), &self.overrides);
+        let policy = rules::amended(&self.policy, amounts, gone);
         let policy = Arc::new(policy.map_err(Unenforced::Rules)?);
-        self.kept.keep(all, &named).map_err(Unenforced::Rules)?;
+        let kept = self.kept.change(&self.named, (&put, gone));
+        kept.map_err(Unenforced::Rules)?;
         if let Some(held) = &self.store {
             let replaced = held.store.replace_policy(policy.clone());
             replaced.map_err(Unenforced::Store)?;
         }
         self.policy = policy;
-        self.named = rules;
+        for name in gone {
+            self.named.remove(name);
+        }
+        let put = put.into_iter().map(|rule| (rule.0.clone(), rule));
+        self.named.extend(put);
         Ok(())
     }
 }
@@ -98,7 +101,7 @@ impl Core {
         let state = State {
             store: Some(held),
             policy: Arc::new(empty()),
-            named: Vec::new(),
+            named: Named::new(),
             kept: Kept::default(),
             overrides: Overrides::new(),
             following: None,
@@ -147,14 +150,20 @@ impl Core {
         self.state.read().policy.clone()
     }
 
-    /// Puts `rules` in force, beside those of a process before but for the `forgotten` ones.
+    /// Puts rules in force, in the place of those of the same names or beside the others, and those named in `gone` out of force.
+    /// Does `also` in the same breath: nobody is in [`Self::with`] between the two, and nothing of it needs Python.
     ///
     /// # Errors
-    /// When they are no policy, or the store fails; those before stay in force.
-    fn enforce(&self, rules: Vec<Written>, forgotten: &[String]) -> PyResult<()> {
+    /// When they are no policy, or the store fails; all is as it was.
+    fn change(&self, put: Vec<Written>, gone: &[String], also: impl FnOnce()) -> PyResult<()> {
         self.store()?;
-        let enforced = self.state.write().enforce(rules, forgotten);
-        Ok(enforced?)
+        let mut state = self.state.write();
+        let changed = state.change(put, gone);
+        if changed.is_ok() {
+            also();
+        }
+        drop(state);
+        Ok(changed?)
     }
 
     /// Puts amounts in the place of those that the rules name.
@@ -163,10 +172,13 @@ impl Core {
         if state.overrides == overrides {
             return;
         }
-        state.overrides = overrides;
-        let named = state.named.clone();
+        let before = std::mem::replace(&mut state.overrides, overrides);
+        let spoken_of = before.keys().chain(state.overrides.keys());
+        let names: BTreeSet<&String> = spoken_of.map(|(rule, _)| rule).collect();
+        let rules = names.into_iter().filter_map(|name| state.named.get(name));
+        let rules = rules.cloned().collect();
         // Amounts that no policy can have are not in force; the rules are, as they were.
-        let _ = state.enforce(named, &[]);
+        let _ = state.change(rules, &[]);
     }
 
     /// What follows the overrides of the engine's prefix.
@@ -299,23 +311,36 @@ impl Engine {
         pending::start(py, self.core.runtime(), setting)
     }
 
-    /// Puts these rules in force, in place of all before; counters of unchanged ones are untouched. A folder's rules of a process
-    /// before stay in force too, until they are named or forgotten.
-    fn set_rules(&self, py: Python<'_>, rules: Vec<Written>) -> PyResult<()> {
-        py.detach(|| self.core.enforce(rules, &[]))
+    /// Puts rules in force, in the place of those of the same names or beside the others, and those named in `gone` out of force.
+    /// Costs what these rules do; counters of others are untouched. A folder's rules of a process before stay in force, until they
+    /// are put anew or gone. The family `retired`, which the rules were made for, is ended in the same breath.
+    #[pyo3(signature = (rules, gone=Vec::new(), retired=None))]
+    fn change_rules(
+        &self,
+        py: Python<'_>,
+        rules: Vec<Written>,
+        gone: Vec<String>,
+        retired: Option<&Bound<'_, Family>>,
+    ) -> PyResult<()> {
+        let retired = retired.map(Bound::get);
+        let end = || {
+            if let Some(family) = retired {
+                family.end();
+            }
+        };
+        py.detach(|| self.core.change(rules, &gone, end))
     }
 
-    /// Rules of a process before that this one has not named.
-    fn kept_rules(&self) -> Vec<Written> {
-        self.core.state.read().kept.before()
+    /// The names of a process before's rules for this value of a label that this one has not named.
+    fn kept_rules(&self, label: &str, value: &str) -> Vec<String> {
+        self.core.state.read().kept.names_for(label, value)
     }
 
-    /// Puts rules of a process before out of force, by their names.
-    fn forget_rules(&self, py: Python<'_>, names: Vec<String>) -> PyResult<()> {
-        py.detach(|| {
-            let named = self.core.state.read().named.clone();
-            self.core.enforce(named, &names)
-        })
+    /// How many rules are looked at to find those that apply to these labels.
+    fn rules_looked_at(&self, labels: BTreeMap<String, String>) -> usize {
+        let labels = labels.iter().map(|(label, value)| (&**label, &**value));
+        let labels: Vec<(&str, &str)> = labels.collect();
+        self.core.policy().looked_at(&labels)
     }
 
     /// Who asks, prepared once.
@@ -417,7 +442,7 @@ fn open_folder(path: &Path, durability: Durability) -> PyResult<(Arc<dyn Store>,
     let folder = DataFolder::open(path, Purpose::Own);
     let folder = folder.map_err(|error| failure::unopened(error.to_string()))?;
     let kept = Kept::of(folder.clone())?;
-    let policy = rules::policy(kept.before(), &Metrics::default())?;
+    let policy = rules::amended(&empty(), kept.before(), &[])?;
     let store = MemoryStore::open(&policy, options(), folder, durability);
     let store = store.map_err(|error| failure::unopened(error.to_string()))?;
     Ok((store, policy, kept))

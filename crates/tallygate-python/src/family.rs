@@ -29,7 +29,8 @@ pub(crate) struct Traits {
     pub(crate) gate: Arc<Inner>,
     pub(crate) name: String,
     pub(crate) buckets: Py<PyFrozenSet>,
-    pub(crate) open: AtomicUsize,
+    /// Shared with the family that this one was retired for.
+    pub(crate) open: Arc<AtomicUsize>,
     metrics: Vec<Counted>,
     labels: Arc<Labels>,
     /// When it was made or last used, by the store's clock.
@@ -54,17 +55,25 @@ impl Traits {
         (name, label, made): (String, &str, u64),
         metrics: Vec<Counted>,
         buckets: Py<PyFrozenSet>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Self {
+        Self {
             gate,
             name,
             buckets,
-            open: AtomicUsize::new(0),
+            open: Arc::default(),
             metrics,
             labels: Labels::new([(LABEL.to_owned(), label.to_owned())]),
             touched: AtomicU64::new(made),
             is_retired: AtomicBool::new(false),
-        })
+        }
+    }
+
+    /// Counts the reservations of `former` among its own.
+    pub(crate) fn succeeding(self, former: &Family) -> Self {
+        Self {
+            open: former.traits.open.clone(),
+            ..self
+        }
     }
 
     /// Amounts of these metrics as their users write them.
@@ -269,7 +278,7 @@ impl Outcome {
 impl Family {
     /// Its name.
     #[getter]
-    fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.traits.name
     }
 
@@ -354,8 +363,15 @@ impl Family {
 }
 
 impl Family {
-    pub(crate) fn new(traits: Arc<Traits>) -> Self {
-        Self { traits }
+    pub(crate) fn new(traits: Traits) -> Self {
+        Self {
+            traits: Arc::new(traits),
+        }
+    }
+
+    /// Ends its use: whoever acquires or records after that is told so, and has taken nothing. To be called under the engine's lock.
+    pub(crate) fn end(&self) {
+        self.traits.is_retired.store(true, Ordering::Relaxed);
     }
 }
 

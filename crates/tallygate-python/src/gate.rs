@@ -80,29 +80,20 @@ impl Gate {
         metrics: Vec<(String, u32)>,
         buckets: Py<PyFrozenSet>,
     ) -> PyResult<Family> {
-        let made = self.inner.core.store()?.now();
-        let policy = self.inner.core.policy();
-        let find = |(name, counts): (String, u32)| {
-            let found = policy.metrics().find(&name);
-            let metric = found
-                .ok_or_else(|| failure::value(format!("no rule limits the metric \"{name}\"")))?;
-            let scale = Scale::new(counts);
-            Ok(Counted {
-                name,
-                metric,
-                scale,
-            })
-        };
-        let metrics = metrics
-            .into_iter()
-            .map(find)
-            .collect::<PyResult<Vec<Counted>>>()?;
-        Ok(Family::new(Traits::new(
-            self.inner.clone(),
-            (name, label, made.as_nanos()),
-            metrics,
-            buckets,
-        )))
+        Ok(Family::new(self.traits((name, label), metrics, buckets)?))
+    }
+
+    /// The same in the place of one that was retired.
+    fn family_after(
+        &self,
+        former: &Bound<'_, Family>,
+        label: &str,
+        metrics: Vec<(String, u32)>,
+        buckets: Py<PyFrozenSet>,
+    ) -> PyResult<Family> {
+        let former = former.get();
+        let traits = self.traits((former.name().to_owned(), label), metrics, buckets)?;
+        Ok(Family::new(traits.succeeding(former)))
     }
 
     /// A reservation where nothing is limited.
@@ -131,6 +122,37 @@ impl Gate {
 }
 
 impl Gate {
+    fn traits(
+        &self,
+        (name, label): (String, &str),
+        metrics: Vec<(String, u32)>,
+        buckets: Py<PyFrozenSet>,
+    ) -> PyResult<Traits> {
+        let made = self.inner.core.store()?.now();
+        let policy = self.inner.core.policy();
+        let find = |(name, counts): (String, u32)| {
+            let found = policy.metrics().find(&name);
+            let metric = found
+                .ok_or_else(|| failure::value(format!("no rule limits the metric \"{name}\"")))?;
+            let scale = Scale::new(counts);
+            Ok(Counted {
+                name,
+                metric,
+                scale,
+            })
+        };
+        let metrics = metrics
+            .into_iter()
+            .map(find)
+            .collect::<PyResult<Vec<Counted>>>()?;
+        Ok(Traits::new(
+            self.inner.clone(),
+            (name, label, made.as_nanos()),
+            metrics,
+            buckets,
+        ))
+    }
+
     fn settle(
         &self,
         py: Python<'_>,

@@ -5,7 +5,7 @@
 use crate::failure;
 use crate::rules::Written;
 use pyo3::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use tallygate_store::folder::DataFolder;
@@ -16,9 +16,12 @@ const FILE: &str = "python/rules.json";
 #[derive(Default)]
 pub(crate) struct Kept {
     folder: Option<Arc<DataFolder>>,
-    before: BTreeMap<String, Written>,
-    written: Vec<Written>,
+    before: Named,
+    written: Vec<u8>,
 }
+
+/// Rules by their names.
+pub(crate) type Named = BTreeMap<String, Written>;
 
 impl Kept {
     /// What a folder has.
@@ -27,10 +30,11 @@ impl Kept {
     /// When it cannot be read.
     pub(crate) fn of(folder: Arc<DataFolder>) -> PyResult<Self> {
         let written = read(&folder)?;
-        let named = written.iter().map(|rule| (rule.0.clone(), rule.clone()));
+        let rules = understood(&folder, &written)?;
+        let named = rules.into_iter().map(|rule| (rule.0.clone(), rule));
         Ok(Self {
-            folder: Some(folder),
             before: named.collect(),
+            folder: Some(folder),
             written,
         })
     }
@@ -40,49 +44,72 @@ impl Kept {
         self.before.values().cloned().collect()
     }
 
-    /// `rules` with those of the process before that they do not name.
-    pub(crate) fn with(&self, rules: Vec<Written>) -> Vec<Written> {
-        if self.before.is_empty() {
-            return rules;
-        }
-        let named: BTreeSet<String> = rules.iter().map(|rule| rule.0.clone()).collect();
-        let rest = self
-            .before
-            .iter()
-            .filter(|(name, _)| !named.contains(*name));
-        let rest = rest.map(|(_, rule)| rule.clone());
-        rules.into_iter().chain(rest).collect()
+    /// The names of those that are for this value of a label.
+    pub(crate) fn names_for(&self, label: &str, value: &str) -> Vec<String> {
+        let is_for = |rule: &Written| {
+            let values = rule.1.get(label);
+            values.is_some_and(|values| values.iter().any(|known| known == value))
+        };
+        let of_it = self.before.iter().filter(|(_, rule)| is_for(rule));
+        of_it.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Writes what is to be in force, `named` by this process. It goes before any counter of it.
+    /// Writes what is to be in force once this process, which had `named` these rules, `put` some and let others be `gone`. It goes
+    /// before any counter of it.
     ///
     /// # Errors
     /// When the disk fails; nothing has changed then.
-    pub(crate) fn keep(&mut self, all: Vec<Written>, named: &BTreeSet<String>) -> PyResult<()> {
-        if let Some(folder) = &self.folder
-            && all != self.written
-        {
-            let text = serde_json::to_vec_pretty(&all)
-                .map_err(|error| failure::unopened(error.to_string()))?;
+    pub(crate) fn change(
+        &mut self,
+        named: &Named,
+        (put, gone): (&[Written], &[String]),
+    ) -> PyResult<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let mut all: BTreeMap<&str, &Written> = BTreeMap::new();
+        all.extend(
+            self.before
+                .iter()
+                .chain(named)
+                .map(|(name, rule)| (&**name, rule)),
+        );
+        for name in gone {
+            all.remove(name.as_str());
+        }
+        all.extend(put.iter().map(|rule| (&*rule.0, rule)));
+        let all: Vec<&Written> = all.into_values().collect();
+        let text = serde_json::to_vec_pretty(&all)
+            .map_err(|error| failure::unopened(error.to_string()))?;
+        if text != self.written {
             let done = folder.files().replace(FILE, &text);
             done.map_err(|error| {
                 let path = folder.path().display();
                 failure::unopened(format!("the rules cannot be written to {path}: {error}"))
             })?;
-            self.written = all;
+            self.written = text;
         }
-        self.before.retain(|name, _| !named.contains(name));
+        let told = put.iter().map(|rule| &rule.0).chain(gone);
+        told.for_each(|name| {
+            self.before.remove(name);
+        });
         Ok(())
     }
 }
 
-fn read(folder: &DataFolder) -> PyResult<Vec<Written>> {
-    let text = match folder.files().read(FILE) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failure::unopened(error.to_string())),
-    };
-    serde_json::from_slice(&text).map_err(|error| {
+fn read(folder: &DataFolder) -> PyResult<Vec<u8>> {
+    match folder.files().read(FILE) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failure::unopened(error.to_string())),
+    }
+}
+
+fn understood(folder: &DataFolder, text: &[u8]) -> PyResult<Vec<Written>> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    serde_json::from_slice(text).map_err(|error| {
         failure::unopened(format!(
             "{FILE} in {} is damaged ({error}): take it away, and its counters begin anew",
             folder.path().display()

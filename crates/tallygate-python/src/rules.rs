@@ -14,15 +14,16 @@ pub(crate) type Written = (
     Vec<(String, u64, String)>,
 );
 
-/// The policy of these rules. `metrics` are those known before; a name that is new is added to them.
+/// The policy without the rules named in `gone` and with those `put`. Metrics whose names are new are added to its own.
 ///
 /// # Errors
 /// The first rule that cannot be, with its name and what to do.
-pub(crate) fn policy(rules: Vec<Written>, metrics: &Metrics) -> PyResult<Policy> {
-    let metrics = grown(&rules, metrics)?;
-    let rules = rules.into_iter().map(|rule| read(rule, &metrics));
-    let rules = rules.collect::<PyResult<Vec<Rule>>>()?;
-    Policy::new(rules, metrics).map_err(|error| failure::value(error.to_string()))
+pub(crate) fn amended(policy: &Policy, put: Vec<Written>, gone: &[String]) -> PyResult<Policy> {
+    let metrics = grown(&put, policy.metrics())?;
+    let put = put.into_iter().map(|rule| read(rule, &metrics));
+    let put = put.collect::<PyResult<Vec<Rule>>>()?;
+    let amended = policy.amended(put, gone, metrics);
+    amended.map_err(|error| failure::value(error.to_string()))
 }
 
 /// The metrics with those that the rules name besides, in the order of their first mention.

@@ -54,7 +54,7 @@ def test_jitter_is_small_upward_and_keeps_a_short_wait_short() -> None:
 def refusal(limit: Limit, first: dict[str, int], then: dict[str, int]) -> tuple[dict[str, str], dict[str, str]]:
     """Body and headers of the refusal of `then`, after `first`."""
     engine = _native.Engine.memory()
-    engine.set_rules([written(limit)])
+    engine.change_rules([written(limit)])
     subject = engine.subject({})
     held = subject.reserve(first)
     assert isinstance(held, _native.Reservation)
@@ -89,7 +89,7 @@ def test_money_is_told_in_dollars_and_calls_by_their_number() -> None:
 
 def test_of_several_limits_the_tightest_is_told() -> None:
     engine = _native.Engine.memory()
-    engine.set_rules([written(Limit("minute", tokens=100, every=60)), written(Limit("day", tokens=10_000, every="day"))])
+    engine.change_rules([written(Limit("minute", tokens=100, every=60)), written(Limit("day", tokens=10_000, every="day"))])
     held = engine.subject({}).reserve({"tokens": 60})
     assert isinstance(held, _native.Reservation)
     headers = _wire.standing_headers(held.standings)

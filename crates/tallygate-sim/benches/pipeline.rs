@@ -18,20 +18,21 @@ use tallygate_store::{MemoryOptions, MemoryStore, Reserve, SettledBy, Settlement
 const OPS: usize = 200_000;
 
 fn main() {
-    let mut figures = pairs("1", 1);
-    figures.extend(pairs("10k", 10_000));
+    let mut figures = pairs("1 user", 1, 0);
+    figures.extend(pairs("10k users", 10_000, 0));
+    figures.extend(pairs("10k users, 1000 rules", 10_000, 998));
     lap::print(&figures);
 }
 
-/// Three limits: requests and tokens of the upstream, tokens of the user.
-fn pairs(name: &str, users: u64) -> Vec<Figure> {
-    let store = MemoryStore::new(&policy(), MemoryOptions::default());
+/// Three limits: requests and tokens of the upstream, tokens of the user; `others` are rules for other models and tiers.
+fn pairs(name: &str, users: u64, others: usize) -> Vec<Figure> {
+    let store = MemoryStore::new(&policy(others), MemoryOptions::default());
     let mut numbers = Numbers(users);
     let order: Vec<String> = (0..OPS)
         .map(|_| format!("user-{}", numbers.below(users)))
         .collect();
     race(
-        &format!("reserve + settle, 3 limits, {name} users"),
+        &format!("reserve + settle, 3 limits, {name}"),
         vec![Contestant {
             name: "tallygate",
             ops: OPS as u64,
@@ -68,7 +69,7 @@ fn pair(store: &MemoryStore, user: &str) {
     black_box(store.settle_now(admission.id, used).unwrap());
 }
 
-fn policy() -> Policy {
+fn policy(others: usize) -> Policy {
     let bucket = || Shape::Bucket {
         every: Span::from_secs(60),
         burst: None,
@@ -87,14 +88,19 @@ fn policy() -> Policy {
         (Metric::TOKENS, 20_000_000_000_000, bucket()),
     ];
     let user = vec![(Metric::TOKENS, 5_000_000_000_000, bucket())];
-    let rules = vec![
+    let mut rules = vec![
         rule(
             "openai-gpt-4o",
             ("model", "gpt-4o"),
             &["upstream", "model"],
             upstream,
         ),
-        rule("free-day", ("tier", "free"), &["user"], user),
+        rule("free-day", ("tier", "free"), &["user"], user.clone()),
     ];
+    rules.extend((0..others).map(|at| {
+        let label = if at % 2 == 0 { "model" } else { "tier" };
+        let name = format!("{label}-{at}");
+        rule(&name, (label, &name), &["user"], user.clone())
+    }));
     Policy::new(rules, Metrics::default()).unwrap()
 }

@@ -65,6 +65,10 @@ class KnownFamily:
         scale = self.scales[bucket[0]]
         return amount_of(counts_of(self.overrides.get(bucket, self.quotas[bucket].limit), scale), scale)
 
+    def rules(self) -> list[str]:
+        """The names of its rules."""
+        return [_rule_name(self.native.name, bucket, self.scales[bucket[0]]) for bucket in self.quotas]
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -154,13 +158,8 @@ class Models:
             if self._engine.kind == "redis":
                 rule = _rule_name(family.native.name, bucket, scale)
                 return lambda: self._engine.override_limit(rule, bucket[0], counts)
-            before = dict(family.overrides)
+            self._engine.change_rules([_rule(family.native.name, bucket, limit, scale)])
             family.overrides[bucket] = limit
-            try:
-                self._enforce()
-            except BaseException:
-                family.overrides = before
-                raise
             return lambda: None
 
     def forget(self, unused_for: float) -> int:
@@ -173,11 +172,14 @@ class Models:
                 for name, family in self._families.items()
                 if self._is_idle(family, cutoff) and family.native.retire(cutoff)
             ]
+            gone: list[str] = []
             for name in idle:
-                for model in self._families.pop(name).models:
+                family = self._families.pop(name)
+                gone += family.rules()
+                for model in family.models:
                     self._asks.pop(model, None)
-            if idle:
-                self._enforce()
+            if gone:
+                self._engine.change_rules([], gone)
             return len(idle)
 
     def clear(self) -> None:
@@ -230,8 +232,8 @@ class Models:
                 "or call clear_unused_model_families"
             )
         quotas = self._quotas(config.quotas)
-        self._enforce({name: (quotas, {})})
         scales = scales_of(quotas.values())
+        self._engine.change_rules(*self._changed(name, _rules(name, quotas, scales, {}), []))
         native = self._gate.family(name, _label(name), [*scales.items()], frozenset(quotas))
         family = self._families[name] = KnownFamily(config, native, quotas, scales)
         return family
@@ -252,9 +254,13 @@ class Models:
             for (metric, window), limit in family.overrides.items()
             if quotas.get((metric, window)) == family.quotas[metric, window] and scales[metric] == family.scales[metric]
         }
-        self._enforce({name: (quotas, overrides)})
-        if frozenset(quotas) != frozenset(family.quotas) or scales != family.scales:
-            family.native = self._gate.family(name, _label(name), [*scales.items()], frozenset(quotas))
+        put, gone = self._changed(name, _rules(name, quotas, scales, overrides), family.rules())
+        if frozenset(quotas) == frozenset(family.quotas) and scales == family.scales:
+            self._engine.change_rules(put, gone)
+        else:
+            # Who has the former one in hand is told so at the instant at which its rules go, and waits for this lock.
+            self._engine.change_rules(put, gone, family.native)
+            family.native = self._gate.family_after(family.native, _label(name), [*scales.items()], frozenset(quotas))
         family.config, family.quotas, family.scales, family.overrides = config, quotas, scales, overrides
 
     def _quotas(self, quotas: UsageQuotas) -> dict[BucketId, Quota]:
@@ -266,28 +272,21 @@ class Models:
             checked_name(metric, "metric", self._bounds.max_metric_length)
         return {quota.bucket_id: quota for quota in quotas}
 
-    def _enforce(self, changed: Mapping[str, tuple[dict[BucketId, Quota], dict[BucketId, float]]] | None = None) -> None:
-        limits = {name: (family.quotas, family.overrides) for name, family in self._families.items()}
-        limits.update(changed or {})
-        rules = []
-        for name, (quotas, overrides) in limits.items():
-            scales = scales_of(quotas.values())
-            rules += [
-                _rule(name, bucket, overrides.get(bucket, quota.limit), scales[bucket[0]]) for bucket, quota in quotas.items()
-            ]
-        self._engine.set_rules(rules)
-        self._forget_former(limits)
-
-    def _forget_former(self, limits: Mapping[str, tuple[dict[BucketId, Quota], dict[BucketId, float]]]) -> None:
-        """Rules of a process before, of families that have other quotas now."""
-        labels = {_label(name) for name in limits}
-        former = [rule[0] for rule in self._engine.kept_rules() if not labels.isdisjoint(rule[1].get("model_family", []))]
-        if former:
-            self._engine.forget_rules(former)
+    def _changed(self, family: str, rules: list[Any], former: list[str]) -> tuple[list[Any], list[str]]:
+        """The rules of a family, and the names of those that it had, a process before included, and has no longer."""
+        names = {rule[0] for rule in rules}
+        had = [*former, *self._engine.kept_rules("model_family", _label(family))]
+        return rules, [name for name in had if name not in names]
 
 
 def _is_same(one: PerModelConfig, other: PerModelConfig) -> bool:
     return one.quotas == other.quotas and one.model_family == other.model_family
+
+
+def _rules(
+    family: str, quotas: Mapping[BucketId, Quota], scales: Mapping[str, int], overrides: Mapping[BucketId, float]
+) -> list[Any]:
+    return [_rule(family, bucket, overrides.get(bucket, quota.limit), scales[bucket[0]]) for bucket, quota in quotas.items()]
 
 
 def _rule(family: str, bucket: BucketId, limit: float, scale: int) -> Any:

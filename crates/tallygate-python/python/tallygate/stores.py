@@ -45,9 +45,9 @@ class Store:
     def _replace_rules(self, rules: list[Written], limiter: str) -> None:
         """Puts all rules of one limiter in force; those that a process before had for it and this one has not are forgotten."""
         self._add_rules(rules)
-        of_it = [rule[0] for rule in self._engine.kept_rules() if list(rule[1].get("limiter", ())) == [limiter]]
+        of_it = self._engine.kept_rules("limiter", limiter)
         if of_it:
-            self._engine.forget_rules(of_it)
+            self._engine.change_rules([], of_it)
 
     def _add_rules(self, rules: Iterable[Written]) -> None:
         """Puts rules in force beside those before; one of the same name must be the same.
@@ -58,8 +58,9 @@ class Store:
         for rule in rules:
             if wanted.setdefault(rule[0], rule) != rule:
                 raise ValueError(f"there is another limit named {rule[0]!r} in this store: give one of them another name")
-        if wanted != self._rules:
-            self._engine.set_rules(list(wanted.values()))
+        fresh = [rule for name, rule in wanted.items() if name not in self._rules]
+        if fresh:
+            self._engine.change_rules(fresh)
             self._rules = wanted
 
     def _subject(self, labels: Mapping[str, str]) -> _native.Subject:
