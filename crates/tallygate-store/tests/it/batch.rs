@@ -1,12 +1,12 @@
 //! Crowds on a real server: a batch through a narrow limit, and a flood on a wide one.
-use crate::support::{bucket, policy};
+use crate::support::{bucket, open_redis, policy};
 use std::sync::Arc;
 use std::time::Duration;
-use tallygate_core::{Admission, Amounts, Decision, Metric, Policy};
+use tallygate_core::{Admission, Amounts, Decision, Metric};
 use tallygate_sim::limit::{Fit, Meter};
 use tallygate_sim::servers::{Engine, Server};
 use tallygate_sim::{At, MockLimit, MockMetric, Rng, Sizes};
-use tallygate_store::{RedisOptions, RedisStore, Reserve, SettledBy, Settlement, Store, WaitsFor};
+use tallygate_store::{RedisStore, Reserve, SettledBy, Settlement, Store, WaitsFor};
 
 /// How long reservations stand unsettled.
 const TTL: Duration = Duration::from_secs(60);
@@ -14,13 +14,6 @@ const TTL: Duration = Duration::from_secs(60);
 const JOBS: usize = 150;
 const EVERY: Duration = Duration::from_millis(100);
 const AMOUNT: u64 = 20_000;
-
-async fn open(server: &Server, policy: &Policy) -> Arc<RedisStore> {
-    let options = RedisOptions::parse(&server.url()).expect("the URL of a server");
-    RedisStore::open(options, policy)
-        .await
-        .expect("a server that was just started")
-}
 
 /// Waits as long as it takes.
 async fn admitted(store: &RedisStore, demand: Amounts) -> Admission {
@@ -66,7 +59,10 @@ fn a_batch_of_two_processes_never_passes_a_strict_provider_of_its_size() {
     let mut rng = Rng::new(7);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
     let mut calls = runtime.block_on(async {
-        let stores = [open(&server, &policy).await, open(&server, &policy).await];
+        let stores = [
+            open_redis(&server, &policy).await,
+            open_redis(&server, &policy).await,
+        ];
         let start = |number: usize| {
             let used = sizes.draw(&mut rng);
             let call = Duration::from_micros(rng.below(5_000));
@@ -99,7 +95,7 @@ fn a_flood_on_a_wide_limit_is_admitted_at_once() {
     ]);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
     runtime.block_on(async {
-        let store = open(&server, &policy).await;
+        let store = open_redis(&server, &policy).await;
         let acquire = |_| {
             let store = store.clone();
             tokio::spawn(async move { admitted(&store, Amounts::call(100, 100)).await })

@@ -14,7 +14,8 @@ pub(crate) struct Death {
 impl Death {
     /// How many were admitted that the replica may not have heard of.
     fn unheard(&self, told: &Told) -> u64 {
-        told.between(self.heard, self.began + ANSWERS)
+        // On a busy machine an answer may be read later, though none is given before another is there.
+        told.between(self.heard, self.began + ANSWERS.max(self.failover))
     }
 }
 
@@ -58,10 +59,10 @@ fn heard(primary: &Server, replica: &Server) -> Instant {
 }
 
 /// How long a replica may take to hear what its primary wrote, on a machine that is busy with other tests.
-const HEARS: Duration = Duration::from_secs(20);
+const HEARS: Duration = Duration::from_secs(60);
 
 /// How long callers may find no store beyond the time for which there is none: until they try again, and their call's deadline.
-const RETURN: Duration = Duration::from_secs(3);
+const RETURN: Duration = Duration::from_secs(10);
 
 /// Nobody was without the store for longer than there was none.
 pub(crate) fn went_on(told: &Told, death: &Death) {

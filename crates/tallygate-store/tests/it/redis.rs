@@ -10,13 +10,24 @@ use tallygate_store::{BoxFuture, RedisOptions, RedisStore, Store};
 use tokio::runtime::{Handle, Runtime};
 
 /// Stores on one server, each under a prefix of its own.
+#[derive(Clone)]
 struct Shared {
     url: String,
     /// What the prefixes begin with.
     prefix: &'static str,
-    opened: AtomicU64,
+    opened: Arc<AtomicU64>,
     runtime: Handle,
+    second: Duration,
 }
+
+/// What cases call a second. A machine that stalls in a case gets it again with longer ones: what is wrong with a store is
+/// so at any length.
+const SECONDS: [Duration; 4] = [
+    Duration::from_millis(250),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
 
 struct OneStore {
     store: Arc<RedisStore>,
@@ -36,7 +47,7 @@ impl Harness for Shared {
     }
 
     fn second(&self) -> Duration {
-        Duration::from_millis(250)
+        self.second
     }
 
     fn together<'a>(&'a self, tasks: Vec<BoxFuture<'static, ()>>) -> BoxFuture<'a, ()> {
@@ -112,16 +123,15 @@ pub(crate) fn conforms_in(url: String, prefix: &'static str, chosen: Vec<Case>) 
     let shared = Arc::new(Shared {
         url,
         prefix,
-        opened: AtomicU64::new(0),
+        opened: Arc::default(),
         runtime: runtime.handle().clone(),
+        second: SECONDS[0],
     });
     let failed = runtime.block_on(async {
         let mut failed = Vec::new();
         for case in together(&shared, chosen).await {
-            match patiently(case, &*shared).await {
-                Outcome::Passed => {}
-                Outcome::Skipped(why) => failed.push(format!("{} skipped: {why}", case.name)),
-                Outcome::Failed(failure) => failed.push(format!("{}: {failure}", case.name)),
+            if let Some(what) = at_ever_longer_seconds(case, &shared).await {
+                failed.push(what);
             }
         }
         failed
@@ -155,16 +165,23 @@ async fn together(shared: &Arc<Shared>, chosen: Vec<Case>) -> Vec<Case> {
     left
 }
 
-/// A case that needs a machine that does not stall may be put again.
-async fn patiently(case: Case, harness: &dyn Harness) -> Outcome {
-    let mut outcome = case.run(harness).await;
-    for _ in 0..5 {
-        match outcome {
-            Outcome::Skipped("the machine stalled") => outcome = case.run(harness).await,
-            other => return other,
-        }
+/// What is wrong, if it is at every length of a second.
+async fn at_ever_longer_seconds(case: Case, shared: &Shared) -> Option<String> {
+    let mut last = None;
+    for second in SECONDS {
+        let harness = Shared {
+            second,
+            ..shared.clone()
+        };
+        let what = match case.run(&harness).await {
+            Outcome::Passed => return None,
+            Outcome::Skipped(why) => format!("{} skipped: {why}", case.name),
+            Outcome::Failed(failure) => format!("{}: {failure}", case.name),
+        };
+        eprintln!("at {second:?}: {what}");
+        last = Some(what);
     }
-    outcome
+    last
 }
 
 #[test]

@@ -274,7 +274,7 @@ fn crash(two: &Two<'_>, runtime: &Runtime, key: Option<&'static str>) {
     broad.pause().expect("paused");
     process.spawn(async move {
         let asked = Reserve {
-            ttl: Duration::from_secs(3),
+            ttl: Duration::from_secs(8),
             idempotency_key: key,
             ..ask(ALICE, call(10))
         };

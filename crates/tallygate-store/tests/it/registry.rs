@@ -13,7 +13,7 @@ mod redis;
 mod rights;
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where registries of one place are opened.
 trait Place: Sync {

@@ -120,7 +120,7 @@ pub(super) async fn until_up(store: &RedisStore, up: bool) {
             tokio::task::yield_now().await;
         }
     };
-    let seen = tokio::time::timeout(Duration::from_secs(10), seen).await;
+    let seen = tokio::time::timeout(Duration::from_secs(30), seen).await;
     seen.expect("the store turns in time");
 }
 
@@ -131,6 +131,6 @@ pub(super) async fn until_delivered(store: &RedisStore) {
             tokio::task::yield_now().await;
         }
     };
-    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
+    let seen = tokio::time::timeout(Duration::from_secs(60), seen).await;
     seen.expect("it is delivered in time");
 }

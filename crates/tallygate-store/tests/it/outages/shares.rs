@@ -60,10 +60,10 @@ async fn continue_soon() {
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let seen = async {
         while !holds() {
-            tokio::task::yield_now().await;
+            continue_soon().await;
         }
     };
-    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
+    let seen = tokio::time::timeout(Duration::from_secs(90), seen).await;
     seen.unwrap_or_else(|_| panic!("{what} in time"));
 }
 

@@ -73,7 +73,7 @@ async fn calls_fail_at_once_while_the_server_is_dead_and_go_on_when_it_is_back()
         let reason = is_down(sum(&link, &add(1, 1)).await);
         assert!(reason.contains(&server.addr().to_string()), "{reason}");
     }
-    assert!(since.elapsed() < TIMEOUT, "{:?}", since.elapsed());
+    assert!(since.elapsed() < SOON, "{:?}", since.elapsed());
     server.restart().unwrap();
     let back = open_circuits(&mut circuits, 0).await;
     assert!(back < SOON, "{back:?}");
@@ -120,12 +120,12 @@ async fn a_silent_server_costs_one_deadline() {
         assert!(reason.contains("no answer within 250ms"), "{reason}");
     }
     assert!(since.elapsed() >= TIMEOUT);
-    assert!(since.elapsed() < 4 * TIMEOUT, "{:?}", since.elapsed());
+    assert!(since.elapsed() < SOON, "{:?}", since.elapsed());
     let since = Instant::now();
     for _ in 0..100 {
         is_down(sum(&link, &add(1, 1)).await);
     }
-    assert!(since.elapsed() < 4 * TIMEOUT, "{:?}", since.elapsed());
+    assert!(since.elapsed() < SOON, "{:?}", since.elapsed());
     server.resume().unwrap();
     let back = open_circuits(&mut circuits, 0).await;
     assert!(back < SOON, "{back:?}");

@@ -241,7 +241,7 @@ fn a_key_that_has_ended_is_gone() {
     clockwork.settle(open, tokens(100));
     let fresh = clockwork.fresh_at();
     while clockwork.account_goes_at() != GONE {
-        assert!(began.elapsed() < Duration::from_secs(5), "the key stays");
+        assert!(began.elapsed() < Duration::from_secs(30), "the key stays");
     }
     let nothing = Op::Peek(Vec::new(), Amounts::ZERO);
     clockwork.say(&nothing);
