@@ -191,7 +191,7 @@ async fn a_body_that_does_not_come_is_408() {
 #[tokio::test]
 async fn heads_are_bounded_in_bytes_and_time() {
     let world = World::new(&format!(
-        "{LIMITS}\nbounds: {{ max_headers: 4KiB, header_time: 100ms }}"
+        "{LIMITS}\nbounds: {{ max_headers: 4KiB, header_time: 1s }}"
     ))
     .await;
     let head = format!(

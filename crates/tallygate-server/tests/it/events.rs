@@ -9,7 +9,7 @@ use tallygate_sim::servers::{Engine, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::world::{World, within};
+use crate::world::{World, patient, within};
 
 const DAY: &str = "limits: [{ name: day, per: [user], requests: 10, every: day }]";
 
@@ -72,7 +72,7 @@ limits: [{ name: day, tokens: 4_000, every: day, alerts: [50] }]";
 #[tokio::test]
 async fn an_overrun_is_told_of_when_it_is_settled() {
     let redis = Server::start(Engine::Redis, &[]).expect("redis-server starts");
-    let elsewhere = format!("store: \"{}\"\n{TOKENS}", redis.url());
+    let elsewhere = format!("store: \"{}\"\n{TOKENS}", patient(&redis.url()));
     for settings in [TOKENS, &elsewhere] {
         let world = World::new(settings).await;
         let mut listener = listening(&world).await;

@@ -86,7 +86,7 @@ async fn a_stream_that_ends_in_an_error_settles_at_what_passed() {
 
 #[tokio::test]
 async fn a_stream_that_falls_silent_is_ended_with_an_error_event() {
-    let world = World::new(&format!("{LIMITS}\nbounds: {{ idle_time: 200ms }}")).await;
+    let world = World::new(&format!("{LIMITS}\nbounds: {{ idle_time: 2s }}")).await;
     let reply = world.call(&chat().header("x-mock-stall-after", "20")).await;
     assert!(!reply.broken);
     let answer = reply.answer();
@@ -101,7 +101,7 @@ async fn a_stream_that_falls_silent_is_ended_with_an_error_event() {
 #[tokio::test]
 async fn a_caller_that_leaves_settles_at_what_passed_and_the_provider_is_told() {
     let world = World::with_mock(LIMITS, MockOptions::default()).await;
-    let call = chat().header("x-mock-token-us", "2000");
+    let call = chat().header("x-mock-token-us", "20000");
     let mut opened = within(world.client.open(&call)).await.unwrap();
     let mut seen = Vec::new();
     while events(&seen).len() < 10 {

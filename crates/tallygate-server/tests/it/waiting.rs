@@ -84,7 +84,7 @@ async fn a_wait_that_is_too_long_is_denied_with_its_end() {
     assert_eq!(denied.status, 429);
     let wait = denied.retry_after().unwrap();
     assert!(
-        (Duration::from_secs(55)..=Duration::from_secs(61)).contains(&wait),
+        (Duration::from_secs(20)..=Duration::from_secs(61)).contains(&wait),
         "{wait:?}"
     );
     assert_eq!(denied.header("x-should-retry"), None);

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Longer than anything here takes; reached only by a test that fails.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Limits that nobody here reaches, refilled so slowly that nothing is; what gpt-4o may write is what is held for it.
 pub(crate) const LIMITS: &str = "\
@@ -265,6 +265,11 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("it takes too long")
+}
+
+/// The URL of a store with patience for a machine that does much else.
+pub(crate) fn patient(url: &str) -> String {
+    format!("{url}?timeout=5s")
 }
 
 async fn listener() -> (TcpListener, String) {

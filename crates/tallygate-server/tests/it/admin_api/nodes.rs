@@ -8,15 +8,15 @@ use tallygate_server::Server;
 use tallygate_sim::servers::{Engine, Server as Redis};
 
 use super::{ask, made, peek};
-use crate::world::{World, config, within};
+use crate::world::{World, config, patient, within};
 
-/// Within which a change made at one node is heeded by the others.
-const SOON: Duration = Duration::from_secs(1);
+/// Within which a change made at one node is heeded by the others: a second, with room for a machine that is busy.
+const SOON: Duration = Duration::from_secs(10);
 
 async fn node(redis: &Redis) -> World {
     let settings = format!(
         "store: {}\nlimits: [{{ name: day, tokens: 1000, every: day }}]",
-        redis.url()
+        patient(&redis.url())
     );
     let server = Server::open(config("", &settings)).await;
     World::of(server.expect("a server")).await

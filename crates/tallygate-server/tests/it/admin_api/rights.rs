@@ -7,7 +7,7 @@ use tallygate_server::identify::KeyHash;
 use tallygate_sim::servers::{Engine, Server as Redis};
 
 use super::{administered, ask, made};
-use crate::world::{LIMITS, World, config};
+use crate::world::{LIMITS, World, config, patient};
 
 async fn refused(
     world: &World,
@@ -95,7 +95,7 @@ async fn names_that_the_audit_log_has_for_nobody_are_no_ids() {
 async fn two_administrators_who_revoke_each_other_at_two_nodes_leave_one() {
     let redis = Redis::start(Engine::Redis, &[]).expect("a server");
     let node = async || {
-        let settings = format!("store: {}\nlimits: []", redis.url());
+        let settings = format!("store: {}\nlimits: []", patient(&redis.url()));
         let server = Server::open(config("", &settings)).await;
         World::of(server.expect("a server")).await
     };

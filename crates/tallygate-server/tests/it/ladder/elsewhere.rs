@@ -7,12 +7,15 @@ use tallygate_server::{Config, Server};
 use tallygate_sim::servers::{Cluster, Engine};
 
 use super::reserving::{TIERS, admitted, ask, cancel, chosen, keyed, reserve};
-use crate::world::World;
+use crate::world::{World, patient};
 
 async fn instance(store: &str) -> World {
     let upstreams = "upstreams: { openai: { dialect: openai, base_url: \"http://127.0.0.1:1/v1\" }, \
                      anthropic: { dialect: anthropic, base_url: \"http://127.0.0.1:1\" } }";
-    let text = format!("admin: none\nstore: {store}\n{upstreams}\n{TIERS}");
+    let text = format!(
+        "admin: none\nstore: {}\n{upstreams}\n{TIERS}",
+        patient(store)
+    );
     let config = Config::parse(&text, "test.yaml", &|_| None)
         .unwrap_or_else(|errors| panic!("{}", errors.render()));
     World::of(Server::open(config).await.expect("a server")).await

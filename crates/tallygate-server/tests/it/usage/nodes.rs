@@ -5,12 +5,12 @@ use tallygate_server::Server;
 use tallygate_sim::servers::{Engine, Server as Redis};
 
 use super::{report, row, usage};
-use crate::world::{World, config, within};
+use crate::world::{World, config, patient, within};
 
 async fn node(redis: &Redis) -> World {
     let settings = format!(
         "store: {}\nlimits: [{{ name: day, per: [tenant], tokens: 1000, every: day }}]",
-        redis.url()
+        patient(&redis.url())
     );
     let server = Server::open(config("", &settings)).await;
     World::of(server.expect("a server")).await
