@@ -50,6 +50,8 @@ struct Did {
     operations: Histogram,
     /// When callers were admitted, in nanoseconds of the machine's clock.
     admitted: Vec<u64>,
+    /// How often the store was out of reach, as it is on a machine that halts for long.
+    down: usize,
 }
 
 /// What was seen of the workers in a stretch of time.
@@ -57,12 +59,14 @@ struct Did {
 struct Seen {
     operations: Histogram,
     admitted: Vec<u64>,
+    down: usize,
 }
 
 impl Seen {
     fn add(&mut self, more: Did) {
         self.operations.merge(&more.operations);
         self.admitted.extend(more.admitted);
+        self.down += more.down;
     }
 
     /// The longest time in which nobody was admitted.
@@ -159,6 +163,7 @@ fn judge(table: &mut Table, name: &str, (calm, turmoil): (&[Seen], &Seen)) {
             usual,
             of_calm("longest ms", &|seen| millis(seen.operations.longest())),
             of_calm("none admitted ms", &|seen| millis(seen.gap())),
+            of_calm("store down", &|seen| seen.down as f64),
         ],
     );
     let once = |measure, value| Figure::of(measure, [value]);
@@ -170,21 +175,24 @@ fn judge(table: &mut Table, name: &str, (calm, turmoil): (&[Seen], &Seen)) {
             once("p99.9 ms", millis(turmoil.operations.at(0.999))),
             once("longest ms", longest),
             once("none admitted ms", millis(turmoil.gap())),
+            once("store down", turmoil.down as f64),
         ],
     );
 }
 
-/// How many pairs were begun, and how many ended.
+/// How many pairs were begun, how many ended, and how often the store was out of reach on the way.
 #[derive(Clone, Copy, Default)]
 struct Progress {
     begun: u64,
     settled: u64,
+    down: u64,
 }
 
 impl Progress {
     fn add(&mut self, more: Self) {
         self.begun += more.begun;
         self.settled += more.settled;
+        self.down += more.down;
     }
 }
 
@@ -222,7 +230,8 @@ fn left(url: &str, duty: Duty) -> Outcome<Left> {
     })
 }
 
-/// Slots of the dead are free again; requests count what was settled, and what the dead held or asked for.
+/// Slots of the dead are free again; requests count what was settled, and what the dead held or asked for, and what was asked
+/// for once more for want of an answer: who ends at once may not have given it back.
 fn check(
     table: &mut Table,
     name: &str,
@@ -236,7 +245,7 @@ fn check(
         .into());
     }
     let least = survivors.settled + lost.settled;
-    let most = survivors.settled + lost.begun;
+    let most = survivors.settled + lost.begun + survivors.down + lost.down;
     let stray = least.saturating_sub(left.requests) + left.requests.saturating_sub(most);
     table.bar(
         format!("{name}: slots taken after the deadline"),

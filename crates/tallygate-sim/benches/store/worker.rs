@@ -4,7 +4,7 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tallygate_core::{Amounts, Decision, Policy, ReservationId};
+use tallygate_core::{Amounts, Decision, Outcome as End, Policy, ReservationId};
 use tallygate_store::{
     MemoryOptions, MemoryStore, RedisOptions, RedisStore, Reserve, SettleError, Settlement, Store,
     StoreError,
@@ -113,6 +113,10 @@ pub(super) async fn settle(
             // It is delivered once the store is back.
             Err(SettleError::Kept { .. }) => {
                 *down += 1;
+                return Ok(());
+            }
+            // Its deadline has passed meanwhile: it counts as used.
+            Err(SettleError::Standing(receipt)) if receipt.outcome == End::Expired => {
                 return Ok(());
             }
             other => return Ok(other.map(drop)?),

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use super::super::Outcome;
 use super::super::crew;
 use super::super::worker::{self, Post};
-use super::shift::{BEGUN, REPORT, SETTLED, STOP};
+use super::shift::{BEGUN, DOWN, REPORT, SETTLED, STOP};
 use super::{Did, Duty, Progress};
 
 pub(super) struct Member {
@@ -61,6 +61,7 @@ fn follow(mut errors: ChildStderr) -> Progress {
                 .count() as u64
         };
         progress.begun += of(BEGUN);
+        progress.down += of(DOWN);
         progress.settled += of(SETTLED);
     }
     progress

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tallygate_core::{Amounts, Decision, Metric};
 use tallygate_sim::{Clock, Rng};
-use tallygate_store::{Reserve, SettledBy, Settlement, Store, WaitsFor};
+use tallygate_store::{Reserve, SettledBy, Store, WaitsFor};
 
 use super::super::Outcome;
 use super::super::machine;
 use super::super::worker::{self, Post};
 use super::{Did, Duty, TASKS, TTL, policy};
 
-/// What it says on its error output before it asks, and after it has settled.
+/// What it says on its error output before it asks, each time the store was out of reach, and after it has settled.
 pub(super) const BEGUN: u8 = b'b';
+pub(super) const DOWN: u8 = b'd';
 pub(super) const SETTLED: u8 = b's';
 
 /// Orders.
@@ -72,7 +73,7 @@ impl Shift {
 
     async fn pair(&self, call: Duration) -> Outcome {
         tell(BEGUN)?;
-        let began = Instant::now();
+        let (began, mut down) = (Instant::now(), 0);
         let ask = Reserve {
             subject: &[],
             demand: amounts(RESERVED).with(Metric::CONCURRENCY, 1),
@@ -82,18 +83,22 @@ impl Shift {
             waits_for: WaitsFor::Anything,
             settled_by: SettledBy::AnyNode,
         };
-        let admission = match self.store.reserve(ask).await? {
+        let admission = match worker::reserve(&*self.store, ask, &mut down).await? {
             Decision::Admit(admission) => admission,
             other => return Err(format!("the turn comes: {other:?}").into()),
         };
         self.note(began.elapsed(), Some(self.clock.now().nanos()));
         machine::wait(call).await;
         let began = Instant::now();
-        self.store
-            .settle(admission.id, Settlement::Exact(amounts(USED)))
-            .await?;
+        worker::settle(&*self.store, (admission.id, amounts(USED)), &mut down).await?;
         self.note(began.elapsed(), None);
+        self.note_down(down)?;
         tell(SETTLED)
+    }
+
+    fn note_down(&self, times: usize) -> Outcome {
+        self.did.lock().down += times;
+        (0..times).try_for_each(|_| tell(DOWN))
     }
 
     fn note(&self, took: Duration, admitted: Option<u64>) {

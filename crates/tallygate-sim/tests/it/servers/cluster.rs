@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::Value;
 use tallygate_sim::servers::{Cluster, Engine, Server, ServerError};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_cluster_forms_and_moves_a_slot_with_its_keys() {

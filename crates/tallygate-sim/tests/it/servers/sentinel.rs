@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tallygate_sim::servers::{Engine, Sentinels};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn the_replica_takes_over_from_a_killed_primary_which_comes_back_as_its_replica() {
