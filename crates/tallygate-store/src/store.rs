@@ -70,7 +70,7 @@ pub trait Store: Send + Sync {
     /// Replaces the held amounts by the real ones. A repeat answers the first receipt.
     ///
     /// # Errors
-    /// When the reservation is unknown or ended otherwise. [`SettleError::Kept`] while the store cannot be reached: it will
+    /// When the reservation is unknown or ended otherwise. [`SettleError::Kept`] while the store takes nothing: it will
     /// hear of it.
     ///
     /// # Cancel safety
@@ -305,7 +305,8 @@ pub enum SettleError {
     /// It was extended as often as a reservation may be.
     #[error("the reservation was extended too often")]
     TooOften,
-    /// The store cannot be reached; the end is kept and delivered once when it is back, and need not be asked for again.
+    /// The store takes nothing now: it cannot be reached, it refuses (it is out of memory, or may not run scripts), or its folder
+    /// cannot be written to. The end is kept and delivered once when it does, and need not be asked for again.
     #[error("the store does not take it now: the reservation's end is kept and will be delivered")]
     Kept {
         /// How the reservation will have ended, unless its deadline passes first.
