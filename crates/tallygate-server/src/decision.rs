@@ -23,6 +23,7 @@ mod reserve;
 mod sizing;
 mod subject;
 mod told;
+mod watch;
 mod wish;
 
 pub(crate) use fields::{FieldError, Fields};

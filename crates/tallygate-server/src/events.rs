@@ -147,6 +147,11 @@ impl Events {
         names.any(|name| alerts.of(name).is_some_and(|alert| !alert.at.is_empty()))
     }
 
+    /// Whether something may be told of any limit.
+    pub(crate) fn tells(&self) -> bool {
+        self.alerts.load().any()
+    }
+
     /// This is how limits of a call stand.
     pub(crate) fn seen(&self, subject: &[(&str, &str)], standings: &[Standing], now: Time) {
         let alerts = self.alerts.load();

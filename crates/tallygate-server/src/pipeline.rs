@@ -36,6 +36,7 @@ mod settler;
 mod setup;
 mod size;
 mod watch;
+mod watchlist;
 
 pub(crate) use account::{Account, Served};
 pub(crate) use admit::{Admitted, Terms, labels};
@@ -51,6 +52,7 @@ pub(crate) use settler::{Settler, SettlerHandle, SettlerLog, settler};
 pub(crate) use setup::Setup;
 pub(crate) use size::{Asked, Estimating, Size};
 pub(crate) use watch::Watched;
+pub(crate) use watchlist::{Holding, Watchlist};
 
 /// Messages whose counts are remembered.
 const REMEMBERED_MESSAGES: usize = 100_000;
@@ -70,6 +72,7 @@ pub(crate) struct Pipeline {
     observer: Arc<Observer>,
     recorder: Arc<Recorder>,
     events: Arc<Events>,
+    watchlist: Watchlist,
     /// One turn for each core that counts large bodies.
     counting: Semaphore,
     requests: RequestIds,
@@ -110,6 +113,7 @@ impl Pipeline {
             observer,
             recorder,
             events,
+            watchlist: Watchlist::default(),
             counting: Semaphore::new(cores()),
             requests: RequestIds::new(seed),
         })

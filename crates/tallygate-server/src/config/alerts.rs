@@ -27,6 +27,11 @@ impl Alerts {
         self.0.get(limit)
     }
 
+    /// Whether any limit has percents at which somebody is told.
+    pub(crate) fn any(&self) -> bool {
+        self.0.values().any(|alert| !alert.at.is_empty())
+    }
+
     /// Adds a rule with the percents that were written beside it: a quota without any has [`USUAL`].
     pub(super) fn add(&mut self, rule: &Rule, written: Option<Vec<u8>>) {
         let is_quota = rule

@@ -48,6 +48,7 @@ impl Question<'_> {
         };
         let ended = self.pipeline.store().settle(reservation.id, usage).await;
         self.end_marks(&reservation, &ended).await;
+        self.tell_end(&reservation, &ended);
         self.record(&reservation, &ended, |receipt| {
             let charged = charged(usage, receipt);
             let cost = charged.get(Metric::COST);
@@ -72,6 +73,7 @@ impl Question<'_> {
         fields.end()?;
         let ended = self.pipeline.store().cancel(reservation.id).await;
         self.end_marks(&reservation, &ended).await;
+        self.tell_end(&reservation, &ended);
         self.record(&reservation, &ended, |_| Use::default());
         Ok(self.ended(Outcome::Cancelled, ended)?)
     }
@@ -109,6 +111,7 @@ impl Question<'_> {
                 self.pipeline.observer().extended(&more);
                 let recorder = self.pipeline.recorder();
                 recorder.extended(reservation.id, expires_at, &reserved);
+                self.tell_growth(&reservation, &more, (reserved, expires_at));
                 self.extend_marks(&reservation, ttl).await;
                 Ok(json!({
                     "reservation": reservation.to_string(),

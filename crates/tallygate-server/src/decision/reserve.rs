@@ -54,8 +54,9 @@ impl Question<'_> {
                 let told = (Door::Decision, admission);
                 descent.tell(self.pipeline, told, chosen.served_by());
                 let known = self.known(chosen, wish.endpoint());
-                let who = ledger::Subject::of(&subject.labels(&known), chosen.asked);
-                self.remember(admission, who);
+                let labels = subject.labels(&known);
+                self.remember(admission, ledger::Subject::of(&labels, chosen.asked));
+                self.watch(admission, &labels);
                 return Ok(self.told((admission, through.marks.clone()), chosen, &wish));
             }
         }

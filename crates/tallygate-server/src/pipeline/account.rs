@@ -263,14 +263,11 @@ impl Account {
         self.tell(served, failed);
         let ending = self.ending(served);
         self.record(served, &ending);
-        let overran = self.watched.is_some() && exceeds(&ending, &self.held());
+        self.heed(&ending);
         let hold = self.hold.take();
         async move {
             if let Some(hold) = hold {
                 hold.end(ending).await;
-            }
-            if overran {
-                self.pipeline.look_at(self.watched.as_ref());
             }
             self.pipeline.observer.stage(Stage::Settle, began.elapsed());
         }
@@ -283,8 +280,19 @@ impl Account {
         self.tell(served, None);
         let ending = self.ending(served);
         self.record(served, &ending);
+        self.heed(&ending);
         if let Some(mut hold) = self.hold.take() {
             hold.or_else(ending);
+        }
+    }
+
+    /// Sees to it that use above what is held is told of when it is charged.
+    fn heed(&mut self, ending: &Ending) {
+        if let (Some(watched), Some(hold)) = (&self.watched, &mut self.hold)
+            && exceeds(ending, hold.reserved())
+        {
+            let (pipeline, watched) = (Arc::clone(&self.pipeline), watched.clone());
+            hold.and_then(Box::new(move || pipeline.look_at(Some(&watched))));
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tallygate_core::{Amounts, Receipt, ReservationId};
 use tallygate_store::{SettleError, Settlement, Store};
 
-use super::settler::SettlerHandle;
+use super::settler::{Errand, SettlerHandle};
 
 /// How a reservation is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +33,16 @@ impl Ending {
     }
 }
 
+/// What is to be done once a reservation has ended.
+pub(crate) type Then = Box<dyn FnOnce() + Send>;
+
 /// A reservation of this process. Dropped before it was ended, it is ended in the background by what
 /// [`Hold::or_else`] said last; until that is called, it is given back.
 pub(crate) struct Hold {
     id: ReservationId,
     reserved: Amounts,
     otherwise: Ending,
+    then: Option<Then>,
     settler: Arc<SettlerHandle>,
     open: bool,
 }
@@ -50,6 +54,7 @@ impl Hold {
             id,
             reserved,
             otherwise: Ending::Cancel,
+            then: None,
             settler,
             open: true,
         }
@@ -75,6 +80,11 @@ impl Hold {
         self.otherwise = ending;
     }
 
+    /// What is done when it has ended, now or in the background, or the store has it to end.
+    pub(crate) fn and_then(&mut self, then: Then) {
+        self.then = Some(then);
+    }
+
     /// Leaves the reservation to whoever is told its name.
     pub(crate) fn release(mut self) {
         self.open = false;
@@ -87,7 +97,7 @@ impl Hold {
     /// Dropped half-way, the same ending is carried out in the background: ending twice alike is ending once.
     pub(crate) async fn end(mut self, ending: Ending) -> Option<Receipt> {
         self.otherwise = ending;
-        match ending.carry_out(self.settler.store(), self.id).await {
+        let receipt = match ending.carry_out(self.settler.store(), self.id).await {
             Ok(receipt) => {
                 self.open = false;
                 self.settler.ended(&receipt);
@@ -97,14 +107,24 @@ impl Hold {
                 self.open = self.settler.is_worth_another_try(self.id, &error);
                 None
             }
+        };
+        if !self.open
+            && let Some(then) = self.then.take()
+        {
+            then();
         }
+        receipt
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         if self.open {
-            self.settler.send(self.id, self.otherwise);
+            self.settler.send(Errand {
+                id: self.id,
+                ending: self.otherwise,
+                then: self.then.take(),
+            });
         }
     }
 }

@@ -10,7 +10,7 @@ use tallygate_store::{SettleError, Store};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use super::hold::Ending;
+use super::hold::{Ending, Then};
 
 /// Endings carried out at once; the rest wait their turn.
 const IN_FLIGHT: usize = 64;
@@ -29,20 +29,27 @@ pub(crate) trait SettlerLog: Send + Sync {
     fn lost(&self, id: ReservationId, error: &SettleError);
 }
 
+/// What is to be done after a hold.
+pub(super) struct Errand {
+    pub(super) id: ReservationId,
+    pub(super) ending: Ending,
+    pub(super) then: Option<Then>,
+}
+
 /// Where holds send what is to be done after them.
 ///
 /// The channel has no bound of its own: a message stands for an open reservation, and the store bounds those.
 pub(crate) struct SettlerHandle {
     store: Arc<dyn Store>,
     log: Arc<dyn SettlerLog>,
-    queue: UnboundedSender<(ReservationId, Ending)>,
+    queue: UnboundedSender<Errand>,
 }
 
 /// The task's side.
 pub(crate) struct Settler {
     store: Arc<dyn Store>,
     log: Arc<dyn SettlerLog>,
-    queue: UnboundedReceiver<(ReservationId, Ending)>,
+    queue: UnboundedReceiver<Errand>,
 }
 
 /// A settler for `store` and the handle that feeds it.
@@ -65,9 +72,9 @@ impl SettlerHandle {
         &*self.store
     }
 
-    pub(super) fn send(&self, id: ReservationId, ending: Ending) {
+    pub(super) fn send(&self, errand: Errand) {
         // Refused only when the settler is gone, which is after the last connection; the deadline does the rest.
-        let _ = self.queue.send((id, ending));
+        let _ = self.queue.send(errand);
     }
 
     pub(super) fn ended(&self, receipt: &Receipt) {
@@ -94,12 +101,19 @@ impl Settler {
                 _ = &mut stop => self.queue.close(),
                 Some(()) = running.next(), if !running.is_empty() => {}
                 next = self.queue.recv(), if running.len() < IN_FLIGHT => match next {
-                    Some((id, ending)) => running.push(end(&*self.store, &*self.log, id, ending)),
+                    Some(errand) => running.push(run(&*self.store, &*self.log, errand)),
                     None => break,
                 },
             }
         }
         while running.next().await.is_some() {}
+    }
+}
+
+async fn run(store: &dyn Store, log: &dyn SettlerLog, errand: Errand) {
+    end(store, log, errand.id, errand.ending).await;
+    if let Some(then) = errand.then {
+        then();
     }
 }
 

@@ -5,10 +5,19 @@ use std::sync::Arc;
 use tallygate_core::Admission;
 
 use super::Pipeline;
+use super::watchlist::Watchlist;
 
 /// Whom such a call counts for: the labels of its subject.
 #[derive(Debug, Clone)]
 pub(crate) struct Watched(Arc<[(String, String)]>);
+
+impl Watched {
+    /// Of this subject.
+    pub(super) fn of(subject: &[(&str, &str)]) -> Self {
+        let owned = |(label, value): &(&str, &str)| ((*label).to_owned(), (*value).to_owned());
+        Self(subject.iter().map(owned).collect())
+    }
+}
 
 impl Pipeline {
     /// For a call of `subject` that was let through; none where nothing is told of its limits.
@@ -17,9 +26,18 @@ impl Pipeline {
         subject: &[(&str, &str)],
         admission: &Admission,
     ) -> Option<Watched> {
-        let owned = |(label, value): &(&str, &str)| ((*label).to_owned(), (*value).to_owned());
         let watches = self.events.watches(&admission.standings);
-        watches.then(|| Watched(subject.iter().map(owned).collect()))
+        watches.then(|| Watched::of(subject))
+    }
+
+    /// For a call of `subject` of which it is not known what limits it has.
+    pub(crate) fn watched_anyhow(&self, subject: &[(&str, &str)]) -> Option<Watched> {
+        self.events.tells().then(|| Watched::of(subject))
+    }
+
+    /// Whom the open reservations of the decision API count for.
+    pub(crate) fn watchlist(&self) -> &Watchlist {
+        &self.watchlist
     }
 
     /// Looks where the limits stand, without keeping the call, and tells of what was passed. A store that does not answer is

@@ -32,17 +32,26 @@ async fn listening(world: &World) -> Opened {
 
 /// The fields of the next message.
 async fn message(opened: &mut Opened) -> (String, Value) {
-    let mut text = String::new();
-    while !text.ends_with("\n\n") {
-        let piece = within(opened.chunk()).await.expect("a stream");
-        text.push_str(&String::from_utf8_lossy(&piece.expect("no end")));
-    }
+    let text = within(next(opened)).await;
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         line.unwrap_or_default().trim().to_owned()
     };
     let data = serde_json::from_str(&field("data:")).expect("JSON");
     (field("event:"), data)
+}
+
+/// The next message as it comes. What only shows that the connection stands is none.
+async fn next(opened: &mut Opened) -> String {
+    let mut text = String::new();
+    while !text.ends_with("\n\n") {
+        let piece = opened.chunk().await.expect("a stream");
+        text.push_str(&String::from_utf8_lossy(&piece.expect("no end")));
+        while let Some((_, rest)) = text.split_once("\n\n").filter(|_| text.starts_with(':')) {
+            text = rest.to_owned();
+        }
+    }
+    text
 }
 
 #[tokio::test]
@@ -103,6 +112,80 @@ async fn an_extension_is_told_of_while_the_call_goes_on() {
         }
     }
     assert_eq!(world.server.store().stats().reservations, 1);
+}
+
+/// A caller that leaves a stream which has outgrown its hold is charged for what passed, and that is told of then.
+#[tokio::test]
+async fn what_passed_before_a_caller_left_is_told_of() {
+    let world = World::new(
+        "\
+models: { gpt-4o: { upstream: openai, output_estimate: 1 } }
+limits:
+  - { name: tight, tokens: 100, every: 8000h }
+  - { name: day, tokens: 4_000, every: day, alerts: [50] }",
+    )
+    .await;
+    let mut listener = listening(&world).await;
+    let call = ApiCall::chat("gpt-4o", "Hello world").output(3_500);
+    let call = call.streamed().header("x-mock-stall-after", "2600");
+    let mut stream = within(world.client.open(&call)).await.expect("an answer");
+    let mut passed = 0;
+    while passed < 2_300 {
+        let piece = within(stream.chunk()).await.expect("a stream");
+        let piece = piece.expect("it stalls before its end");
+        passed += piece.windows(5).filter(|five| five == b"data:").count();
+    }
+    drop(stream);
+    let (kind, event) = message(&mut listener).await;
+    assert_eq!(
+        (kind.as_str(), &event["data"]["percent"]),
+        ("limit.threshold", &json!(50))
+    );
+    assert_eq!(world.server.store().stats().reservations, 0);
+}
+
+/// Reserves 9 tokens of the day, and does something with them that takes it past half.
+async fn grow(world: &World, path: &str, words: Value) {
+    let body = json!({ "subject": { "user": "ann" }, "demand": { "tokens": 9 } });
+    let made = world.post("/tallygate/v1/reserve", body.to_string()).await;
+    let mut body = words;
+    body["reservation"] = made.json()["reservation"].clone();
+    let reply = world.post(path, body.to_string()).await;
+    assert_eq!(reply.status, 200);
+}
+
+/// What a reservation of the decision API uses above its hold is told of when it is settled, and what it is extended by at once.
+#[tokio::test]
+async fn a_reservation_that_grows_or_overruns_is_told_of_then() {
+    const HALF: &str =
+        "limits: [{ name: day, per: [user], tokens: 4_000, every: day, alerts: [50] }]";
+    let redis = Server::start(Engine::Redis, &[]).expect("redis-server starts");
+    for ledger in ["", "ledger: off\n"] {
+        for (number, (path, words)) in [
+            (
+                "/tallygate/v1/settle",
+                json!({ "usage": { "tokens": 2_500 } }),
+            ),
+            (
+                "/tallygate/v1/extend",
+                json!({ "demand": { "tokens": 2_500 } }),
+            ),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let prefix = format!("{number}{}", ledger.len());
+            let elsewhere = format!("store: \"{}?prefix={prefix}\"\n{ledger}{HALF}", redis.url());
+            for settings in [&format!("{ledger}{HALF}"), &elsewhere] {
+                let world = World::new(settings).await;
+                let mut listener = listening(&world).await;
+                grow(&world, path, words.clone()).await;
+                let (kind, event) = message(&mut listener).await;
+                assert_eq!(kind, "limit.threshold");
+                assert_eq!(event["data"]["subject"], json!({ "user": "ann" }));
+            }
+        }
+    }
 }
 
 #[tokio::test]
