@@ -15,9 +15,10 @@ use super::clock::{AnswerClock, AnswerTimes};
 use super::headers::Reading;
 use super::passing::Passing;
 use super::payload::Payload;
+use super::revocation::Revocation;
 use super::{AnswerBody, TTL_SLACK, address, finish_headers, forward};
 use crate::config::{NoRoute, Went};
-use crate::identify::Role;
+use crate::identify::{Rejection, Role};
 use crate::ledger::{Entry, Recorder, Reserved, Subject, Use};
 use crate::observe::Door;
 use crate::pipeline::{Admitted, Ending, Pipeline, Refusal, Terms, labels};
@@ -86,8 +87,13 @@ pub(crate) async fn pass(
     };
     passage.end(Outcome::Settled);
     hold.end(served).await;
-    let mut answer =
-        answer.map(|body| AnswerBody::passing(Passing::new(body, AnswerClock::new(times, sent))));
+    let mut revocation = Revocation::new(caller.owner(), pipeline);
+    if revocation.cuts() {
+        return Err(ApiError::Rejected(Rejection::Revoked).into());
+    }
+    let clock = AnswerClock::new(times, sent);
+    let passing = |body| Passing::new(body, clock).until(revocation);
+    let mut answer = answer.map(|body| AnswerBody::passing(passing(body)));
     finish_headers(pipeline, answer.headers_mut(), dialect, &admitted.admission);
     Ok(answer)
 }

@@ -9,7 +9,9 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::answer::AnswerError;
 use super::clock::AnswerClock;
+use super::farewell::Cut;
 use super::link::LinkBody;
+use super::revocation::Revocation;
 
 /// A provider's body on its way to the caller.
 pub(crate) struct Passing {
@@ -17,6 +19,8 @@ pub(crate) struct Passing {
     begun: Bytes,
     body: LinkBody,
     clock: AnswerClock,
+    /// What ends it early, where nothing that reads it does.
+    revocation: Option<Revocation>,
 }
 
 /// A body that was to be read whole.
@@ -34,10 +38,17 @@ impl Passing {
             begun: Bytes::new(),
             body,
             clock,
+            revocation: None,
         }
     }
 
-    /// The next frame; an error when the provider breaks off, or an [`Overdue`](super::clock::Overdue).
+    /// Lets it pass until the key that it was asked for with is taken away.
+    pub(super) fn until(mut self, revocation: Revocation) -> Self {
+        self.revocation = Some(revocation);
+        self
+    }
+
+    /// The next frame; an error when the provider breaks off, or a [`Cut`].
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -47,7 +58,13 @@ impl Passing {
         }
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.clock.heard();
-            return Poll::Ready(frame.map(|f| f.map_err(AnswerError::from)));
+            let is_cut = |revocation: &mut Revocation| revocation.cuts();
+            return Poll::Ready(match frame {
+                Some(Ok(_)) if self.revocation.as_mut().is_some_and(is_cut) => {
+                    Some(Err(Cut::Revoked.into()))
+                }
+                frame => frame.map(|frame| frame.map_err(AnswerError::from)),
+            });
         }
         let overdue = ready!(self.clock.poll_overdue(cx));
         Poll::Ready(Some(Err(overdue.into())))
