@@ -24,8 +24,9 @@ mod rules;
 mod subject;
 mod tokens;
 
-/// The module `tallygate._native`.
-#[pymodule]
+/// The module `tallygate._native`. All it shares is behind locks or atomic, but that has been tried with the GIL alone: a free-threaded
+/// Python turns its GIL on for it.
+#[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("Retired", module.py().get_type::<failure::Retired>())?;

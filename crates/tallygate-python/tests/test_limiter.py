@@ -6,6 +6,7 @@ import asyncio
 import gc
 import pickle
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -465,3 +466,10 @@ def test_a_folder_remembers(tmp_path: Any) -> None:
         again.acquire_capacity(use(1, 1), MODEL)
         assert left(again) == {"requests": 8, "tokens": 699}
         again.close()
+
+
+@pytest.mark.parametrize("place", ["redis://:secret@localhost", Path("limits")])
+def test_a_place_is_no_builder_and_is_not_repeated(place: object) -> None:
+    with pytest.raises(ValueError, match="must be a builder, not .*: RedisBackendBuilder.url, key_prefix=.*FolderBackendBuilder") as refused:
+        limiter(SyncRateLimiter, backend=place)
+    assert "secret" not in str(refused.value)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from servers import patient
 
 DOCS = Path(__file__).parents[3] / "docs"
 SERVER = "redis://localhost:6379"
@@ -30,7 +31,7 @@ def examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("place", "code"), examples(), ids=[place for place, _ in examples()])
 def test_an_example_runs(place: str, code: str, request: pytest.FixtureRequest, tmp_path: Path):
     if SERVER in code:
-        code = code.replace(SERVER, request.getfixturevalue("valkey_url"))
+        code = code.replace(SERVER, patient(request.getfixturevalue("valkey_url")))
     command = [sys.executable, "-W", "error", "-c", code]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, f"{place}: {ran.stderr}"

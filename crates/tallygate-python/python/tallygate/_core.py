@@ -67,6 +67,11 @@ class LimiterCore:
             backend = MemoryBackendBuilder()
         if isinstance(backend, type):
             raise ValueError(f"backend must be a builder, not the class {backend.__name__}; call it: {backend.__name__}()")
+        if isinstance(backend, (str, os.PathLike)):
+            # It may be a URL with a password, so it is not repeated.
+            raise ValueError(
+                f"backend must be a builder, not {type(backend).__name__}: RedisBackendBuilder(url, key_prefix=...), or FolderBackendBuilder(path)"
+            )
         self._backend = backend
         if isinstance(backend, _StoreBuilder):
             self._engine = backend.open()
@@ -376,7 +381,7 @@ class LimiterCore:
     def _say_closed(self) -> None:
         self._known.clear()
         if self._driver is None and self._gate.open:
-            _log.warn("limiter closed with %d reservations open; they cannot be refunded any more", self._gate.open)
+            _log.warn("limiter closed with reservations open (%d): they cannot be refunded any more", self._gate.open)
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{type(self).__name__} cannot be pickled; make one in each process")
