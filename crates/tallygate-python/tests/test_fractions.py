@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from custom_backends import SyncBuilder
+from servers import patient
 
 from tallygate import (
     FolderBackendBuilder,
@@ -148,7 +149,7 @@ def test_quotas_that_change_how_a_metric_is_counted_mix_no_counters() -> None:
 @pytest.mark.parametrize("first", [0.25, 2])
 def test_limiters_of_the_same_quotas_count_alike_whatever_they_use(valkey_url: str, first: float) -> None:
     prefix = uuid.uuid4().hex[:12]
-    one, other = (limiter(2.5, backend=SyncRedisBackendBuilder(valkey_url, key_prefix=prefix)) for _ in range(2))
+    one, other = (limiter(2.5, backend=SyncRedisBackendBuilder(patient(valkey_url), key_prefix=prefix)) for _ in range(2))
     one.acquire_capacity(use(first), MODEL)
     with pytest.raises(TimeoutError, match=r"dollars per \w+ has .* of 2\.5 left"):
         other.acquire_capacity(use(2.5), MODEL, timeout=0)

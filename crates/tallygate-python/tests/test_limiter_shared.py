@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from limiters import MODEL, limiter, use
+from servers import patient
 
 from tallygate import DuplicateRefundError, RateLimiter, RedisBackendBuilder, SyncRateLimiter, SyncRedisBackendBuilder
 
@@ -27,7 +28,7 @@ def prefix() -> str:
 def shared(kind: Any, url: object, prefix: str, **options: Any) -> Any:
     """A limiter of those that share this prefix."""
     builder = RedisBackendBuilder if kind is RateLimiter else SyncRedisBackendBuilder
-    return limiter(kind, backend=builder(url, key_prefix=prefix), **options)
+    return limiter(kind, backend=builder(patient(url) if isinstance(url, str) else url, key_prefix=prefix), **options)
 
 
 def test_two_limiters_share_their_quotas(valkey_url: str, prefix: str) -> None:
@@ -180,7 +181,7 @@ async def main():
     await rates.aclose()
 asyncio.run(main())
 """
-    workers = [worker(script, valkey_url, prefix) for _ in range(4)]
+    workers = [worker(script, patient(valkey_url), prefix) for _ in range(4)]
     for each in workers:
         assert each.stdout is not None and each.stdout.readline().strip() == "ready"
     counts = [int(each.communicate("go\n", timeout=30)[0]) for each in workers]
@@ -194,7 +195,7 @@ print("ready", flush=True)
 while True:
     rates.refund_capacity(use(), rates.acquire_capacity(use(), MODEL))
 """
-    victim = worker(script, valkey_url, prefix)
+    victim = worker(script, patient(valkey_url), prefix)
     assert victim.stdout is not None and victim.stdout.readline().strip() == "ready"
     rates = shared(SyncRateLimiter, valkey_url, prefix, requests=20, seconds=1)
     for _ in range(5):
