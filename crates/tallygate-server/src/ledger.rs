@@ -1,14 +1,16 @@
-//! The ledger of usage: what became of each call goes to a task that keeps it on a shelf. No call waits for that.
+//! The ledger of usage: what became of each call goes to a task that keeps it on a shelf. No call waits for that, but the end of a
+//! reservation of the decision API is answered when it is as safe as a folder promises.
 //!
 //! ```text
 //! Account (gateway) ┐
-//! Refusal (a limit) ├─record─► queue ─► Writer ─about once a second─► Shelf
+//! Refusal (a limit) ├─record─► queue ─► Writer ─in a moment─► Shelf
 //! Reservations (API)┘
 //! ```
 //! Records are made in this module alone. None holds a text of a prompt or an answer, or a key.
 
 mod entry;
 mod expiry;
+mod promise;
 mod recorder;
 mod reservations;
 #[cfg(test)]
@@ -17,5 +19,6 @@ mod writer;
 
 pub(crate) use entry::{Entry, Reserved, Subject, Use};
 pub(crate) use expiry::watch_expiry;
-pub(crate) use recorder::{LedgerLog, Recorder, recorder};
+pub(crate) use promise::Promise;
+pub(crate) use recorder::{Kept, LedgerLog, Recorder, recorder};
 pub(crate) use writer::Writer;

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::admin::{self, Readiness, Ready};
 use crate::config::{self, Config, Exposed, Ledger, StoreChoice, Unreloadable};
 use crate::events::{EventsLog, HookLog, HookTold, Hooks, Pace};
-use crate::ledger::{LedgerLog, Writer, recorder};
+use crate::ledger::{Kept, LedgerLog, Promise, Writer, recorder};
 use crate::observe::Observer;
 use crate::pipeline::{Means, Pipeline, Settler, SettlerLog, Setup, settler};
 use crate::registrar::{Registrar, keyring};
@@ -121,7 +121,12 @@ impl Server {
         let opened = opening::open(choice, &config).await?;
         let records = opened.registry.load().await?;
         let registered = (opened.registry, records);
-        Self::assemble(config, opened.store, registered, opened.shelf)
+        Self::assemble(
+            config,
+            opened.store,
+            registered,
+            (opened.shelf, opened.promise),
+        )
     }
 
     /// A server for `config`, with its counters in `store`, whose policy must be the configuration's.
@@ -143,7 +148,12 @@ impl Server {
     ) -> Result<Self, StartError> {
         let records = registry.load().await?;
         let shelf = Arc::new(MemoryShelf::default());
-        Self::assemble(config, store, (registry, records), shelf)
+        Self::assemble(
+            config,
+            store,
+            (registry, records),
+            (shelf, Promise::Nothing),
+        )
     }
 
     /// A server for `config`, with its counters in `store` and its ledger on `shelf`.
@@ -156,14 +166,14 @@ impl Server {
         shelf: Arc<dyn Shelf>,
     ) -> Result<Self, StartError> {
         let registered = (MemoryRegistry::new() as Arc<dyn Registry>, Arc::default());
-        Self::assemble(config, store, registered, shelf)
+        Self::assemble(config, store, registered, (shelf, Promise::Nothing))
     }
 
     fn assemble(
         config: Config,
         store: Arc<dyn Store>,
         (registry, records): (Arc<dyn Registry>, Arc<Records>),
-        shelf: Arc<dyn Shelf>,
+        (shelf, promise): (Arc<dyn Shelf>, Promise),
     ) -> Result<Self, StartError> {
         let observer = Arc::new(Observer::new(&config));
         let (handle, settler) = settler(
@@ -172,7 +182,11 @@ impl Server {
         );
         let kept = match config.ledger() {
             Ledger::Off => None,
-            Ledger::Kept(keep) => Some((shelf, keep)),
+            Ledger::Kept(keep) => Some(Kept {
+                shelf,
+                promise,
+                keep,
+            }),
         };
         let (recorder, writer) = recorder(kept, Arc::clone(&observer) as Arc<dyn LedgerLog>);
         let means = Means {

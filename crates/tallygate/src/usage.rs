@@ -56,7 +56,7 @@ pub(crate) struct UsageArgs {
     #[arg(long, value_name = "N", default_value_t = 40)]
     rows: usize,
 
-    /// Read this data folder, in use or not, instead of asking a server; the last second may be missing
+    /// Read this data folder, in use or not, instead of asking a server; the latest calls may be missing
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["admin", "config"])]
     data: Option<PathBuf>,
 

@@ -60,6 +60,7 @@ impl Question<'_> {
                 method: if exact { Method::Exact } else { Method::Kept },
             }
         });
+        self.pipeline.recorder().safe().await;
         Ok(self.ended(Outcome::Settled, ended)?)
     }
 
@@ -75,6 +76,7 @@ impl Question<'_> {
         self.end_marks(&reservation, &ended).await;
         self.tell_end(&reservation, &ended);
         self.record(&reservation, &ended, |_| Use::default());
+        self.pipeline.recorder().safe().await;
         Ok(self.ended(Outcome::Cancelled, ended)?)
     }
 

@@ -7,6 +7,7 @@ use tallygate_store::usage::{Query, Record, Report, Shelf, ShelfError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::promise::{Progress, Promise};
 use super::reservations::Reservations;
 use super::writer::Writer;
 
@@ -15,6 +16,9 @@ pub(super) const MOST_QUEUED: usize = 65_536;
 
 /// How long a question waits for the records before it to be kept.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
+
+/// How long an answer waits at most for its record to be kept: as long as the counters wait for a disk.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is told of the ledger's own work.
 pub(crate) trait LedgerLog: Send + Sync {
@@ -44,22 +48,35 @@ pub(crate) struct Recorder {
 struct Book {
     queue: mpsc::Sender<Message>,
     shelf: Arc<dyn Shelf>,
+    promise: Promise,
+    progress: Arc<Progress>,
 }
 
-/// A recorder, and the task that keeps what it takes on `shelf` for so long; none where there is no shelf.
+/// Where records are kept, and how.
+pub(crate) struct Kept {
+    pub(crate) shelf: Arc<dyn Shelf>,
+    pub(crate) promise: Promise,
+    /// How long.
+    pub(crate) keep: Duration,
+}
+
+/// A recorder, and the task that keeps what it takes; none where nothing is to be kept.
 pub(crate) fn recorder(
-    shelf: Option<(Arc<dyn Shelf>, Duration)>,
+    kept: Option<Kept>,
     log: Arc<dyn LedgerLog>,
 ) -> (Arc<Recorder>, Option<Writer>) {
-    let (book, writer) = match shelf {
+    let (book, writer) = match kept {
         None => (None, None),
-        Some((shelf, keep)) => {
+        Some(kept) => {
             let (sender, queue) = mpsc::channel(MOST_QUEUED);
-            let writer = Writer::new(queue, (Arc::clone(&shelf), keep), Arc::clone(&log));
+            let progress = Arc::<Progress>::default();
             let book = Book {
                 queue: sender,
-                shelf,
+                shelf: Arc::clone(&kept.shelf),
+                promise: kept.promise,
+                progress: Arc::clone(&progress),
             };
+            let writer = Writer::new((queue, progress), kept, Arc::clone(&log));
             (Some(book), Some(writer))
         }
     };
@@ -80,12 +97,23 @@ impl Recorder {
     /// Takes a record. Never waits: what there is no room for is lost, and told.
     pub(crate) fn record(&self, record: Record) {
         let Some(book) = &self.book else { return };
-        if book
-            .queue
-            .try_send(Message::Record(Box::new(record)))
-            .is_err()
-        {
+        let record = Message::Record(Box::new(record));
+        let send = || book.queue.try_send(record).is_ok();
+        if !book.progress.takes(send) {
             self.log.lost(1);
+        }
+    }
+
+    /// Returns when what was recorded so far is as safe as is promised: at once, where the shelf is no folder, or takes nothing.
+    pub(crate) async fn safe(&self) {
+        let Some(book) = &self.book else { return };
+        if !book.progress.is_awaited(book.promise) {
+            return;
+        }
+        tokio::select! {
+            // Whether it was kept or is tried again, the answer is the same.
+            _ = timeout(PATIENCE, book.flush()) => {}
+            () = book.progress.trouble() => {}
         }
     }
 
@@ -95,13 +123,19 @@ impl Recorder {
     /// [`ShelfError`].
     pub(crate) async fn answer(&self, query: &Query) -> Option<Result<Report, ShelfError>> {
         let book = self.book.as_ref()?;
-        let (sender, kept) = oneshot::channel();
-        let flush = async {
-            book.queue.send(Message::Flush(sender)).await.ok()?;
-            kept.await.ok()
-        };
         // A shelf in trouble answers with what it has.
-        let _ = timeout(FLUSH_TIME, flush).await;
+        let _ = timeout(FLUSH_TIME, book.flush()).await;
         Some(book.shelf.answer(query).await)
+    }
+}
+
+impl Book {
+    /// Returns when what came before is kept, or cannot be.
+    async fn flush(&self) {
+        let (sender, kept) = oneshot::channel();
+        if self.queue.send(Message::Flush(sender)).await.is_ok() {
+            // A writer that has ended keeps nothing more.
+            let _ = kept.await;
+        }
     }
 }

@@ -1,29 +1,36 @@
 //! The task that keeps records, with a shelf that comes and goes.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::poll_immediate;
 use parking_lot::Mutex;
 use tallygate_core::{Bounds, Metrics, Policy};
 use tallygate_store::usage::{Query, Record, Report, Shelf, ShelfError};
-use tallygate_store::{BoxFuture, MemoryOptions, MemoryStore, Store};
+use tallygate_store::{BoxFuture, Durability, MemoryOptions, MemoryStore, Store};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::recorder::MOST_QUEUED;
-use super::{LedgerLog, Recorder, recorder};
+use super::{Kept, LedgerLog, Promise, Recorder, recorder};
 
 /// Keeps the times of records, unless it is full.
 #[derive(Default)]
 struct Fickle {
     kept: Mutex<Vec<u64>>,
+    writes: AtomicU64,
     is_full: AtomicBool,
+    /// Locked while it gets nowhere.
+    slow: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Shelf for Fickle {
     fn append<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<(), ShelfError>> {
         Box::pin(async move {
+            let _turn = self.slow.lock().await;
+            self.writes.fetch_add(1, Ordering::SeqCst);
             if self.is_full.load(Ordering::SeqCst) {
                 return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
             }
@@ -74,11 +81,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::at(Promise::Nothing)
+    }
+
+    fn at(promise: Promise) -> Self {
         let (shelf, told) = (Arc::<Fickle>::default(), Arc::<Told>::default());
-        let kept = (
-            Arc::clone(&shelf) as Arc<dyn Shelf>,
-            Duration::from_secs(86_400),
-        );
+        let kept = Kept {
+            shelf: Arc::clone(&shelf) as Arc<dyn Shelf>,
+            promise,
+            keep: Duration::from_secs(86_400),
+        };
         let (recorder, writer) = recorder(Some(kept), Arc::clone(&told) as Arc<dyn LedgerLog>);
         let policy = Policy::new(Vec::new(), Metrics::default()).expect("no rules");
         let options = MemoryOptions {
@@ -119,15 +131,94 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_are_kept_within_a_second_and_in_order() {
-    let world = World::new();
-    world.record(0..10);
-    tokio::time::sleep(Duration::from_millis(900)).await;
-    assert!(world.kept().is_empty());
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(world.kept(), Vec::from_iter(0..10));
-    world.record(10..20_000);
-    assert_eq!(world.stopped().await, Vec::from_iter(0..20_000));
+async fn records_are_kept_in_a_moment_and_in_order() {
+    for (promise, moment) in [
+        (Promise::Nothing, 250),
+        (Promise::Folder(Durability::Relaxed), 50),
+        (Promise::Folder(Durability::Sync), 50),
+    ] {
+        let world = World::at(promise);
+        world.record(0..10);
+        tokio::time::sleep(Duration::from_millis(moment - 10)).await;
+        assert!(world.kept().is_empty(), "they wait for others");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(world.kept(), Vec::from_iter(0..10));
+        world.record(10..20_000);
+        assert_eq!(world.stopped().await, Vec::from_iter(0..20_000));
+    }
+}
+
+/// Whether an answer is given though nothing more is kept.
+async fn is_answered(world: &World) -> bool {
+    let answer = pin!(world.recorder.safe());
+    poll_immediate(answer).await.is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_waits_for_its_record_as_the_folder_promises() {
+    for promise in [Promise::Nothing, Promise::Folder(Durability::Relaxed)] {
+        let world = World::at(promise);
+        world.record(0..1);
+        assert!(is_answered(&world).await, "{promise:?}");
+    }
+    let world = World::at(Promise::Folder(Durability::Sync));
+    assert!(is_answered(&world).await, "there is nothing to keep");
+    world.record(0..5);
+    assert!(!is_answered(&world).await);
+    world.recorder.safe().await;
+    assert_eq!(world.kept(), Vec::from_iter(0..5));
+    assert!(is_answered(&world).await);
+}
+
+/// A disk that is slow lets answers wait, as the counters do.
+#[tokio::test(start_paused = true)]
+async fn no_answer_leaves_an_old_record_behind() {
+    let world = World::at(Promise::Folder(Durability::Relaxed));
+    let stuck = world.shelf.slow.clone().lock_owned().await;
+    world.record(0..1);
+    tokio::time::sleep(Duration::from_millis(89)).await;
+    world.record(1..2);
+    assert!(is_answered(&world).await);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert!(!is_answered(&world).await);
+    drop(stuck);
+    world.recorder.safe().await;
+    assert_eq!(world.kept(), [0, 1]);
+    assert!(is_answered(&world).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_shelf_that_takes_nothing() {
+    let world = World::at(Promise::Folder(Durability::Sync));
+    world.shelf.is_full.store(true, Ordering::SeqCst);
+    world.record(0..5);
+    let asked = tokio::time::Instant::now();
+    world.recorder.safe().await;
+    world.record(5..30_000);
+    world.recorder.safe().await;
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+    world.shelf.is_full.store(false, Ordering::SeqCst);
+    // It is tried again after a while, and then there is somebody to wait for.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.stopped().await, Vec::from_iter(0..30_000));
+}
+
+/// Those who wait at one time share a write.
+#[tokio::test(start_paused = true)]
+async fn answers_that_wait_share_a_write() {
+    let world = World::at(Promise::Folder(Durability::Sync));
+    let stuck = world.shelf.slow.clone().lock_owned().await;
+    let mut answers = JoinSet::new();
+    for time in 0..1_000 {
+        world.record(time..time + 1);
+        let recorder = Arc::clone(&world.recorder);
+        answers.spawn(async move { recorder.safe().await });
+        tokio::task::yield_now().await;
+    }
+    drop(stuck);
+    answers.join_all().await;
+    assert_eq!(world.kept(), Vec::from_iter(0..1_000));
+    assert!(world.shelf.writes.load(Ordering::SeqCst) <= 3);
 }
 
 #[tokio::test(start_paused = true)]

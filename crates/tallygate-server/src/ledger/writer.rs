@@ -10,13 +10,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::recorder::{LedgerLog, Message};
+use super::promise::{Progress, Promise};
+use super::recorder::{Kept, LedgerLog, Message};
 
 /// Records that are kept at once.
 const BATCH: usize = 8_192;
 
-/// How long a record waits for others.
-const GATHER_TIME: Duration = Duration::from_secs(1);
+/// How long what could not be kept waits to be tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// How often what is too old is dropped and what is small is merged.
 const TEND_EVERY: Duration = Duration::from_secs(30);
@@ -24,11 +25,15 @@ const TEND_EVERY: Duration = Duration::from_secs(30);
 /// Takes records from the queue and keeps them, many at once.
 pub(crate) struct Writer {
     queue: mpsc::Receiver<Message>,
+    progress: Arc<Progress>,
     shelf: Arc<dyn Shelf>,
+    promise: Promise,
     keep: Duration,
     log: Arc<dyn LedgerLog>,
     /// What is to be kept next.
     gathered: Vec<Record>,
+    /// Who is to be told when it was tried.
+    awaiting: Vec<oneshot::Sender<()>>,
     /// When it is to be kept; `None` while there is nothing.
     due: Option<Instant>,
     is_troubled: bool,
@@ -38,16 +43,19 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(super) fn new(
-        queue: mpsc::Receiver<Message>,
-        (shelf, keep): (Arc<dyn Shelf>, Duration),
+        (queue, progress): (mpsc::Receiver<Message>, Arc<Progress>),
+        kept: Kept,
         log: Arc<dyn LedgerLog>,
     ) -> Self {
         Self {
             queue,
-            shelf,
-            keep,
+            progress,
+            shelf: kept.shelf,
+            promise: kept.promise,
+            keep: kept.keep,
             log,
             gathered: Vec::new(),
+            awaiting: Vec::new(),
             due: None,
             is_troubled: false,
             tending: None,
@@ -85,27 +93,44 @@ impl Writer {
         }
     }
 
+    /// Takes a message, and keeps what was gathered if somebody waits for that: with all that has come meanwhile, so that those who
+    /// wait at one time share one write.
     async fn take(&mut self, message: Message) {
+        self.gather(message);
+        while self.gathered.len() < BATCH
+            && let Ok(next) = self.queue.try_recv()
+        {
+            self.gather(next);
+        }
+        let is_full = self.gathered.len() >= BATCH && !self.is_troubled;
+        if is_full || !self.awaiting.is_empty() {
+            self.keep_gathered().await;
+        }
+    }
+
+    fn gather(&mut self, message: Message) {
         match message {
             Message::Record(record) => {
                 self.gathered.push(*record);
-                self.due.get_or_insert_with(|| Instant::now() + GATHER_TIME);
-                if self.gathered.len() >= BATCH && !self.is_troubled {
-                    self.keep_gathered().await;
-                }
+                let soon = || Instant::now() + self.promise.gather_time();
+                self.due.get_or_insert_with(soon);
             }
-            Message::Flush(done) => {
-                self.keep_gathered().await;
-                let _ = done.send(()); // whoever asked may be gone
-            }
+            Message::Flush(done) => self.awaiting.push(done),
         }
     }
 
     async fn keep_gathered(&mut self) {
         self.due = None;
-        if self.gathered.is_empty() {
-            return;
+        if !self.gathered.is_empty() {
+            self.append().await;
         }
+        for done in self.awaiting.drain(..) {
+            let _ = done.send(()); // whoever asked may be gone
+        }
+    }
+
+    async fn append(&mut self) {
+        self.progress.begins(|| self.queue.is_empty());
         let kept = self.shelf.append(&self.gathered).await;
         if kept.is_err() != self.is_troubled {
             self.is_troubled = kept.is_err();
@@ -113,10 +138,14 @@ impl Writer {
         }
         match kept {
             Ok(()) => {
+                self.progress.succeeds();
                 self.log.kept(self.gathered.len() as u64);
                 self.gathered.clear();
             }
-            Err(_) => self.due = Some(Instant::now() + GATHER_TIME),
+            Err(_) => {
+                self.progress.fails();
+                self.due = Some(Instant::now() + RETRY);
+            }
         }
     }
 

@@ -11,12 +11,14 @@ use tallygate_store::{MemoryOptions, MemoryStore, RedisOptions, RedisStore, Stor
 
 use super::StartError;
 use crate::config::{Config, StoreChoice};
+use crate::ledger::Promise;
 
 /// What a server keeps its state in.
 pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
     pub(super) registry: Arc<dyn Registry>,
     pub(super) shelf: Arc<dyn Shelf>,
+    pub(super) promise: Promise,
 }
 
 /// A store of this kind with the limits of `config`, and what belongs to it.
@@ -29,6 +31,7 @@ pub(super) async fn open(choice: &StoreChoice, config: &Config) -> Result<Opened
             store: MemoryStore::new(config.policy(), in_memory(config)),
             registry: MemoryRegistry::new(),
             shelf: Arc::new(MemoryShelf::default()),
+            promise: Promise::Nothing,
         }),
         StoreChoice::Folder(path) => in_folder(path.clone(), config).await,
         StoreChoice::Redis(options) => {
@@ -47,6 +50,7 @@ pub(super) async fn open(choice: &StoreChoice, config: &Config) -> Result<Opened
                 store,
                 registry,
                 shelf: Arc::new(shelf),
+                promise: Promise::Nothing,
             })
         }
     }
@@ -73,6 +77,7 @@ async fn in_folder(path: PathBuf, config: &Config) -> Result<Opened, StartError>
             store,
             registry,
             shelf: Arc::new(shelf),
+            promise: Promise::Folder(durability),
         })
     });
     let opened = opening.await;

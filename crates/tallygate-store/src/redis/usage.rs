@@ -1,6 +1,6 @@
 //! The ledger of usage on Redis: all nodes write to it, and each answers for all.
 //!
-//! One sorted set holds blocks of records, by the time of their last record. A node adds one about once a second; small ones are
+//! One sorted set holds blocks of records, by the time of their last record. A node adds one some times a second; small ones are
 //! merged after a while. A block is named by random bytes, so one that is sent again is there once; a merge puts one block in the
 //! place of others or does nothing; and a question that a merge came between is asked again.
 use super::link::{Call, Link, LinkError};

@@ -1,7 +1,12 @@
 //! Usage from the command line: of a running server, and of a folder.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde_json::{Value, json};
 use tallygate_sim::Client;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::command::{Ran, run, tallygate};
 use crate::folder::Folder;
@@ -9,9 +14,17 @@ use crate::running::Running;
 
 /// A server that counts in a folder, and the addresses of its listeners.
 fn serve(folder: &Folder) -> (Running, String, String) {
+    serve_with(
+        folder,
+        "limits: [{ name: day, per: [tenant], tokens: 1000, every: day }]",
+    )
+}
+
+/// The same with these settings besides.
+fn serve_with(folder: &Folder, settings: &str) -> (Running, String, String) {
     let store = folder.path().join("data");
     let settings = format!(
-        "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nstore: {}\nlimits: [{{ name: day, per: [tenant], tokens: 1000, every: day }}]\n",
+        "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nstore: {}\n{settings}\n",
         store.display()
     );
     let file = folder.path().join("tallygate.yaml");
@@ -24,18 +37,21 @@ fn serve(folder: &Folder) -> (Running, String, String) {
 }
 
 async fn post(data: &str, operation: &str, body: Value) -> Value {
-    let client = Client::new(data);
+    let told = tried(&Client::new(data), operation, body).await;
+    told.expect("an answer")
+}
+
+/// `None`: the server has gone.
+async fn tried(client: &Client, operation: &str, body: Value) -> Option<Value> {
     let path = format!("/tallygate/v1/{operation}");
     let request = client.request(
         "POST".parse().expect("a method"),
         &path,
         body.to_string().into(),
     );
-    let opened = client
-        .send(request.expect("a request"))
-        .await
-        .expect("an answer");
-    opened.read().await.expect("a body").json()
+    let opened = client.send(request.expect("a request")).await.ok()?;
+    let reply = opened.read().await.ok()?;
+    (!reply.broken).then(|| reply.json())
 }
 
 /// Two settled calls and a denied one.
@@ -111,6 +127,68 @@ async fn usage_is_told_by_a_server_and_by_its_folder_before_and_after_a_kill() {
         (3, 334, 1)
     );
     running.stop();
+}
+
+/// Callers at once, and what they were answered.
+#[derive(Default)]
+struct Load {
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+    /// Woken with each.
+    news: Notify,
+}
+
+impl Load {
+    const CALLERS: usize = 8;
+
+    /// Reserves and settles until the server has gone.
+    async fn call(&self, data: &str) {
+        let client = Client::new(data);
+        let ask = json!({ "subject": { "tenant": "acme" }, "demand": { "tokens": 5 } });
+        while let Some(held) = tried(&client, "reserve", ask.clone()).await {
+            let settle = json!({ "reservation": held["reservation"], "usage": { "tokens": 3 } });
+            self.sent.fetch_add(1, Ordering::SeqCst);
+            let told = tried(&client, "settle", settle).await;
+            if told.is_some_and(|told| told["outcome"] == "settled") {
+                self.acknowledged.fetch_add(1, Ordering::SeqCst);
+                self.news.notify_one();
+            }
+        }
+    }
+
+    /// Returns when so many were acknowledged.
+    async fn reaches(&self, many: u64) {
+        while self.acknowledged.load(Ordering::SeqCst) < many {
+            self.news.notified().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_acknowledged_settle_is_missing_after_kills() {
+    let folder = Folder::new("usage-killed");
+    let load = Arc::new(Load::default());
+    let store = folder.path().join("data").display().to_string();
+    for round in 1..=3 {
+        let settings = "durability: sync\nlimits: [{ name: day, per: [tenant], tokens: 1_000_000, every: day }]";
+        let (running, data, _) = serve_with(&folder, settings);
+        let mut callers = JoinSet::new();
+        for _ in 0..Load::CALLERS {
+            let (load, data) = (Arc::clone(&load), data.clone());
+            callers.spawn(async move { load.call(&data).await });
+        }
+        load.reaches(round * 40).await;
+        running.signal("KILL");
+        running.ended();
+        callers.join_all().await;
+
+        let told = run(&["usage", "--data", &store, "--json", "outcome=settled"]);
+        let (calls, tokens, _) = totals(&told);
+        let (acknowledged, sent) = (&load.acknowledged, &load.sent);
+        let all = acknowledged.load(Ordering::SeqCst)..=sent.load(Ordering::SeqCst);
+        assert!(all.contains(&calls), "{calls} of {all:?}");
+        assert_eq!(tokens, 3 * calls);
+    }
 }
 
 #[test]

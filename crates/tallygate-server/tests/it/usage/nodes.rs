@@ -36,7 +36,7 @@ async fn each_node_answers_for_both() {
     spend(&one, "acme", 30).await;
     spend(&other, "acme", 12).await;
     spend(&other, "globex", 5).await;
-    // A question keeps what its own node recorded before; the other node does so about once a second.
+    // A question keeps what its own node recorded before; the other node does so four times a second.
     for world in [&one, &other] {
         let counted = async {
             while report(world, "by=tenant").await["totals"]["calls"] != 3 {
