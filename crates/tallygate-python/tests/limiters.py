@@ -33,7 +33,7 @@ def left(limiter: Any) -> dict[str, int]:
 
 async def until_waiting(limiter: Any, count: int) -> None:
     """Lets others run until so many stand in line."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     sleep = sys.modules["trio"].sleep if _waiting._running_trio() else asyncio.sleep
     while limiter._engine.stats()["waiters"] != count:
         assert time.monotonic() < deadline, f"{limiter._engine.stats()} and not {count} waiters"
@@ -42,7 +42,7 @@ async def until_waiting(limiter: Any, count: int) -> None:
 
 def until_waiting_here(limiter: Any, count: int) -> None:
     """:func:`until_waiting` for threads."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while limiter._engine.stats()["waiters"] != count:
         assert time.monotonic() < deadline, f"{limiter._engine.stats()} and not {count} waiters"
         time.sleep(0.001)

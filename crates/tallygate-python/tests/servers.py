@@ -56,7 +56,7 @@ def _running(command: list[str], *, stdout: int) -> Iterator[subprocess.Popen[by
         yield process
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         if process.stdout is not None:
             process.stdout.close()
 
@@ -67,7 +67,7 @@ def _binary(name: str) -> str | None:
 
 
 def _until_open(port: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return

@@ -66,7 +66,7 @@ def test_processes_spend_nothing_twice(shared: Place):
         for worker in workers:
             go(worker)
         spent = [int(line(worker)) for worker in workers]
-        assert [worker.wait(30) for worker in workers] == [0] * 4
+        assert [worker.wait(90) for worker in workers] == [0] * 4
     finally:
         for worker in workers:
             worker.kill()
@@ -97,7 +97,7 @@ def test_a_killed_waiter_stalls_nobody(shared: Place):
                 go(worker)
                 assert await asyncio.to_thread(line, worker) == "waiting"
                 worker.send_signal(signal.SIGKILL)
-                worker.wait(10)
+                worker.wait(30)
                 await limiter.refund_capacity({"tokens": 50}, held)
                 began = time.monotonic()
                 await limiter.acquire_capacity({"tokens": 10}, model="m", timeout=30)
@@ -107,7 +107,7 @@ def test_a_killed_waiter_stalls_nobody(shared: Place):
     finally:
         worker.kill()
         worker.communicate()
-    assert stalled < 5, f"the next one waited {stalled:.1f} s for a process that was dead"
+    assert stalled < 15, f"the next one waited {stalled:.1f} s for a process that was dead"
 
 
 HOLD = """
@@ -123,7 +123,7 @@ def test_a_killed_holder_stalls_nobody(shared: Place):
     try:
         assert line(worker) == "held"
         worker.send_signal(signal.SIGKILL)
-        worker.wait(10)
+        worker.wait(30)
     finally:
         worker.kill()
         worker.communicate()
@@ -131,7 +131,7 @@ def test_a_killed_holder_stalls_nobody(shared: Place):
     limiter = SyncRateLimiter(config(100, 100_000), backend=builder)
     began = time.monotonic()
     limiter.acquire_capacity({"tokens": 10}, model="m", timeout=30)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
     limiter.close()
 
 
@@ -147,7 +147,7 @@ def test_a_refund_in_one_process_wakes_another(shared: Place):
         began = time.monotonic()
         limiter.refund_capacity({"tokens": 0}, held)
         assert line(worker) == "served"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         limiter.close()
     finally:
         worker.kill()

@@ -15,7 +15,9 @@ import pytest
 from tallygate import PerModelConfig, Quota, RateLimiter, SyncRateLimiter, UsageQuotas
 from tallygate.clients import AsyncLimitedTransport, LimitedTransport, wrap_openai
 
-CONFIG = PerModelConfig(UsageQuotas([Quota("requests", 100, 86_400), Quota("tokens", 100_000, 86_400)]))
+# Of a hundred days nothing refills during a test.
+WINDOW = 8_640_000
+CONFIG = PerModelConfig(UsageQuotas([Quota("requests", 100, WINDOW), Quota("tokens", 100_000, WINDOW)]))
 HELLO: list[Any] = [{"role": "user", "content": "Hello world"}]
 BODY = {"model": "gpt-4o", "messages": HELLO, "max_tokens": 500}
 USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
@@ -36,7 +38,7 @@ def used(limiter: SyncRateLimiter | RateLimiter) -> tuple[int, int]:
     ask = limiter._models.ask("gpt-4o")
     assert ask.family is not None
     left = limiter._models.capacities(ask.family, ask.family.native.left())
-    return 100 - round(left["requests", 86_400]), 100_000 - round(left["tokens", 86_400])
+    return 100 - round(left["requests", WINDOW]), 100_000 - round(left["tokens", WINDOW])
 
 
 def client_of(answer: Any) -> openai.OpenAI:

@@ -174,7 +174,7 @@ def test_a_limit_of_one_spaces_calls():
     began = time.monotonic()
     for _ in range(2):
         limiter.acquire_capacity({"requests": 1}, model="some-model")
-    assert 0.99 <= time.monotonic() - began < 3
+    assert 0.99 <= time.monotonic() - began < 20
     limiter.close()
 
 

@@ -31,6 +31,9 @@ from .quotas import FrozenUsage, PerModelConfig, Quota, UsageQuotas
 
 _SCALE = "TALLYGATE_CONFORMANCE_TIMING_SCALE"
 
+# How often what is lost on a machine that stalls is tried.
+_LAPS = 5
+
 
 async def conformance_test_for(
     backend_builder: RateLimiterBackendBuilderInterface, *, timing: ConformanceTiming | None = None
@@ -155,8 +158,9 @@ async def _check_never(subject: Subject) -> None:
 
 async def _check_wait(subject: Subject) -> None:
     backend = await subject.build([Quota("tokens", 10, 1)])
-    await backend.take(10)
+    # From before what is to be refilled was taken: a machine that stalls makes it later, and never earlier.
     began = time.monotonic()
+    await backend.take(10)
     error = await outcome(backend.take(5, timeout=subject.timing.wait_budget_seconds))
     waited = time.monotonic() - began
     require(error is None, f"half of a window of 1 s was waited for, and {named(error)} was raised")
@@ -198,12 +202,21 @@ async def _check_refund(subject: Subject) -> None:
 
 
 async def _check_full_refund(subject: Subject) -> None:
-    backend = await subject.build([Quota("tokens", 10, 1)])
-    await backend.take(5)
-    await asyncio.sleep(1.1)
-    await backend.refund(5, 0)
-    await backend.take(10)
-    await backend.refuse(4, "a quota that was full again was refunded beyond its limit")
+    for _ in range(_LAPS):
+        backend = await subject.build([Quota("tokens", 10, 1)])
+        await backend.take(5)
+        await asyncio.sleep(1.1)
+        await backend.refund(5, 0)
+        began = time.monotonic()
+        await backend.take(10)
+        error = await backend.prompt(outcome(backend.take(4)), "timeout=0")
+        # On a machine that stalls 4 of 10 refill by themselves meanwhile, which tells nothing.
+        if error is not None or time.monotonic() - began < 0.35:
+            break
+    else:
+        return
+    require(error is not None, "a quota that was full again was refunded beyond its limit")
+    require(isinstance(error, TimeoutError), f"a try that fails must raise TimeoutError, not {named(error)}")
 
 
 async def _check_overuse(subject: Subject) -> None:
@@ -269,8 +282,10 @@ async def _check_apart(subject: Subject) -> None:
 async def _check_callbacks(subject: Subject) -> None:
     told = Told()
     backend = await subject.build([Quota("tokens", 10, 1)], told)
+    began = time.monotonic()
     await backend.take(10)
     await backend.take(5, timeout=subject.timing.wait_budget_seconds)
+    both = time.monotonic() - began
     await backend.refund(5, 1)
     slots = [slot for slot, _ in told.calls if slot != "on_missing_consumption_data"]
     expected = [
@@ -292,8 +307,10 @@ async def _check_callbacks(subject: Subject) -> None:
         f"on_capacity_consumed and on_capacity_refunded were told of the uses {usages}",
     )
     waited = given["after_wait_end_consumption"].get("wait_time_s")
+    # Half a window, less what passed between the calls.
+    least = 0.3 if both < 0.7 else 0.0
     require(
-        isinstance(waited, (int, float)) and 0.3 < waited < 30,
+        isinstance(waited, (int, float)) and least < waited < both + 0.1,
         f"after_wait_end_consumption was told of a wait of {waited!r} s",
     )
 
