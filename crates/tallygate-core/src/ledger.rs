@@ -164,12 +164,14 @@ impl Ledger {
     /// The counters of the limits that apply to a subject, in the order of the rules.
     #[must_use]
     pub fn resolve(&self, subject: &[(&str, &str)]) -> Keys {
-        let key = |place: u32| {
-            let at = *self.active.get(crate::num::index(place))?;
+        let key = |place: usize| {
+            let at = *self.active.get(place)?;
             Some(self.slot(at)?.key(at, subject, self.seed))
         };
-        let places = self.policy.applying(subject);
-        Keys(places.into_iter().filter_map(key).collect())
+        let mut keys = Keys::default();
+        self.policy
+            .each_applying(subject, |place, _| keys.0.extend(key(place)));
+        keys
     }
 
     /// The number of an idempotency key of a subject, in whatever order its labels come: the same key of another

@@ -9,7 +9,7 @@ use crate::metric::{MAX_AMOUNT, Metric, Metrics};
 use crate::num;
 use crate::shape::{Mode, Shape, StoreDown};
 use crate::time::Span;
-use index::{Index, Places};
+use index::Index;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -123,9 +123,9 @@ impl Policy {
         &'a self,
         subject: &'a [(&'a str, &'a str)],
     ) -> impl Iterator<Item = &'a Arc<LimitInfo>> {
-        let places = self.applying(subject).into_iter();
-        let rules = places.filter_map(|place| self.rules.get(num::index(place)));
-        rules.flat_map(|rule| rule.infos())
+        let mut applying: Vec<&Arc<CompiledRule>> = Vec::new();
+        self.each_applying(subject, |_, rule| applying.push(rule));
+        applying.into_iter().flat_map(|rule| rule.infos())
     }
 
     /// How many rules are looked at to find those that apply to a subject: what that costs, but for the subject's labels. All, where
@@ -138,19 +138,26 @@ impl Policy {
         }
     }
 
-    /// The places of the rules that apply to a subject, in the order of the rules.
-    pub(crate) fn applying(&self, subject: &[(&str, &str)]) -> Places {
+    /// Shows the rules that apply to a subject with their places, in the order of the rules.
+    #[inline]
+    pub(crate) fn each_applying<'a>(
+        &'a self,
+        subject: &[(&str, &str)],
+        mut show: impl FnMut(usize, &'a Arc<CompiledRule>),
+    ) {
         if self.is_short() {
-            let all = (0u32..).zip(self.rules.iter());
+            let all = self.rules.iter().enumerate();
             let applying = all.filter(|(_, rule)| rule.applies(subject));
-            return applying.map(|(place, _)| place).collect();
+            applying.for_each(|(place, rule)| show(place, rule));
+            return;
         }
-        let mut places = self.index.candidates(subject);
-        places.retain(|place| {
-            let rule = self.rules.get(num::index(*place));
-            rule.is_some_and(|rule| rule.applies(subject))
-        });
-        places
+        for place in self.index.candidates(subject) {
+            let place = num::index(place);
+            let rule = self.rules.get(place);
+            if let Some(rule) = rule.filter(|rule| rule.applies(subject)) {
+                show(place, rule);
+            }
+        }
     }
 
     pub(crate) fn rules(&self) -> &[Arc<CompiledRule>] {
@@ -171,7 +178,7 @@ pub const DOWNGRADED: &str = "downgraded";
 pub const AS_ASKED: (&str, &str) = (DOWNGRADED, "no");
 
 /// So many rules are looked at one after the other: to look one up costs as much as to look at a few.
-const FEW: usize = 12;
+const FEW: usize = 16;
 
 /// How many rules a policy may have.
 pub const MAX_RULES: usize = 10_000;

@@ -155,7 +155,9 @@ impl Policy {
 
     /// The places of the rules that apply to a subject among [`Self::remote_rules`], in their order.
     pub fn places_of(&self, subject: &[(&str, &str)]) -> impl Iterator<Item = usize> + use<> {
-        self.applying(subject).into_iter().map(num::index)
+        let mut places = Vec::new();
+        self.each_applying(subject, |place, _| places.push(place));
+        places.into_iter()
     }
 }
 
