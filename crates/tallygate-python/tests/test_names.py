@@ -18,3 +18,19 @@ def test_a_star_brings_all_of_it() -> None:
     code = "from tallygate import *\nfor name in __import__('tallygate').__all__: globals()[name]"
     ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_an_import_brings_little_along() -> None:
+    """What costs time and most programs have no use for is imported by what uses it."""
+    code = (
+        "import sys, tallygate\n"
+        "from tallygate import PerModelConfig, Quota, RateLimiter, SyncRateLimiter, UsageQuotas\n"
+        "limiter = SyncRateLimiter(PerModelConfig(UsageQuotas([Quota('tokens', 5)])))\n"
+        "limiter.refund_capacity({'tokens': 1}, limiter.acquire_capacity({'tokens': 2}, 'm'))\n"
+        "print(*{'asyncio', 'httpx', 'json', 'logging', 'ssl', 'trio', 'unicodedata', 'uuid'} & sys.modules.keys())"
+    )
+    # Without the site's own imports, which are anybody's.
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{code}"], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout.strip()) == (0, ""), ran.stdout + ran.stderr
