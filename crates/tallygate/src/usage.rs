@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::Value;
 use tallygate_server::usage;
 use tallygate_store::folder::{DataFolder, Purpose};
-use tallygate_store::usage::{FolderShelf, Query};
+use tallygate_store::usage::{FolderShelf, MAX_ROWS, Query};
 
 use crate::exit::{Exit, Failure};
 use crate::remote::{Whom, escaped};
@@ -82,12 +82,30 @@ pub(crate) async fn run(args: &UsageArgs, screen: &Screen) -> Result<(), Failure
             "tallygate: pieces of the ledger cannot be read, and what they hold is in no sum: {damaged}"
         ));
     }
+    if let Some(left_out) = left_out(&report) {
+        // Comma-separated values have no totals, where these calls are.
+        if args.csv {
+            return Err(Failure::new(Exit::Usage, left_out).mend(FEWER_ROWS));
+        }
+        tell(&format!(
+            "tallygate: {left_out}; they are in the totals alone: {FEWER_ROWS}"
+        ));
+    }
     if args.csv {
         screen.write(&usage::csv(&report));
     } else {
         screen.answer(&report, &table::text(&report, args.rows));
     }
     Ok(())
+}
+
+const FEWER_ROWS: &str = "ask for less in --by, or for a shorter time with --from and --to";
+
+/// What is to be known of a report that has not all the rows that it would have.
+fn left_out(report: &Value) -> Option<String> {
+    let calls = report["calls_without_row"].as_u64()?;
+    (calls > 0)
+        .then(|| format!("a report has at most {MAX_ROWS} rows, and calls without one are {calls}"))
 }
 
 impl UsageArgs {

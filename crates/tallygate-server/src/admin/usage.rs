@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
-use tallygate_store::usage::{Query, QueryError, Report, ShelfError};
+use tallygate_store::usage::{MAX_ROWS, Query, QueryError, Report, ShelfError};
 
 use super::reports::Page;
 use super::{Admin, Administrator, Refused, Route};
@@ -43,7 +43,10 @@ async fn answer(
     let recorder = Arc::clone(pipeline.recorder());
     let asking = async move {
         let report = recorder.answer(&query).await.ok_or_else(off)??;
-        Ok((report, query))
+        match format == Format::Csv && report.without_row > 0 {
+            true => Err(too_many_rows()),
+            false => Ok((report, query)),
+        }
     };
     let write = move |(report, query): &(Report, Query), page: &mut Page| {
         let report = usage::json(report, query);
@@ -91,6 +94,14 @@ fn off() -> Refused {
     let message = "no usage is kept: the configuration says `ledger: off`";
     Refused::new(StatusCode::NOT_FOUND, "off", message)
         .mend("write `ledger: { keep: 90d }`, and restart")
+}
+
+/// Comma-separated values have no totals: what is in no row would be in none of them, and nobody told.
+fn too_many_rows() -> Refused {
+    let message = format!("the report has more than {MAX_ROWS} rows");
+    Refused::invalid(message, Some("by")).mend(
+        "ask for less in `by`, or for a shorter time; or for JSON, whose totals have all calls",
+    )
 }
 
 impl From<QueryError> for Refused {

@@ -2,6 +2,7 @@
 mod books;
 mod busy;
 mod nodes;
+mod wide;
 
 use std::sync::Arc;
 use std::time::Duration;

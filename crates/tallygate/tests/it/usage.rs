@@ -1,5 +1,6 @@
 //! Usage from the command line: of a running server, and of a folder.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -210,4 +211,70 @@ fn what_cannot_be_asked_is_told_with_its_mend() {
         (0, 0, 0)
     );
     assert_eq!(run(&["usage", "tenant"]).code, 2);
+}
+
+/// A server that answers one question with this.
+fn answering(body: &Value) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let body = body.to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a question");
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("a whole head");
+            asked.push(byte[0]);
+        }
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream
+            .write_all((head + &body).as_bytes())
+            .expect("it is read");
+    });
+    format!("http://{addr}")
+}
+
+/// A report with more groups than rows is told to be one; comma-separated values, which have no totals, are none then.
+#[test]
+fn more_groups_than_rows_are_told_with_their_mend() {
+    let report = json!({
+        "by": ["user"], "from": null, "to": null, "timezone": "UTC", "rows": [], "damaged": 0,
+        "totals": { "savings": {} }, "formulas": {}, "calls_without_row": 900_000,
+    });
+    let told = run(&[
+        "usage",
+        "--admin",
+        &answering(&report),
+        "--by",
+        "user",
+        "--json",
+    ]);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    assert!(
+        told.stderr.contains("calls without one are 900000"),
+        "{}",
+        told.stderr
+    );
+    assert!(
+        told.stderr.contains("ask for less in --by"),
+        "{}",
+        told.stderr
+    );
+    let refused = run(&[
+        "usage",
+        "--admin",
+        &answering(&report),
+        "--by",
+        "user",
+        "--csv",
+    ]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (2, ""));
+    assert!(
+        refused.stderr.contains("ask for less in --by"),
+        "{}",
+        refused.stderr
+    );
 }
