@@ -56,8 +56,8 @@ pub(crate) struct Create {
     #[arg(long, value_name = "WHEN", value_parser = until)]
     expires: Option<Until>,
 
-    /// Make it in this data folder, whose server is stopped
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["admin", "config"])]
+    /// Make it in this data folder, whose server is stopped; --config names its configuration, so that the keys there count too
+    #[arg(long, value_name = "FOLDER", conflicts_with = "admin")]
     data: Option<PathBuf>,
 
     #[command(flatten)]

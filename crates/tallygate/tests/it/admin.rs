@@ -213,19 +213,63 @@ fn a_key_of_a_stopped_server_is_what_a_running_one_would_make() {
         assert!(refused.stderr.contains(says), "{}", refused.stderr);
     }
     let warned = |ran: &Ran| {
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
         ran.json()["warnings"][0]
             .as_str()
             .unwrap_or_default()
             .to_owned()
     };
-    assert!(warned(&create(&["b"])).contains("no key in this folder"));
-    let guest = create(&["guest", "--role", "admin", "--expires", "1h"]);
-    assert!(
-        warned(&guest).contains("ends by itself"),
-        "{}",
-        guest.stdout
-    );
+    // The first one lets others be made, as at a running server.
+    for (wrong, says) in [
+        (&["b"][..], "must have the role `admin`"),
+        (
+            &["guest", "--role", "admin", "--expires", "1h"],
+            "must not end by itself",
+        ),
+    ] {
+        let refused = create(wrong);
+        assert_eq!(refused.code, 4, "{wrong:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("--config FILE"),
+            "{}",
+            refused.stderr
+        );
+    }
     assert_eq!(warned(&create(&["root", "--role", "admin"])), "");
+    assert_eq!(warned(&create(&["b"])), "");
+}
+
+/// A key of the configuration is as good as one in the folder, while it lasts.
+#[test]
+fn a_key_of_a_stopped_server_goes_with_its_configuration() {
+    let folder = Folder::new("admin-config");
+    let create = |(data, end): (&str, &str), arguments: &[&str]| {
+        let data = folder.path().join(data).display().to_string();
+        let hash = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+        let settings = format!(
+            "store: {data}\ntiers: {{ free: {{}} }}\nkeys: [{{ id: root, hash: \"{hash}\", role: admin{end} }}]\n"
+        );
+        let file = file(&folder, "keys.yaml", &settings);
+        let named = ["--data", &data, "--config", &file, "--json"];
+        run(&[&["keys", "create"], arguments, &named].concat())
+    };
+    let lasting = create(("lasting", ""), &["b", "--tier", "free"]);
+    assert_eq!(lasting.code, 0, "{}", lasting.stderr);
+    assert_eq!(lasting.json()["warnings"], Value::Null);
+    let ending = create(("ending", ", expires: 2999-01-01"), &["b"]);
+    assert_eq!(ending.code, 0, "{}", ending.stderr);
+    let ending = ending.json();
+    let warning = ending["warnings"][0].as_str().expect("a warning");
+    assert!(warning.contains("ends by itself"), "{warning}");
+    for (wrong, says) in [
+        (&["root"][..], "is taken by the configuration"),
+        (&["c", "--tier", "gold"], "is not under `tiers`"),
+    ] {
+        let refused = create(("lasting", ""), wrong);
+        assert_eq!(refused.code, 4, "{wrong:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    }
 }
 
 #[test]
