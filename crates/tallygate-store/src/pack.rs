@@ -10,7 +10,7 @@ pub(crate) trait Pack {
         self.uint(n.min((1 << 56) - 1), 7);
     }
 
-    /// Bytes with their length before them.
+    /// Bytes with their length before them, in three bytes.
     fn text(&mut self, bytes: &[u8]);
 }
 
@@ -20,7 +20,7 @@ impl Pack for Vec<u8> {
     }
 
     fn text(&mut self, bytes: &[u8]) {
-        self.uint(bytes.len() as u64, 2);
+        self.uint(bytes.len() as u64, 3);
         self.extend_from_slice(bytes);
     }
 }

@@ -18,6 +18,10 @@ use tokio::time::Instant;
 /// The most operations of one call.
 const BATCH: usize = 64;
 
+/// The most accounts that the operations of one call name, each counted for every operation that does, so that no call keeps
+/// the server for long. One operation alone may name more.
+const ACCOUNTS: usize = 1000;
+
 /// How many calls of one route are under way at once: while the server works on one, the next is written.
 const UNDER_WAY: usize = 2;
 
@@ -93,6 +97,19 @@ impl Answer {
 struct Lane {
     waiting: VecDeque<Job>,
     under_way: usize,
+}
+
+impl Lane {
+    /// How many of those that wait go into one call.
+    fn fill(&self) -> usize {
+        let mut accounts = 0;
+        let fits = |job: &&Job| {
+            accounts += job.op.accounts().len();
+            accounts <= ACCOUNTS
+        };
+        let most = self.waiting.iter().take(BATCH).take_while(fits);
+        most.count().max(1)
+    }
 }
 
 struct Job {
@@ -198,7 +215,7 @@ impl Pump {
             }
             return None;
         }
-        let count = lane.waiting.len().min(BATCH);
+        let count = lane.fill();
         Some(lane.waiting.drain(..count).collect())
     }
 

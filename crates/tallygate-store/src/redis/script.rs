@@ -1,7 +1,7 @@
 //! The script that decides in the store: how operations are written for it and its answers read.
 //!
 //! Numbers are little-endian; an instant, a length or an amount has seven bytes, the parts of a microsecond six.
-use super::names::{Account, ByKey};
+use super::names::{Account, ByKey, NamedRule};
 use super::record::{Ending, Held};
 use super::sheet::instant;
 use crate::pack::{Pack, Unpack};
@@ -312,7 +312,7 @@ const AS_ASKED: &[u8] = b"D";
 fn ended_as_asked(finish: &[u8]) -> Option<Vec<u8>> {
     let mut finish = Unpack(finish);
     finish.bytes(RECEIPT_AT)?;
-    let size = usize::try_from(finish.uint(2)?).ok()?;
+    let size = usize::try_from(finish.uint(3)?).ok()?;
     Some([b"E", finish.bytes(size)?].concat())
 }
 
@@ -335,6 +335,32 @@ struct Writer<'a> {
     /// By place. One that comes under two policies counts as it came first.
     accounts: Vec<&'a Arc<Account>>,
     batch: Batch,
+}
+
+/// The rules of a call, and where each of them is.
+#[derive(Default)]
+struct Rules<'a> {
+    listed: Vec<&'a RemoteRule>,
+    places: ByKey<[u8; 8], usize>,
+}
+
+impl<'a> Rules<'a> {
+    /// The number of a rule. A policy may have ten thousand of them: none is looked for among the others.
+    fn place(&mut self, named: &'a NamedRule) -> u64 {
+        let known = self.places.get(&named.name).copied();
+        let same = |place: &usize| {
+            self.listed
+                .get(*place)
+                .is_some_and(|rule| rule.is(&named.rule))
+        };
+        let place = known.filter(same).unwrap_or_else(|| {
+            // The same rule of another policy counts by other amounts: it is listed once more.
+            self.listed.push(&named.rule);
+            self.listed.len() - 1
+        });
+        self.places.insert(named.name, place);
+        place as u64 + 1
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -394,21 +420,15 @@ impl<'a> Writer<'a> {
         out.extend_from_slice(self.node.prefix.as_bytes());
         let accounts = self.accounts.clone();
         let records = self.batch.keys.len() - accounts.len();
-        let mut rules: Vec<&RemoteRule> = Vec::new();
+        let mut rules = Rules::default();
         let mut places = Vec::with_capacity(4 * accounts.len());
         for account in &accounts {
-            let rule = &account.rule.rule;
-            let known = rules.iter().position(|known| known.is(rule));
-            let place = known.unwrap_or_else(|| {
-                rules.push(rule);
-                rules.len() - 1
-            });
-            places.uint(place as u64 + 1, 2);
+            places.uint(rules.place(&account.rule), 2);
             let slots = account.slots(&self.node.prefix);
             places.uint(self.place_if(slots), 2);
         }
-        out.uint(rules.len() as u64, 2);
-        for rule in rules {
+        out.uint(rules.listed.len() as u64, 2);
+        for rule in rules.listed {
             out.uint(rule.limits().len() as u64, 1);
             out.uint(u64::from(rule.is_enforced()), 1);
             rule.limits()

@@ -17,6 +17,7 @@ mod redis_garbage;
 mod redis_leases;
 mod redis_lines;
 mod redis_rights;
+mod redis_rules;
 mod registry;
 mod renamed;
 mod suite;

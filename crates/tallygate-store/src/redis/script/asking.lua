@@ -121,7 +121,7 @@ end
 
 function f.reserve(op, q, knocks)
   local rec, name, stand, ttl, keep, blob, asks
-  rec, name, stand, ttl, keep, blob, q = get('<I2I2I2I7I7I2c0', op, q)
+  rec, name, stand, ttl, keep, blob, q = get('<I2I2I2I7I7I3c0', op, q)
   asks, q = f.read_asks(op, q)
   local order, limit = get('<I7B', op, q)
   local queued, stay, turn, after, after_queued

@@ -22,6 +22,9 @@ local ALONE = 255
 -- The kinds of limits that are looked at here: a bucket, a sliding and a fixed window.
 local BUCKET, SLIDING, FIXED = 98, 115, 102
 
+-- How many keys one command names: `unpack` fails at some 8,000 values.
+local MOST = 1000
+
 local head = ARGV[1]
 local node, flags, prefix, rule_count, p = get('<c8BBc0I2', head)
 -- Whether subscribers are seen, and whether more than one operation may be written at one go.
@@ -51,7 +54,12 @@ end
 -- The accounts, and behind them the reservations that are to be made or to end.
 local count, records
 count, records, p = get('<I2I2', head, p)
-local raws = count + records > 0 and call('MGET', unpack(KEYS, 1, count + records)) or {}
+local named = count + records
+local raws = named > 0 and call('MGET', unpack(KEYS, 1, named < MOST and named or MOST)) or {}
+for done = MOST, named - 1, MOST do
+  local more = call('MGET', unpack(KEYS, done + 1, named - done < MOST and named or done + MOST))
+  for i = 1, #more do raws[done + i] = more[i] end
+end
 
 -- An account is plain while its limits are fixed windows, and buckets on each of which one reservation is open at most, and
 -- there is nothing besides. A plain one stays the text that is kept until an operation needs it as a table. `plain` has
@@ -82,4 +90,5 @@ local accounts, f, operations
 local changes = { 0, 0, 0, 0, 0, 0 }
 local deadline, begun, said
 
-local answers = {}
+-- What each operation is answered; and what went wrong with the last one, if anything did.
+local answers, failed = {}, nil

@@ -17,5 +17,6 @@ for i = 1, count do
   reply[i + 1] = raw or ''
 end
 if many then write_waiting() end
+if failed then error(failed, 0) end
 for i = 2, #ARGV do reply[count + i] = answers[i] end
 return reply

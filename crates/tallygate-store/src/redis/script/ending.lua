@@ -49,7 +49,7 @@ end
 
 function f.finish(op, q)
   local rec, name, outcome, parts, keep, receipt, n, at
-  rec, name, outcome, parts, keep, receipt, n, q = get('<I2I2BI2I7I2c0I2', op, q)
+  rec, name, outcome, parts, keep, receipt, n, q = get('<I2I2BI2I7I3c0I2', op, q)
   local late = outcome >= 16
   if late then outcome = outcome - 16 end
   local withdrawn = outcome == 9
@@ -63,20 +63,21 @@ function f.finish(op, q)
   if not r or (r.dl <= now and not late) then return 'O' .. raw end
   if #r ~= parts then return 'V' .. raw end
   if withdrawn and r.flags == 1 then return 'O' .. raw end
-  local id, over = sub(KEYS[rec], -12), ''
+  local id, over = sub(KEYS[rec], -12), {}
   for _ = 1, n do
     at, q = get('<I2', op, q)
     local a = accounts[at]
     for part = 1, parts do q = f.settle_part(a, r, part, id, op, q) end
-    for j = 1, #a do over = over .. f.excess(a[j]) end
+    for j = 1, #a do over[#over + 1] = f.excess(a[j]) end
   end
   if withdrawn then
     call('DEL', KEYS[rec])
     if name > 0 then call('DEL', KEYS[name]) end
     return 'E'
   end
-  if over == NOTHING:rep(#over / #NOTHING) then over = '' end
-  raw = put('<BB', outcome, r.flags) .. sub(receipt, 3) .. over
+  local debts = concat(over)
+  if debts == NOTHING:rep(#over) then debts = '' end
+  raw = put('<BB', outcome, r.flags) .. sub(receipt, 3) .. debts
   call('SET', KEYS[rec], raw, 'PX', keep)
   if name > 0 then call('PEXPIRE', KEYS[name], keep) end
   return 'E' .. raw

@@ -64,7 +64,7 @@ end
 function f.extend(op, q)
   local rec, name, parts, more, ttl, keep, blob
   rec, name, parts, more, ttl, keep, q = get('<I2I2I2BI7I7', op, q)
-  blob, q = get('<I2c0', op, q)
+  blob, q = get('<I3c0', op, q)
   local asks
   asks, q = f.read_asks(op, q)
   local raw = call('GET', KEYS[rec])
@@ -95,7 +95,7 @@ end
 -- Gives back the last part of a reservation, which was to extend it and does not fit elsewhere.
 function f.retract(op, q)
   local rec, parts, keep, blob, n, at
-  rec, parts, keep, blob, n, q = get('<I2I2I7I2c0I2', op, q)
+  rec, parts, keep, blob, n, q = get('<I2I2I7I3c0I2', op, q)
   local mark = sub(op, -8)
   local raw = call('GET', KEYS[rec])
   if not raw or byte(raw) ~= 1 or sub(raw, -8) ~= mark then return 'U' end

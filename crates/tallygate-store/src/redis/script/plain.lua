@@ -13,7 +13,7 @@ if i == 1 then
   answer = all_plain
 elseif kind == 1 then
   local name, stand, ttl, keep, blob, at, q
-  rec, name, stand, ttl, keep, blob, n, q = get('<I2I2I2I7I7I2c0I2', op, 2)
+  rec, name, stand, ttl, keep, blob, n, q = get('<I2I2I2I7I7I3c0I2', op, 2)
   local known, dl = raws[rec], now + ttl
   if name > 0 or stand > 0 or known == nil then q = nil end
   for k = 1, q and 3 * n or 0, 3 do
@@ -72,9 +72,9 @@ elseif kind == 1 then
   end
 elseif kind == 2 then
   local name, outcome, parts, receipt, at, q
-  rec, name, outcome, parts, life, receipt, n, q = get('<I2I2BI2I7I2c0I2', op, 2)
+  rec, name, outcome, parts, life, receipt, n, q = get('<I2I2BI2I7I3c0I2', op, 2)
   local known = raws[rec]
-  if name > 0 or outcome >= 9 or parts ~= 1 or not known or byte(known) ~= 1 then q = nil end
+  if name > 0 or outcome >= 9 or parts ~= 1 or not known or #known < 25 or byte(known) ~= 1 then q = nil end
   local made, seq
   if q then
     local told, held, dl

@@ -14,6 +14,7 @@ mod saying;
 mod steps;
 mod twins;
 mod verdict;
+mod wide;
 mod work;
 mod writing;
 

@@ -8,16 +8,6 @@ local write, write_waiting, life_till
 if many then
   local waiting = {}
 
-  function write(key, raw, life)
-    local batch = waiting[life]
-    if not batch then
-      waiting[life] = { 'MSETEX', 1, key, raw }
-      return
-    end
-    local n = batch[2]
-    batch[2], batch[2 * n + 3], batch[2 * n + 4] = n + 1, key, raw
-  end
-
   local function write_each(batch, life)
     for i = 3, 2 * batch[2] + 2, 2 do call('SET', batch[i], batch[i + 1], 'PX', life) end
   end
@@ -29,6 +19,20 @@ if many then
     local done = redis.pcall(unpack(batch))
     -- Another server than the one that was asked may have taken over.
     if type(done) == 'table' and done.err then write_each(batch, life) end
+  end
+
+  function write(key, raw, life)
+    local batch = waiting[life]
+    if batch and batch[2] == MOST then
+      write_all(batch, life)
+      batch = nil
+    end
+    if not batch then
+      waiting[life] = { 'MSETEX', 1, key, raw }
+      return
+    end
+    local n = batch[2]
+    batch[2], batch[2 * n + 3], batch[2 * n + 4] = n + 1, key, raw
   end
 
   function write_waiting()

@@ -86,6 +86,16 @@ impl Bench {
             .collect()
     }
 
+    /// Whether the server answers a call with an error.
+    pub(super) fn refuses(&mut self, batch: &Batch) -> bool {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.sha).arg(batch.keys.len());
+        for part in batch.keys.iter().chain(&batch.args) {
+            command.arg(part);
+        }
+        command.exec(&mut self.connection).is_err()
+    }
+
     /// Forgets all keys.
     pub(super) fn clear(&mut self) {
         let _: () = self.ask(&["FLUSHALL"]);
