@@ -441,7 +441,8 @@ impl<'a> Writer<'a> {
     }
 
     fn operation(&mut self, op: &'a Op) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128);
+        // Enough for a reservation of two accounts, or its end.
+        let mut out = Vec::with_capacity(256);
         match op {
             Op::Reserve(one) => self.reserve((&mut out, 1), one),
             Op::Knock(one) => self.reserve((&mut out, 9), one),

@@ -54,22 +54,26 @@ impl Script {
     }
 
     fn by_hash(&self, call: &Call) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.hash);
-        with_arguments(command, call)
+        command(["EVALSHA", &self.hash], call)
     }
 
     fn by_text(&self, call: &Call) -> Cmd {
-        let mut command = redis::cmd("EVAL");
-        command.arg(&self.text);
-        with_arguments(command, call)
+        command(["EVAL", &self.text], call)
     }
 }
 
-fn with_arguments(mut command: Cmd, call: &Call) -> Cmd {
+/// A call of many operations has tens of thousands of bytes: room is made for them once.
+fn command(head: [&str; 2], call: &Call) -> Cmd {
+    let words = call.keys.iter().chain(&call.args);
+    let bytes: usize = words.clone().map(Vec::len).sum();
+    let bytes = bytes + head.iter().map(|word| word.len()).sum::<usize>() + DIGITS;
+    let count = head.len() + 1 + call.keys.len() + call.args.len();
+    let mut command = Cmd::with_capacity(count, bytes);
+    head.iter().for_each(|word| _ = command.arg(word));
     command.arg(call.keys.len());
-    for word in call.keys.iter().chain(&call.args) {
-        command.arg(word);
-    }
+    words.for_each(|word| _ = command.arg(word));
     command
 }
+
+/// Those of the number of keys, at most.
+const DIGITS: usize = 20;
