@@ -124,10 +124,7 @@ struct Gateway {
 impl Gateway {
     fn start(folder: &Folder, store: &str, rest: &str) -> Self {
         let file = folder.path().join("tallygate.yaml");
-        // With patience for a machine that does much else.
-        let sign = if store.contains('?') { '&' } else { '?' };
-        let store = format!("{store}{sign}timeout=5s");
-        fs::write(&file, configuration(&store, rest)).expect("a file");
+        fs::write(&file, configuration(store, rest)).expect("a file");
         let mut running = Running::start(tallygate(&["serve", "--config"]).arg(&file));
         let url = running.said("gateway listening on ");
         let admin = running.said("admin listening on ");
