@@ -253,6 +253,10 @@ pub struct OutageStats {
     pub unreadable: u64,
     /// What was said to the last of them.
     pub unreadable_last: Option<String>,
+    /// How many times calls were given up because the store was away or refused; one that was sent again and answered is none.
+    pub outages: u64,
+    /// What was seen when a call failed last.
+    pub outage_last: Option<String>,
 }
 
 /// Why a store did not answer.

@@ -116,7 +116,9 @@ pub(crate) enum LinkError {
         reason: String,
     },
     /// A counter cannot be read, and nothing was done.
-    #[error("the key {key} of the store holds no counter: delete it, and its limits begin afresh")]
+    #[error(
+        "the key {key} of the store holds no counter, or one that a later version wrote: delete it, and its limits begin afresh"
+    )]
     Unreadable {
         /// Its key, what cannot be printed escaped.
         key: String,

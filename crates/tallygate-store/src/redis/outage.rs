@@ -155,6 +155,8 @@ impl Outage {
             unsaved: self.spool.trouble(),
             unreadable: 0,
             unreadable_last: None,
+            outages: self.trouble.outages(),
+            outage_last: Some(self.trouble.latest()).filter(|reason| !reason.is_empty()),
         }
     }
 }

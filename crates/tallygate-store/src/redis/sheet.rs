@@ -97,12 +97,13 @@ fn parse(account: &Account, raw: &[u8], now: Time) -> Option<Sheet> {
                     sheet.line.push(entry(&mut bytes)?);
                 }
             }
-            _ => {
+            b's' => {
                 for _ in 0..bytes.byte()? {
                     let lease = lease(&mut sheet.counters, &mut bytes)?;
                     sheet.leases.push(lease);
                 }
             }
+            _ => return None,
         }
     }
     Some(sheet)

@@ -57,7 +57,15 @@ async fn a_counter_that_cannot_be_read_stops_nobody_elses() {
         .arg(account)
         .query(&mut connection)
         .expect("it is there");
-    let wrongs = [&b"garbage"[..], b"", &[255; 400], &right[..right.len() - 1]];
+    // As a later version may keep it: with something more behind it.
+    let later = [&right[..], b"v\0"].concat();
+    let wrongs = [
+        &b"garbage"[..],
+        b"",
+        &[255; 400],
+        &right[..right.len() - 1],
+        &later[..],
+    ];
     for wrong in wrongs {
         let set = redis::cmd("SET").arg(account).arg(wrong).to_owned();
         set.exec(&mut connection).expect("it is set");

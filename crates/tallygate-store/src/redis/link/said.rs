@@ -98,6 +98,15 @@ fn unwrapped<'e>(code: &'e str, detail: &'e str) -> (&'e str, &'e str) {
     }
 }
 
+/// What `redis.pcall` gave a script for an error, without what servers before 7.0 wrap around it.
+pub(super) fn told_to_script(text: &str) -> String {
+    let text = text.trim().trim_start_matches('-');
+    match unwrapped("ERR", text) {
+        (_, whole) if whole.len() == text.len() => shortened(text),
+        (code, detail) => shortened(&format!("{code} {detail}")),
+    }
+}
+
 fn is_code(word: &str) -> bool {
     word.len() >= 3 && word.bytes().all(|byte| byte.is_ascii_uppercase())
 }
@@ -226,6 +235,22 @@ mod tests {
         );
         let other = read(&format!("{wrapped}something else"));
         assert!(matches!(other, Said::Refused(text) if text.starts_with("ERR Error running")));
+    }
+
+    /// As 6.2 and 7.0 word it.
+    #[test]
+    fn what_a_script_was_told_is_unwrapped() {
+        let plain = "OOM command not allowed when used memory > 'maxmemory'.";
+        for text in [
+            format!("@user_script: 22: -{plain}\r\n"),
+            format!("@user_script: 1: -{plain}\r\n"),
+            format!("-{plain}"),
+            plain.to_owned(),
+        ] {
+            assert_eq!(told_to_script(&text), plain, "{text}");
+        }
+        let other = "The user executing the script can't run this command";
+        assert_eq!(told_to_script(other), other);
     }
 
     #[test]

@@ -28,8 +28,11 @@ pub(super) struct Patient {
 #[derive(Debug)]
 pub(super) struct Trouble {
     is_known: AtomicBool,
+    /// Whether a call was given up since something went well.
+    is_felt: AtomicBool,
     reason: Mutex<String>,
     resent: AtomicU64,
+    outages: AtomicU64,
     /// Rung when there is trouble.
     bell: Arc<Notify>,
 }
@@ -41,8 +44,10 @@ impl Patient {
     pub(super) fn new(carrier: Arc<dyn Carrier>, deadline: Duration, bell: Arc<Notify>) -> Self {
         let trouble = Trouble {
             is_known: AtomicBool::new(false),
+            is_felt: AtomicBool::new(false),
             reason: Mutex::default(),
             resent: AtomicU64::new(0),
+            outages: AtomicU64::new(0),
             bell,
         };
         Self {
@@ -71,7 +76,10 @@ impl Patient {
                     self.trouble.resent.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(retry_after.clamp(PAUSES[0], PAUSES[1])).await;
                 }
-                error => return Err(error),
+                error => {
+                    self.trouble.give_up();
+                    return Err(error);
+                }
             }
         }
     }
@@ -135,7 +143,7 @@ impl Trouble {
     }
 
     /// What was seen when a call failed last, however long ago.
-    fn latest(&self) -> String {
+    pub(super) fn latest(&self) -> String {
         self.reason.lock().clone()
     }
 
@@ -152,6 +160,17 @@ impl Trouble {
         self.resent.load(Ordering::Relaxed)
     }
 
+    /// How many times calls were given up, with something that went well between each time and the next.
+    pub(super) fn outages(&self) -> u64 {
+        self.outages.load(Ordering::Relaxed)
+    }
+
+    fn give_up(&self) {
+        if !self.is_felt.swap(true, Ordering::Relaxed) {
+            self.outages.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn note(&self, error: &LinkError) {
         *self.reason.lock() = error.to_string();
         if !self.is_known.swap(true, Ordering::Relaxed) {
@@ -161,6 +180,7 @@ impl Trouble {
 
     fn forget(&self) {
         self.is_known.store(false, Ordering::Relaxed);
+        self.is_felt.store(false, Ordering::Relaxed);
     }
 }
 

@@ -64,8 +64,10 @@ function f.read_tail(a, raw, q)
       a.watched = true
     elseif tag == 'l' then
       q = f.read_line(a, raw, q)
-    else
+    elseif tag == 's' then
       q = f.read_shares(a, raw, q)
+    else
+      error('a later version kept it')
     end
   end
 end

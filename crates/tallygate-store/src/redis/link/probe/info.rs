@@ -15,6 +15,8 @@ pub(super) struct Info {
     is_loading: bool,
     policy: String,
     appends: bool,
+    /// It has replicas, or is told to write only while it has.
+    replicates: bool,
 }
 
 impl Info {
@@ -40,6 +42,8 @@ impl Info {
             is_loading: is("loading", "1"),
             policy: value("maxmemory_policy").unwrap_or_default(),
             appends: !is("aof_enabled", "0"),
+            replicates: value("connected_slaves").is_some_and(|count| count != "0")
+                || value("min_slaves_good_slaves").is_some(),
         })
     }
 
@@ -48,7 +52,7 @@ impl Info {
         if self.is_sentinel {
             return Err(RedisOpenError::Sentinel { host });
         }
-        if !self.is_recent() {
+        if !self.is_from((6, 2)) {
             let version = self.version.clone();
             return Err(RedisOpenError::TooOld { host, version });
         }
@@ -84,6 +88,13 @@ impl Info {
                  no`); set `appendonly yes`"
             ));
         }
+        if self.replicates && !self.is_from((7, 0)) {
+            warnings.push(format!(
+                "the store at {host} is Redis {}, on which `min-replicas-to-write` does not stop scripts: cut off from \
+                 its replicas it goes on admitting until it is told of its successor; use Redis 7.0 or later, or Valkey",
+                self.version
+            ));
+        }
         let (engine, version) = match self.valkey {
             Some(version) => ("Valkey", version),
             None => ("Redis", self.version),
@@ -100,10 +111,42 @@ impl Info {
         }
     }
 
-    /// At least 6.2. Valkey tells the version of Redis that it follows.
-    fn is_recent(&self) -> bool {
+    /// Of this version at least. Valkey tells the version of Redis that it follows.
+    fn is_from(&self, wanted: (u32, u32)) -> bool {
         let mut parts = self.version.split('.').map(|part| part.parse().ok());
         let version: Option<(u32, u32)> = parts.next().flatten().zip(parts.next().flatten());
-        version.is_some_and(|version| version >= (6, 2))
+        version.is_some_and(|version| version >= wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warned(text: &str) -> bool {
+        let found = Info::read(text).map(|info| info.found("a:1".to_owned()));
+        let warnings = found.map_or(Vec::new(), |found| found.warnings);
+        warnings
+            .iter()
+            .any(|warning| warning.contains("does not stop scripts"))
+    }
+
+    #[test]
+    fn replicas_of_a_server_before_7_are_warned_of() {
+        for (text, wanted) in [
+            ("redis_version:6.2.5\r\nconnected_slaves:1", true),
+            (
+                "redis_version:6.2.5\r\nconnected_slaves:0\r\nmin_slaves_good_slaves:0",
+                true,
+            ),
+            ("redis_version:6.2.5\r\nconnected_slaves:0", false),
+            ("redis_version:7.0.15\r\nconnected_slaves:1", false),
+            (
+                "redis_version:7.2.4\r\nvalkey_version:9.1.0\r\nconnected_slaves:1",
+                false,
+            ),
+        ] {
+            assert_eq!(warned(text), wanted, "{text}");
+        }
     }
 }

@@ -3,7 +3,7 @@ use redis::{Cmd, Value};
 use tokio::time::timeout;
 
 use super::{Probe, Refusal, Role, dialed};
-use crate::redis::link::said::Said;
+use crate::redis::link::said::{self, Said};
 use crate::redis::link::wire::Wire;
 use crate::redis::opening::RedisOpenError;
 
@@ -125,7 +125,7 @@ impl Probe<'_> {
 fn refusal(answer: Value) -> Option<(&'static str, String)> {
     let (name, reason): (String, String) = redis::from_redis_value(answer).ok()?;
     let what = TRIED.into_iter().find(|tried| *tried == name)?;
-    Some((what, reason.trim_start_matches('-').to_owned()))
+    Some((what, said::told_to_script(&reason)))
 }
 
 /// What it means that a command was refused.

@@ -131,3 +131,22 @@ async fn what_was_refused_is_not_sent_again() {
     assert_eq!(faulty.sent(), 1);
     assert_eq!(patient.trouble().last(), Some("OOM".to_owned()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_up_is_an_outage_and_what_is_sent_again_is_none() {
+    let faulty = Faulty::new(3);
+    let patient = patient(&faulty);
+    assert!(Carrier::call(&patient, &call(1)).await.is_ok());
+    assert_eq!(patient.trouble().outages(), 0);
+    for gone in 1..=2 {
+        faulty.circuits.send_replace(1);
+        faulty.failures.store(2, Ordering::SeqCst);
+        for _ in 0..2 {
+            assert!(Carrier::call(&patient, &call(1)).await.is_err());
+            assert_eq!(patient.trouble().outages(), gone);
+        }
+        faulty.circuits.send_replace(0);
+        assert!(Carrier::call(&patient, &call(1)).await.is_ok());
+        assert_eq!(patient.trouble().outages(), gone);
+    }
+}
