@@ -108,6 +108,9 @@ impl Answer {
                 Room::Later(names) => json!({ "room": "later", "blocked_by": names }),
                 Room::Never(names) => json!({ "room": "never", "blocked_by": names }),
             };
+            if let Some(next) = self.next(size) {
+                told["room"]["next"] = next.into();
+            }
         }
         told
     }
@@ -154,6 +157,12 @@ impl Answer {
             }
             Room::Never(names) => format!("{call} can never fit {}", names.join(", ")),
         };
+        let verdict = match self.next(size) {
+            Some(next) => {
+                format!("{verdict}, and the ladder would ask {next} next, under the limits of that")
+            }
+            None => verdict,
+        };
         let counts_cost = self.rows.iter().any(|row| row.metric == "cost");
         match size.cost {
             None if counts_cost => {
@@ -161,6 +170,19 @@ impl Answer {
             }
             _ => verdict,
         }
+    }
+
+    /// The model that is asked next where there is no room: a ladder helps out of a quota, and of what can never fit.
+    fn next(&self, size: Size) -> Option<&str> {
+        let blocks = |row: &&Row| size.of_metric(&row.metric) > row.remaining;
+        let helps = match self.room(size) {
+            Room::Now => false,
+            Room::Later(_) => self.rows.iter().filter(blocks).any(Row::is_quota),
+            Room::Never(_) => true,
+        };
+        let mut models = self.models.iter().flatten();
+        let below = models.find(|model| model.step == Step::Below);
+        below.filter(|_| helps).map(|model| &*model.model)
     }
 
     fn room(&self, size: Size) -> Room {
@@ -230,7 +252,14 @@ fn both_sides(rates: &BTreeMap<String, Value>) -> String {
 /// The metric that is shown in dollars.
 const MONEY: &str = "cost";
 
+/// The windows of quotas: nobody waits for their end.
+const CALENDAR: [&str; 3] = ["day", "week", "month"];
+
 impl Row {
+    fn is_quota(&self) -> bool {
+        self.metric == MONEY || CALENDAR.contains(&&*self.window)
+    }
+
     /// An amount of its metric, as people read it.
     fn show(&self, amount: u64) -> String {
         match self.metric.as_str() {
@@ -313,7 +342,7 @@ fn words(down: StoreDown) -> (&'static str, &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Room, Row};
+    use super::{Answer, Model, Room, Row, Step};
     use crate::explain::ask::Size;
 
     fn answer(burst: u64, remaining: u64) -> Answer {
@@ -350,5 +379,44 @@ mod tests {
         assert_eq!(answer(500, 300).room(size), Room::Now);
         assert_eq!(answer(500, 299).room(size), Room::Later(day()));
         assert_eq!(answer(299, 299).room(size), Room::Never(day()));
+    }
+
+    #[test]
+    fn the_ladder_is_told_of_where_it_would_help() {
+        let size = Size {
+            input: 200,
+            output: 100,
+            cost: None,
+        };
+        let model = |name: &str, step| Model {
+            model: name.to_owned(),
+            step,
+            price: None,
+        };
+        let on_ladder = |burst, remaining, window: &str| {
+            let mut answer = answer(burst, remaining);
+            answer.rows[0].window = window.to_owned();
+            answer.models = Some(vec![
+                model("gpt-4o", Step::Asked),
+                model("gpt-4o-mini", Step::Below),
+            ]);
+            answer.size = Some(size);
+            answer
+        };
+        let mini = Some("gpt-4o-mini");
+        assert_eq!(on_ladder(500, 300, "day").next(size), None, "there is room");
+        assert_eq!(on_ladder(500, 299, "day").next(size), mini);
+        assert_eq!(
+            on_ladder(500, 299, "60s").next(size),
+            None,
+            "a rate refills"
+        );
+        assert_eq!(on_ladder(299, 299, "60s").next(size), mini);
+        assert_eq!(answer(299, 299).next(size), None, "there is no ladder");
+        let never = on_ladder(299, 299, "day");
+        let text = never.text();
+        let told = "can never fit day (tokens), and the ladder would ask gpt-4o-mini next";
+        assert!(text.contains(told), "{text}");
+        assert_eq!(never.json()["room"]["next"], "gpt-4o-mini");
     }
 }
