@@ -266,6 +266,7 @@ impl Question<'_> {
             (Some(mut usage), None) => {
                 let details = details(&mut usage)?;
                 let stated = stated(usage, self.caller.config().metrics())?;
+                check_parts(&stated, &details)?;
                 Ok(Spent { stated, details })
             }
             (None, Some(response)) => {
@@ -292,6 +293,37 @@ fn details(usage: &mut Fields<'_>) -> Result<Usage, FieldError> {
         audio_tokens: part("audio_tokens")?,
         ..Usage::default()
     })
+}
+
+/// A part is no larger than its whole, as far as that is stated.
+fn check_parts(stated: &Stated, parts: &Usage) -> Result<(), FieldError> {
+    let whole = |metric| stated.get(metric).or(stated.get(Metric::TOKENS));
+    let input = whole(Metric::INPUT_TOKENS).unwrap_or(u64::MAX);
+    let output = whole(Metric::OUTPUT_TOKENS).unwrap_or(u64::MAX);
+    let (cached, written) = (parts.cached_input_tokens, parts.cache_write_tokens);
+    let of_input = "no more than `input_tokens`, of which it is a part";
+    let of_output = "no more than `output_tokens`, of which it is a part";
+    for (name, part, whole, wanted) in [
+        ("cached_input_tokens", cached, input, of_input),
+        (
+            "cache_write_tokens",
+            cached.saturating_add(written),
+            input,
+            of_input,
+        ),
+        (
+            "reasoning_tokens",
+            parts.reasoning_tokens,
+            output,
+            of_output,
+        ),
+    ] {
+        if part > whole {
+            let path = format!("usage.{name}");
+            return Err(FieldError::Wrong { path, wanted });
+        }
+    }
+    Ok(())
 }
 
 /// What a settlement came to: tokens as stated, so that of a sum alone no kind is made up; what is not spoken of as charged.

@@ -454,3 +454,37 @@ async fn no_label_moves_a_cursor_or_turns_a_text() {
     }
     assert_eq!(world.used(Metric::REQUESTS, &[("user", "a\nb")]).await, 0);
 }
+
+#[tokio::test]
+async fn a_part_of_a_usage_is_no_larger_than_its_whole() {
+    let world = World::new(LIMITS).await;
+    let asked = json!({ "demand": { "input_tokens": 100, "output_tokens": 100 } });
+    let (_, admitted) = ask(&world, "reserve", asked).await;
+    let settle = |usage: Value| json!({ "reservation": admitted["reservation"], "usage": usage });
+    for (usage, field) in [
+        (
+            json!({ "input_tokens": 100, "cached_input_tokens": 5_000 }),
+            "cached_input_tokens",
+        ),
+        (
+            json!({ "input_tokens": 100, "cached_input_tokens": 60, "cache_write_tokens": 41 }),
+            "cache_write_tokens",
+        ),
+        (
+            json!({ "output_tokens": 7, "reasoning_tokens": 8 }),
+            "reasoning_tokens",
+        ),
+        (
+            json!({ "tokens": 7, "reasoning_tokens": 8 }),
+            "reasoning_tokens",
+        ),
+    ] {
+        let (status, refused) = ask(&world, "settle", settle(usage)).await;
+        let path = format!("usage.{field}");
+        let told = refused.to_string();
+        assert!(status == 400 && told.contains(&path), "{status} {told}");
+    }
+    let all = json!({ "input_tokens": 100, "cached_input_tokens": 60, "cache_write_tokens": 40,
+        "output_tokens": 8, "reasoning_tokens": 8 });
+    assert_eq!(ask(&world, "settle", settle(all)).await.0, 200);
+}
