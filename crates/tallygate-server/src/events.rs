@@ -18,6 +18,7 @@ use crate::config::{Alert, Alerts, Config, Webhook};
 use crate::wire::{millis, rfc3339};
 
 mod memory;
+mod replacement;
 mod signature;
 mod webhook;
 
@@ -69,6 +70,8 @@ pub struct Event {
 /// Where events are noticed and told on.
 pub(crate) struct Events {
     alerts: ArcSwap<Alerts>,
+    /// The names under `models`.
+    models: ArcSwap<Vec<String>>,
     memory: Mutex<Memory>,
     log: Arc<dyn EventsLog>,
     channel: broadcast::Sender<Arc<Event>>,
@@ -99,6 +102,7 @@ impl Events {
     pub(crate) fn new(config: &Config, log: Arc<dyn EventsLog>) -> Arc<Self> {
         Arc::new(Self {
             alerts: ArcSwap::new(Arc::clone(config.alerts())),
+            models: ArcSwap::from_pointee(names(config)),
             memory: Mutex::new(Memory::new(REMEMBERED)),
             log,
             channel: broadcast::channel(WAITING).0,
@@ -110,6 +114,7 @@ impl Events {
     /// Another configuration is in force.
     pub(crate) fn follow(&self, config: &Config) {
         self.alerts.store(Arc::clone(config.alerts()));
+        self.models.store(Arc::new(names(config)));
         let hooks = config.webhooks().to_vec();
         self.hooks.send_if_modified(|known| {
             let changed = *known != hooks;
@@ -144,7 +149,7 @@ impl Events {
     pub(crate) fn watches(&self, standings: &[Standing]) -> bool {
         let alerts = self.alerts.load();
         let mut names = standings.iter().map(|standing| &standing.limit.name);
-        names.any(|name| alerts.of(name).is_some_and(|alert| !alert.at.is_empty()))
+        names.any(|name| alerts.of(name).is_some())
     }
 
     /// Whether something may be told of any limit.
@@ -212,6 +217,22 @@ impl Events {
         }
     }
 
+    /// A call for a model that its caller's tier does not have was admitted for another.
+    pub(crate) fn replaced(&self, tier: &str, (asked, served): (&str, &str), now: Time) {
+        // Callers may ask for anything: what nobody configured is one name, so that they cannot make it told of for ever.
+        let asked = match self.models.load().iter().any(|name| name == asked) {
+            true => asked,
+            false => replacement::OTHER,
+        };
+        let until = replacement::until(now);
+        let news = {
+            let mut memory = self.memory.lock();
+            let name = memory.name(replacement::COUNTER, std::iter::once(("tier", tier)));
+            memory.note(name, What::Downgraded(asked, served), (until, now))
+        };
+        self.tell_if(news, || replacement::event(tier, (asked, served), now));
+    }
+
     /// Tells of it, unless that was done in this window.
     fn tell(&self, told: Told<'_>, now: Time) {
         let news = {
@@ -220,14 +241,22 @@ impl Events {
             let times = (remembered_until(told.standing, now), now);
             memory.note(name, told.subject.what(), times)
         };
+        self.tell_if(news, || told.event(now));
+    }
+
+    fn tell_if(&self, news: News, event: impl FnOnce() -> Event) {
         if news == News::NewForOld {
             self.log.forgot();
         }
         if news != News::Known {
             // Nobody may be listening.
-            let _ = self.channel.send(Arc::new(told.event(now)));
+            let _ = self.channel.send(Arc::new(event()));
         }
     }
+}
+
+fn names(config: &Config) -> Vec<String> {
+    config.model_names().map(str::to_owned).collect()
 }
 
 impl Subject {

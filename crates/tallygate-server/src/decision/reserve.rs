@@ -52,7 +52,7 @@ impl Question<'_> {
                 let (admission, chosen) = (&through.admission, choices.get(through.at));
                 let chosen = chosen.unwrap_or(choice);
                 let told = (Door::Decision, admission);
-                descent.tell(self.pipeline, told, chosen.served_by());
+                descent.tell(self.pipeline, told, chosen.served_by(subject.get("tier")));
                 let known = self.known(chosen, wish.endpoint());
                 let labels = subject.labels(&known);
                 self.remember(admission, ledger::Subject::of(&labels, chosen.asked));

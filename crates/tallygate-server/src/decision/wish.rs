@@ -76,9 +76,10 @@ impl<'a> Choice<'a> {
         upstream: None,
     };
 
-    /// By which model it serves.
-    pub(super) fn served_by(&self) -> ServedBy<'a> {
+    /// By which model it serves a subject of `tier`.
+    pub(super) fn served_by<'b>(&'b self, tier: Option<&'b str>) -> ServedBy<'b> {
         ServedBy {
+            tier,
             step: self.step,
             from: self.asked,
             to: self.model,

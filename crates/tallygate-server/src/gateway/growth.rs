@@ -79,6 +79,14 @@ impl Growth {
                 Said::More
             }
             Ok(Extended::Deny(_) | Extended::Never(_)) if self.step > LEAST_STEP => Said::Less,
+            Ok(Extended::Deny(denial)) => {
+                account.denied_more(&denial.blocked_by);
+                Said::No
+            }
+            Ok(Extended::Never(never)) => {
+                account.denied_more(&never.blocked_by);
+                Said::No
+            }
             _ => Said::No,
         })
     }

@@ -81,7 +81,11 @@ impl<'a> Seeking<'a> {
                 laps.end_after(Stage::Admit, waited);
                 let admitted = self.pipeline.guard(admission);
                 let told = (Door::Gateway, &admitted.admission);
-                descent.tell(self.pipeline, told, attempt.served_by());
+                descent.tell(
+                    self.pipeline,
+                    told,
+                    attempt.served_by(self.caller.identity().label("tier")),
+                );
                 let watched = self.pipeline.watched(&subject, &admitted.admission);
                 return Ok(Granted {
                     attempt,

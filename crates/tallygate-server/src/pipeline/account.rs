@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallygate_core::{Amounts, Extended, Metric};
+use tallygate_core::{Amounts, Extended, Metric, Standing};
 use tallygate_store::{BoxFuture, SettleError, Settlement};
 use tallygate_tokens::{Call, Counter, Endpoint, OutputClass, OutputPolicy, Usage};
 use tokio::time::Instant;
@@ -229,6 +229,12 @@ impl Account {
         if let Some(hold) = &mut self.hold {
             hold.grown_to(reserved);
         }
+    }
+
+    /// Tells that limits denied it more than it holds.
+    pub(crate) fn denied_more(&self, blocked_by: &[Standing]) {
+        let watched = self.watched.as_ref();
+        self.pipeline.denied_more(watched, blocked_by);
     }
 
     /// Settles by what the call used.

@@ -57,9 +57,10 @@ pub(crate) struct Sized {
 }
 
 impl<'a> Attempt<'a> {
-    /// By which model it serves.
-    pub(crate) fn served_by(&self) -> ServedBy<'a> {
+    /// By which model it serves a caller of `tier`.
+    pub(crate) fn served_by<'b>(&'b self, tier: Option<&'b str>) -> ServedBy<'b> {
         ServedBy {
+            tier,
             step: self.step,
             from: self.asked,
             to: self.model,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tallygate_core::{Admission, Amounts, Decision, Denial, Replay, ReservationId, Standing, Time};
+use tallygate_core::{Admission, Amounts, Decision, Replay, ReservationId, Standing, Time};
 use tallygate_store::WaitsFor;
 use tokio::time::Instant;
 
@@ -57,6 +57,8 @@ pub(crate) struct Through {
 /// By which model a call is served.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServedBy<'a> {
+    /// The caller's tier.
+    pub(crate) tier: Option<&'a str>,
     /// Where it stands.
     pub(crate) step: Step,
     /// What the model asked for counts as.
@@ -115,10 +117,13 @@ impl Descent {
                 return made.map(Some).map_err(refused);
             }
             Decision::Deny(denial) => {
-                self.note(pipeline, &asking, (&denial, ends_here));
+                self.note(pipeline, &asking, (&denial.blocked_by, ends_here));
                 denial.into()
             }
-            Decision::Never(never) => never.into(),
+            Decision::Never(never) => {
+                self.note(pipeline, &asking, (&never.blocked_by, ends_here));
+                never.into()
+            }
         };
         self.refused.push(refused(error));
         self.marks.owe(&asking);
@@ -155,9 +160,8 @@ impl Descent {
         &mut self,
         pipeline: &Pipeline,
         asking: &Asking<'_>,
-        (denial, stands): (&Denial, bool),
+        (blocked_by, stands): (&[Standing], bool),
     ) {
-        let blocked_by = &denial.blocked_by;
         if stands {
             let now = pipeline.store.now();
             pipeline.events.denied(asking.subject, blocked_by, now);
@@ -166,7 +170,7 @@ impl Descent {
             let owned = |(label, value): &(&str, &str)| ((*label).to_owned(), (*value).to_owned());
             (
                 asking.subject.iter().map(owned).collect(),
-                blocked_by.clone(),
+                blocked_by.to_vec(),
             )
         });
     }
@@ -212,7 +216,12 @@ impl Descent {
         (door, admission): (Door, &Admission),
         served: ServedBy<'_>,
     ) {
-        let ServedBy { step, from, to } = served;
+        let ServedBy {
+            tier,
+            step,
+            from,
+            to,
+        } = served;
         let is_too_large = |refusal: &Refusal| matches!(refusal.error, ApiError::Never(_));
         let reason = match step {
             Step::Asked => None,
@@ -234,6 +243,11 @@ impl Descent {
                     let now = pipeline.store.now();
                     let events = &pipeline.events;
                     events.downgraded(&subject, blocked_by, (from, to), now);
+                }
+                if let (Step::Instead, Some(tier)) = (step, tier) {
+                    pipeline
+                        .events
+                        .replaced(tier, (from, to), pipeline.store.now());
                 }
                 let downgraded = Downgraded {
                     from,

@@ -1,8 +1,9 @@
-//! Telling of the thresholds that a call passes after it was let through: when it grows, or uses more than it held.
+//! Telling of what a call meets after it was let through: the thresholds that it passes when it grows or uses more than it
+//! held, and the limits that deny it more.
 
 use std::sync::Arc;
 
-use tallygate_core::Admission;
+use tallygate_core::{Admission, Standing};
 
 use super::Pipeline;
 use super::watchlist::Watchlist;
@@ -16,6 +17,11 @@ impl Watched {
     pub(super) fn of(subject: &[(&str, &str)]) -> Self {
         let owned = |(label, value): &(&str, &str)| ((*label).to_owned(), (*value).to_owned());
         Self(subject.iter().map(owned).collect())
+    }
+
+    fn subject(&self) -> Vec<(&str, &str)> {
+        let pairs = self.0.iter();
+        pairs.map(|(label, value)| (&**label, &**value)).collect()
     }
 }
 
@@ -40,16 +46,20 @@ impl Pipeline {
         &self.watchlist
     }
 
+    /// Tells that limits denied such a call more than it had.
+    pub(super) fn denied_more(&self, watched: Option<&Watched>, blocked_by: &[Standing]) {
+        let Some(watched) = watched else { return };
+        let (subject, now) = (watched.subject(), self.store.now());
+        self.events.denied(&subject, blocked_by, now);
+    }
+
     /// Looks where the limits stand, without keeping the call, and tells of what was passed. A store that does not answer is
     /// not asked again: the next decision tells.
     pub(crate) fn look_at(self: &Arc<Self>, watched: Option<&Watched>) {
         let Some(watched) = watched else { return };
         let (pipeline, watched) = (Arc::clone(self), watched.clone());
         tokio::spawn(async move {
-            let pairs = watched.0.iter();
-            let subject: Vec<(&str, &str)> = pairs
-                .map(|(label, value)| (label.as_str(), value.as_str()))
-                .collect();
+            let subject = watched.subject();
             if let Ok(standings) = pipeline.store.peek(&subject).await {
                 let now = pipeline.store.now();
                 pipeline.events.seen(&subject, &standings, now);

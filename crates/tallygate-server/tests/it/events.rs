@@ -73,6 +73,17 @@ async fn listeners_hear_what_happens() {
     assert_eq!(event["data"]["subject"], json!({ "user": "ann" }));
 }
 
+#[tokio::test]
+async fn a_call_that_can_never_fit_is_a_denial_too() {
+    let world = World::new(DAY).await;
+    let mut listener = listening(&world).await;
+    assert_eq!(spend(&world, 11).await, 422);
+    let (kind, event) = message(&mut listener).await;
+    let said = (kind.as_str(), &event["data"]["limit"]);
+    assert_eq!(said, ("limit.denied", &json!("day")));
+    assert_eq!(event["data"]["used"], 0);
+}
+
 const TOKENS: &str = "\
 models: { gpt-4o: { upstream: openai, output_estimate: 1 } }
 limits: [{ name: day, tokens: 4_000, every: day, alerts: [50] }]";
@@ -185,6 +196,47 @@ async fn a_reservation_that_grows_or_overruns_is_told_of_then() {
                 assert_eq!(event["data"]["subject"], json!({ "user": "ann" }));
             }
         }
+    }
+}
+
+/// What a stream asks for on its way and is denied is a denial like any other.
+#[tokio::test]
+async fn a_denied_extension_is_told_of() {
+    let settings = TOKENS.replace("alerts: [50]", "alerts: []");
+    let world = World::new(&settings).await;
+    let mut listener = listening(&world).await;
+    let call = ApiCall::chat("gpt-4o", "Hello world").output(6_000);
+    assert_eq!(world.call(&call.streamed()).await.status, 200);
+    let (kind, event) = message(&mut listener).await;
+    let said = (kind.as_str(), &event["data"]["limit"]);
+    assert_eq!(said, ("limit.denied", &json!("day")));
+}
+
+const INSTEAD: &str = "
+models: { gpt-4o-mini: { upstream: openai, output_estimate: max_tokens } }
+tiers: { free: { models: [gpt-4o-mini], downgrade: [gpt-4o-mini] } }
+identify: { trust_headers: true }";
+
+/// A model in place of one that the tier lacks is a downgrade; whoever asks for many is told of once.
+#[tokio::test]
+async fn a_model_in_place_of_another_is_told_of_once_for_a_tier() {
+    let world = World::new(INSTEAD).await;
+    let mut listener = listening(&world).await;
+    for model in ["gpt-4o", "o3"] {
+        let call = ApiCall::chat(model, "Hi").header("x-tallygate-tier", "free");
+        assert_eq!(world.call(&call).await.status, 200);
+    }
+    let call = ApiCall::chat("gpt-4o", "Hi").header("x-tallygate-tier", "gone");
+    assert_eq!(world.call(&call).await.status, 403);
+    let (kind, event) = message(&mut listener).await;
+    assert_eq!(kind, "call.downgraded");
+    let data = &event["data"];
+    let told = [&data["tier"], &data["asked"], &data["model"]];
+    assert_eq!(told, ["free", "other", "gpt-4o-mini"]);
+    let (_mock, running) = world.stop();
+    within(running).await.expect("a task").expect("an end");
+    while let Ok(Some(more)) = within(listener.chunk()).await {
+        assert!(!more.starts_with(b"event: call"), "told twice");
     }
 }
 
