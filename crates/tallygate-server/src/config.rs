@@ -52,7 +52,7 @@ mod window;
 pub(crate) use alerts::{Alert, Alerts};
 pub use amount::{Refusal, amount as read_amount, micro_dollars as read_dollars};
 pub use bounds::{Bounds, Overrun, Revoked, Waiting};
-pub(crate) use keys::SERVER_LABELS;
+pub(crate) use keys::{SERVER_LABELS, tierless};
 pub use ledger::Ledger;
 pub(crate) use listeners::guard;
 pub use listeners::{Exposed, Unreloadable};

@@ -385,6 +385,13 @@ impl Observer {
         tracing::info!(target: "tallygate::config", warnings = config.warnings().problems().len(), "a changed configuration is in force");
     }
 
+    /// A configuration that is in force now leaves keys without what they need.
+    pub fn keys_left(&self, left: &[String]) {
+        for warning in left {
+            tracing::warn!(target: "tallygate::config", "{warning}");
+        }
+    }
+
     /// The configuration file changed and the old one stays in force, because it has mistakes.
     pub fn reload_refused(&self, errors: &ConfigErrors) {
         self.own.reloaded("refused");

@@ -22,6 +22,7 @@ use crate::server::ReloadError;
 
 mod asking;
 mod keys;
+mod left;
 mod overriding;
 
 pub(crate) use asking::{Asking, Reread};
@@ -95,11 +96,11 @@ impl Registrar {
         self.registry.lasts()
     }
 
-    /// Puts another configuration in force, whole or not at all.
+    /// Puts another configuration in force, whole or not at all. Returns what became of keys that its author should know.
     ///
     /// # Errors
     /// When it needs a restart, or the store does not take the limits over.
-    pub(crate) fn reload(&self, config: Config) -> Result<(), ReloadError> {
+    pub(crate) fn reload(&self, config: Config) -> Result<Vec<String>, ReloadError> {
         let mut in_force = self.in_force.lock();
         let before = self.pipeline.setup();
         match before.config().reloadable(&config) {
@@ -109,8 +110,12 @@ impl Registrar {
         }
         let config = Arc::new(config);
         self.limit(&config, &mut in_force, Because::Configuration)?;
-        self.let_in(config, &in_force.records);
-        Ok(())
+        self.let_in(Arc::clone(&config), &in_force.records);
+        let now = self.pipeline.stamp();
+        let mut told = left::keys(&config, &in_force.records, now);
+        let keepers = [before, self.pipeline.setup()].map(|setup| setup.keyring().keeper(now));
+        told.extend(left::keeper(keepers));
+        Ok(told)
     }
 
     /// Makes a change, and puts it in force here before it returns.

@@ -95,6 +95,8 @@ pub struct Watcher {
     text: Option<String>,
     /// Why it was refused last.
     why: Vec<String>,
+    /// What became of keys when it was taken over last.
+    left: Vec<String>,
 }
 
 /// What a look at the file led to.
@@ -122,6 +124,7 @@ impl Watcher {
             last,
             text,
             why: Vec::new(),
+            left: Vec::new(),
         }
     }
 
@@ -141,7 +144,7 @@ impl Watcher {
                 Some(answer) = asked.recv() => {
                     let reread = match self.read_anew().await {
                         Looked::Kept => Reread::Kept(std::mem::take(&mut self.why)),
-                        _ => Reread::Taken,
+                        _ => Reread::Taken(std::mem::take(&mut self.left)),
                     };
                     // Who asked may be gone.
                     let _ = answer.send(reread);
@@ -200,8 +203,11 @@ impl Watcher {
                 return self.keep(why, |observer| observer.reload_refused(&errors));
             }
         };
-        match self.server.reload(config) {
-            Ok(()) => Looked::Taken,
+        match self.server.take_over(config) {
+            Ok(left) => {
+                self.left = left;
+                Looked::Taken
+            }
             Err(error) => self.keep(vec![error.to_string()], |observer| match &error {
                 ReloadError::Unreloadable(fixed) => observer.reload_needs_restart(fixed),
                 error => observer.reload_failed(error),

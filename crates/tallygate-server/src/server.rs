@@ -310,9 +310,15 @@ impl ServerHandle {
     /// # Errors
     /// [`ReloadError`]; the old configuration stays.
     pub fn reload(&self, config: Config) -> Result<(), ReloadError> {
-        self.registrar.reload(config)?;
+        self.take_over(config).map(drop)
+    }
+
+    /// As [`Self::reload`]. Returns what became of keys that its author should know.
+    pub(crate) fn take_over(&self, config: Config) -> Result<Vec<String>, ReloadError> {
+        let left = self.registrar.reload(config)?;
         self.observer().reloaded(self.pipeline.setup().config());
-        Ok(())
+        self.observer().keys_left(&left);
+        Ok(left)
     }
 
     /// What all requests are served with.

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tallygate_store::registry::{Change, Grant, KeyRecord, Lasting, Right, Stamp};
 
 use super::{Admin, Administrator, Refused, Route};
-use crate::config::Config;
+use crate::config::{Config, tierless};
 use crate::decision::Fields;
-use crate::identify::{self, GrantError, KeyHash, read_grant};
+use crate::identify::{self, GrantError, KeyHash, Role, read_grant};
 use crate::wire::rfc3339;
 
 pub(super) fn routes() -> [Route; 5] {
@@ -55,14 +55,14 @@ async fn create(
     let (key, hash) = new_key()?;
     let grant = read_grant(&body?, (author.at, hash))?;
     check(&grant, setup.config())?;
-    let first = author.right == Right::Keyless;
+    let mut warnings = warnings(&admin, author.right == Right::Keyless);
+    warnings.extend(untiered(&grant, setup.config()));
     let id = grant.id.clone();
     let change = Change::CreateKey(grant);
     admin.server().registrar().change(change, &author).await?;
     admin.server().observer().administered("key.create");
     let mut told = shown(&admin, &id)?;
     told["key"] = key.into();
-    let warnings = warnings(&admin, first);
     if !warnings.is_empty() {
         told["warnings"] = warnings.into();
     }
@@ -158,7 +158,20 @@ fn check_place(admin: &Admin, id: &str) -> Result<(), Refused> {
     }
 }
 
-fn warnings(admin: &Admin, first: bool) -> Vec<&'static str> {
+/// The warning of a key that no tier's limits would count.
+fn untiered(grant: &Grant, config: &Config) -> Option<String> {
+    let mut roles = grant.roles.iter();
+    let counted = roles.any(|role| {
+        [Role::Call, Role::Decide]
+            .iter()
+            .any(|of| role == of.word())
+    });
+    let has_tiers = config.tier_names().next().is_some();
+    let is_untiered = counted && has_tiers && !grant.subject.contains_key("tier");
+    is_untiered.then(|| tierless(&grant.id))
+}
+
+fn warnings(admin: &Admin, first: bool) -> Vec<String> {
     let process = admin.server().registrar().lasts() == Lasting::Process;
     let told = [
         (
@@ -171,7 +184,7 @@ fn warnings(admin: &Admin, first: bool) -> Vec<&'static str> {
         ),
     ];
     let told = told.into_iter().filter(|(applies, _)| *applies);
-    told.map(|(_, text)| text).collect()
+    told.map(|(_, text)| text.to_owned()).collect()
 }
 
 fn shown(admin: &Admin, id: &str) -> Result<Value, Refused> {

@@ -25,20 +25,22 @@ async fn reload(State(admin): State<Admin>, who: Administrator) -> Result<Json<V
             format!("the old configuration stays in force: {}", why.join("; ")),
         )
         .mend("see what is wrong with `tallygate check FILE`")),
-        Some(Reread::Taken) => {
+        Some(Reread::Taken(left)) => {
             let noted = registrar.change(Change::Reloaded, &author).await;
             admin.server().observer().administered("config.reload");
-            Ok(Json(told(noted.err().as_ref())))
+            Ok(Json(told(left, noted.err().as_ref())))
         }
     }
 }
 
 /// It is in force whether or not that could be noted: a file that changes is taken over without being asked for, too.
-fn told(unnoted: Option<&ChangeError>) -> Value {
+fn told(mut warnings: Vec<String>, unnoted: Option<&ChangeError>) -> Value {
     let mut told = json!({ "reloaded": true, "noted": unnoted.is_none() });
-    if let Some(error) = unnoted {
-        let warning = format!("it is in force, and the audit log does not say so: {error}");
-        told["warnings"] = json!([warning]);
+    warnings.extend(
+        unnoted.map(|error| format!("it is in force, and the audit log does not say so: {error}")),
+    );
+    if !warnings.is_empty() {
+        told["warnings"] = warnings.into();
     }
     told
 }

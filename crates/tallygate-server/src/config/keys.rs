@@ -246,6 +246,11 @@ fn check_value(text: &str, what: &str, at: Place, reading: &mut Reading<'_>) -> 
     false
 }
 
+/// What is said of a key that calls and has no tier where there are some.
+pub(crate) fn tierless(id: &str) -> String {
+    format!("the key `{id}` has no tier, so no tier's limits count it")
+}
+
 fn check_tier(node: &Node, identity: &Identity, tiers: &Tiers, reading: &mut Reading<'_>) {
     if tiers.is_empty() {
         return;
@@ -256,11 +261,7 @@ fn check_tier(node: &Node, identity: &Identity, tiers: &Tiers, reading: &mut Rea
             return;
         }
         let id = identity.key_id().unwrap_or_default();
-        let problem = Problem::warning(
-            Kind::Missing,
-            node.at,
-            format!("the key `{id}` has no tier, so no tier's limits count it"),
-        );
+        let problem = Problem::warning(Kind::Missing, node.at, tierless(id));
         reading.report(problem.mend("add `tier` to its `subject`"));
         return;
     };

@@ -13,8 +13,8 @@ pub(crate) struct Asking(Mutex<Option<mpsc::Sender<oneshot::Sender<Reread>>>>);
 /// What came of reading the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reread {
-    /// It is in force.
-    Taken,
+    /// It is in force; what became of keys.
+    Taken(Vec<String>),
     /// The old one stays; why.
     Kept(Vec<String>),
 }
