@@ -45,6 +45,7 @@ mod shape;
 mod store;
 mod tiers;
 mod tree;
+mod unread;
 mod upstream;
 mod webhooks;
 mod window;
@@ -63,6 +64,7 @@ pub use secret::Secret;
 pub use serving::{DearerLength, Serving, ServingPrice, ServingStep};
 pub use store::StoreChoice;
 pub use tiers::Forbidden;
+pub use unread::{Passthrough, Unread};
 pub use upstream::Upstream;
 pub use webhooks::Webhook;
 
@@ -87,6 +89,7 @@ pub struct Config {
     policy: Arc<Policy>,
     keyring: Keyring,
     key_ids: BTreeSet<String>,
+    budgets: unread::Budgets,
     routes: routes::Routes,
     tiers: tiers::Tiers,
     prices: Prices,

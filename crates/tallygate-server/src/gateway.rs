@@ -21,6 +21,7 @@ mod clock;
 mod farewell;
 mod forward;
 mod growth;
+mod harmless;
 mod headers;
 mod intake;
 mod link;
@@ -145,9 +146,10 @@ fn outgoing(
         Some(asking) => (Bytes::from(asking), PassOn::WithoutUsage),
         None => (worded.body.clone(), PassOn::Original),
     };
-    if worded.call.endpoint().dialect() == Dialect::Gemini {
-        head.uri = path::with_model(&head.uri, worded.call.model());
-    }
+    head.uri = match worded.call.endpoint().dialect() {
+        Dialect::Gemini => path::with_model(&head.uri, worded.call.model()),
+        Dialect::OpenAi | Dialect::Anthropic => path::of_openai(&head.uri),
+    };
     address(&mut head, provider, Reading::Answer, caller);
     let manner = Manner {
         times: AnswerTimes::of(caller.config().bounds()),

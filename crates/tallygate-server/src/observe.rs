@@ -223,6 +223,10 @@ impl Observer {
                 self.limiter.decided(door, "deny", error.reason());
                 tracing::warn!(target: "tallygate::decision", %error, "the store did not decide");
             }
+            ApiError::Unsized { .. } => {
+                self.limiter.decided(door, "deny", error.reason());
+                tracing::debug!(target: "tallygate::decision", %error, "denied");
+            }
             // The log has one line when the store goes, and not one for each call.
             ApiError::StoreDown { .. } => {
                 self.limiter.decided(door, "deny", error.reason());

@@ -11,8 +11,8 @@ use crate::wire::rfc3339;
 
 /// How each saving is worked out, by its name.
 pub const FORMULAS: [(&str, &str); 6] = [
-    ("refused_tokens", "sum of held over denied calls"),
-    ("refused_cost", "sum of held cost over denied calls"),
+    ("refused_tokens", "sum of held over calls denied for now"),
+    ("refused_cost", "sum of held cost over calls denied for now"),
     (
         "downgraded_cost",
         "sum of (cost on the model asked for - cost) over downgraded calls",

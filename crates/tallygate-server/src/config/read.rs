@@ -12,6 +12,7 @@ use super::problem::{Kind, Problem};
 use super::routes::Routes;
 use super::tiers::{self, TiersWritten};
 use super::tree::{Node, Value};
+use super::unread::Budgets;
 use super::{
     Config, ConfigErrors, bounds, check, keys, ledger, models, prices, store, upstream, webhooks,
 };
@@ -84,7 +85,8 @@ fn sections(node: &Node, name: &str, reading: &mut Reading<'_>) -> Option<Config
     let top = reading.fields(node, &TOP)?;
     let mut stored = store::read(&top, reading);
     let metrics = metrics(&top, reading);
-    let upstreams = upstream::read_all(&top, reading);
+    let mut upstreams = upstream::read_all(&top, reading);
+    let open = std::mem::take(&mut upstreams.open);
     let routes = models::read(&top, upstreams, reading);
     let inherited = Inherited {
         metrics: &metrics,
@@ -123,6 +125,8 @@ fn sections(node: &Node, name: &str, reading: &mut Reading<'_>) -> Option<Config
         alerts.add(&limit.rule, limit.alerts.take());
     }
     let rules: Vec<Rule> = written.into_iter().map(|limit| limit.rule).collect();
+    let budgets = Budgets::of(&rules);
+    upstream::check_open(&open, &budgets, reading);
     Some(Config {
         listen: listeners.listen,
         admin: listeners.admin,
@@ -131,6 +135,7 @@ fn sections(node: &Node, name: &str, reading: &mut Reading<'_>) -> Option<Config
         store: stored.choice(),
         policy: policy(rules.clone(), metrics, &top, reading)?,
         rules,
+        budgets,
         keyring: keys.keyring,
         key_ids: keys.ids,
         routes,

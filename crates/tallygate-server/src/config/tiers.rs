@@ -76,6 +76,17 @@ impl Tiers {
         }
     }
 
+    /// The caller's tier, if it has some models only.
+    pub(super) fn bounded<'a>(&self, tier: Option<&'a str>) -> Result<Option<&'a str>, Forbidden> {
+        let Some(tier) = tier.filter(|_| !self.is_empty()) else {
+            return Ok(None);
+        };
+        match self.0.get(tier) {
+            None => Err(Forbidden::Tier(tier.to_owned())),
+            Some(known) => Ok(known.models.is_some().then_some(tier)),
+        }
+    }
+
     /// The rungs of a tier's ladder, as positions under `models:`, the best first.
     pub(super) fn ladder(&self, tier: Option<&str>) -> &[usize] {
         let ladder = tier.and_then(|tier| self.0.get(tier)?.ladder.as_ref());

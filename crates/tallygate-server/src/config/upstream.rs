@@ -9,9 +9,10 @@ use http::uri::Scheme;
 use tallygate_tokens::Dialect;
 
 use super::fields::{Fields, Known, Reading};
-use super::problem::{Kind, Problem};
+use super::problem::{Kind, Place, Problem};
 use super::secret::Secret;
 use super::tree::{Key, Node};
+use super::unread::{Budgets, Passthrough};
 
 /// A provider account: where it is and how it is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub struct Upstream {
     base: Uri,
     api_key: Option<Secret>,
     credential: Option<(HeaderName, HeaderValue)>,
+    passthrough: Passthrough,
 }
 
 impl Upstream {
@@ -54,11 +56,17 @@ impl Upstream {
     pub fn credential(&self) -> Option<&(HeaderName, HeaderValue)> {
         self.credential.as_ref()
     }
+
+    /// Which of the calls that nobody can size are handed on to it.
+    #[must_use]
+    pub fn passthrough(&self) -> Passthrough {
+        self.passthrough
+    }
 }
 
 const UPSTREAM: Known<'static> = Known {
     what: "an upstream",
-    keys: &["dialect", "base_url", "api_key"],
+    keys: &["dialect", "base_url", "api_key", "passthrough"],
     later: &[],
 };
 const DIALECTS: [(&str, Dialect); 3] = [
@@ -67,12 +75,19 @@ const DIALECTS: [(&str, Dialect); 3] = [
     ("gemini", Dialect::Gemini),
 ];
 
+const PASSTHROUGH: [(&str, Passthrough); 2] = [
+    ("guarded", Passthrough::Guarded),
+    ("allow", Passthrough::Allow),
+];
+
 /// The section as it was read.
 pub(super) struct Upstreams {
     /// Those that can be used, in the order of the file.
     pub(super) good: Vec<Arc<Upstream>>,
     /// The names of all.
     pub(super) names: Vec<String>,
+    /// Those that are handed everything, with the place that says so.
+    pub(super) open: Vec<(String, Place)>,
 }
 
 /// Reads `upstreams:`.
@@ -82,16 +97,21 @@ pub(super) fn read_all(top: &Fields<'_>, reading: &mut Reading<'_>) -> Upstreams
         .and_then(|node| reading.entries(node, "`upstreams`"))
         .unwrap_or_default();
     let names = entries.iter().map(|(key, _)| key.name.clone()).collect();
-    let read = entries
-        .into_iter()
-        .filter_map(|(key, value)| read(key, value, reading));
-    Upstreams {
-        good: read.map(Arc::new).collect(),
-        names,
+    let mut open = Vec::new();
+    let mut good = Vec::new();
+    for (key, value) in entries {
+        if let Some((upstream, at)) = read(key, value, reading) {
+            if upstream.passthrough == Passthrough::Allow {
+                open.push((upstream.name.clone(), at));
+            }
+            good.push(Arc::new(upstream));
+        }
     }
+    Upstreams { good, names, open }
 }
 
-fn read(key: &Key, node: &Node, reading: &mut Reading<'_>) -> Option<Upstream> {
+/// Reads one, with the place of its `passthrough`.
+fn read(key: &Key, node: &Node, reading: &mut Reading<'_>) -> Option<(Upstream, Place)> {
     let fields = reading.fields(node, &UPSTREAM)?;
     let dialect = fields
         .need("dialect", reading)
@@ -106,6 +126,9 @@ fn read(key: &Key, node: &Node, reading: &mut Reading<'_>) -> Option<Upstream> {
             .expanded(node, "the api key")
             .map(|text| (Secret::new(text), node))
     });
+    let passthrough = fields
+        .get("passthrough")
+        .and_then(|node| reading.word(node, "`passthrough`", &PASSTHROUGH));
     let (dialect, base) = (dialect?, base?);
     let (api_key, credential) = match api_key {
         None => (None, None),
@@ -116,13 +139,15 @@ fn read(key: &Key, node: &Node, reading: &mut Reading<'_>) -> Option<Upstream> {
             (Some(secret), Some(credential))
         }
     };
-    Some(Upstream {
+    let upstream = Upstream {
         name: key.name.clone(),
         dialect,
         base,
         api_key,
         credential,
-    })
+        passthrough: passthrough.unwrap_or_default(),
+    };
+    Some((upstream, fields.key_at("passthrough")))
 }
 
 fn base_url(node: &Node, reading: &mut Reading<'_>) -> Option<Uri> {
@@ -187,5 +212,19 @@ fn warn_in_the_clear(base: &Uri, node: &Node, reading: &mut Reading<'_>) {
             format!("the key goes to `{host}` unencrypted"),
         );
         reading.report(problem.mend("use https:// in `base_url`"));
+    }
+}
+
+/// Warns of upstreams to which calls pass unread beside limits that do not see them.
+pub(super) fn check_open(open: &[(String, Place)], budgets: &Budgets, reading: &mut Reading<'_>) {
+    for (name, at) in open {
+        let Some(limit) = budgets.any_at(name) else {
+            continue;
+        };
+        let message = format!(
+            "calls that nobody can size pass to `{name}` uncounted, beside the limit `{limit}` of tokens or cost"
+        );
+        let problem = Problem::warning(Kind::Conflict, *at, message);
+        reading.report(problem.mend("write `passthrough: guarded` where that limit is to hold"));
     }
 }

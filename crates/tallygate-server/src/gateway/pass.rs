@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tallygate_core::{Amounts, Metric};
-use tallygate_store::usage::Outcome;
+use tallygate_store::usage::{Method, Outcome};
 use tallygate_store::{Settlement, WaitsFor};
 use tallygate_tokens::Dialect;
 use tokio::time::Instant;
@@ -14,10 +14,11 @@ use tokio::time::Instant;
 use super::clock::{AnswerClock, AnswerTimes};
 use super::headers::Reading;
 use super::passing::Passing;
+use super::path::Yields;
 use super::payload::Payload;
 use super::revocation::Revocation;
 use super::{AnswerBody, TTL_SLACK, address, finish_headers, forward};
-use crate::config::{NoRoute, Went};
+use crate::config::{NoRoute, Unread, Went};
 use crate::identify::{Rejection, Role};
 use crate::ledger::{Entry, Recorder, Reserved, Subject, Use};
 use crate::observe::Door;
@@ -25,26 +26,27 @@ use crate::pipeline::{Admitted, Ending, Pipeline, Refusal, Terms, labels};
 use crate::wire::ApiError;
 
 /// The methods that are handed on. TRACE would have a provider repeat the key that was put in, CONNECT speaks of another host.
-const METHODS: [Method; 7] = [
-    Method::GET,
-    Method::HEAD,
-    Method::POST,
-    Method::PUT,
-    Method::PATCH,
-    Method::DELETE,
-    Method::OPTIONS,
+const METHODS: [http::Method; 7] = [
+    http::Method::GET,
+    http::Method::HEAD,
+    http::Method::POST,
+    http::Method::PUT,
+    http::Method::PATCH,
+    http::Method::DELETE,
+    http::Method::OPTIONS,
 ];
 
 /// The value of the label `endpoint` for what has no size.
 const ENDPOINT: &str = "other";
 
-/// Hands one request on to the upstream of its dialect, under its request limits alone.
+/// Hands one request on to the upstream of its dialect, under its request limits alone. One that may generate passes where
+/// neither a budget nor a tier's models stand against it.
 ///
 /// # Errors
 /// Everything that is answered here and not by the provider.
 pub(crate) async fn pass(
     pipeline: &Arc<Pipeline>,
-    dialect: Dialect,
+    (dialect, yields): (Dialect, Yields),
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let caller = pipeline.identify(request.headers(), request.uri(), Role::Call)?;
@@ -68,9 +70,14 @@ pub(crate) async fn pass(
         waits_for: WaitsFor::Anything,
         idempotency_key: None,
     };
+    if yields == Yields::Anything {
+        let upstream = provider.upstream().name();
+        let may = caller.config().may_pass_unread(upstream, &subject);
+        may.map_err(|by| escaping(by, pipeline, (upstream, &subject, &terms)))?;
+    }
     let (mut head, body) = request.into_parts();
     let payload = Payload::passing(body, bounds.max_body)?;
-    let (admitted, passage) = admit(pipeline, &subject, &terms).await?;
+    let (admitted, passage) = admit(pipeline, (&subject, yields), &terms).await?;
     let mut hold = admitted.hold;
     let served = Ending::Settle(Settlement::Exact(terms.demand));
     hold.or_else(served);
@@ -85,8 +92,13 @@ pub(crate) async fn pass(
             return Err(failure.told_of(provider.upstream().name()).into());
         }
     };
-    passage.end(Outcome::Settled);
-    hold.end(served).await;
+    let outcome = outcome(answer.status());
+    passage.end(outcome);
+    hold.end(match outcome {
+        Outcome::Failed => Ending::Cancel,
+        _ => served,
+    })
+    .await;
     let mut revocation = Revocation::new(caller.owner(), pipeline);
     if revocation.cuts() {
         return Err(ApiError::Rejected(Rejection::Revoked).into());
@@ -98,10 +110,43 @@ pub(crate) async fn pass(
     Ok(answer)
 }
 
+/// What became of a request that was answered so.
+fn outcome(status: StatusCode) -> Outcome {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Outcome::Failed,
+        status if status.is_server_error() => Outcome::Failed,
+        status if status.is_client_error() => Outcome::Refused,
+        _ => Outcome::Settled,
+    }
+}
+
+/// The refusal of a call that would escape what stands against it.
+fn escaping(
+    by: Unread,
+    pipeline: &Pipeline,
+    (upstream, subject, terms): (&str, &[(&str, &str)], &Terms<'_>),
+) -> Refusal {
+    let error = ApiError::Unsized {
+        by,
+        upstream: upstream.to_owned(),
+    };
+    Refusal::of(error, "", terms.demand)
+        .of_subject(Subject::of(subject, ""), &reserved(pipeline, terms))
+}
+
+fn reserved(pipeline: &Pipeline, terms: &Terms<'_>) -> Reserved {
+    Reserved {
+        at: pipeline.store().now(),
+        amounts: terms.demand,
+        waited: Duration::ZERO,
+    }
+}
+
 /// A request that was let through, until the ledger is told of it. Dropped, its caller has left: it was sent all the same.
 struct Passage {
     recorder: Arc<Recorder>,
     entry: Option<Entry>,
+    yields: Yields,
     begun: Instant,
 }
 
@@ -112,7 +157,15 @@ impl Passage {
 
     fn record(&mut self, outcome: Outcome) {
         if let Some(entry) = self.entry.take() {
-            let record = entry.ended(outcome, &Use::default(), self.begun.elapsed());
+            let used = Use {
+                method: match (self.yields, outcome) {
+                    // It has used what nobody can say.
+                    (Yields::Anything, Outcome::Settled) => Method::Kept,
+                    _ => Method::Exact,
+                },
+                ..Use::default()
+            };
+            let record = entry.ended(outcome, &used, self.begun.elapsed());
             self.recorder.record(record);
         }
     }
@@ -126,21 +179,18 @@ impl Drop for Passage {
 
 async fn admit(
     pipeline: &Arc<Pipeline>,
-    subject: &[(&str, &str)],
+    (subject, yields): (&[(&str, &str)], Yields),
     terms: &Terms<'_>,
 ) -> Result<(Admitted, Passage), Refusal> {
     let who = Subject::of(subject, "");
     let admitted = pipeline.admit(subject, terms).await;
-    let reserved = Reserved {
-        at: pipeline.store().now(),
-        amounts: terms.demand,
-        waited: Duration::ZERO,
-    };
+    let reserved = reserved(pipeline, terms);
     match admitted {
         Ok(admitted) => {
             let passage = Passage {
                 recorder: Arc::clone(pipeline.recorder()),
                 entry: Some(Entry::new(who, &reserved)),
+                yields,
                 begun: Instant::now(),
             };
             Ok((admitted, passage))

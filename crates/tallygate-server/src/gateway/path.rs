@@ -4,7 +4,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Uri};
 use tallygate_tokens::{Dialect, Endpoint};
 
-use super::spelling;
+use super::{harmless, spelling};
 use crate::decision;
 use crate::pipeline::Asked;
 use crate::wire::Voice;
@@ -17,9 +17,18 @@ pub(crate) enum Destination {
     /// A call whose size is known from its body. Gemini names the model in the path.
     Sized(Asked),
     /// Anything else of a provider's API, handed on as it is.
-    Passing(Dialect),
-    /// Nothing that is served here.
-    Unknown(Dialect),
+    Passing(Dialect, Yields),
+    /// Nothing that is served here, with the call that was probably meant.
+    Unknown(Dialect, Option<&'static str>),
+}
+
+/// What a provider makes of a call that nobody reads here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Yields {
+    /// Nothing that costs tokens.
+    Nothing,
+    /// Tokens, for all that is known.
+    Anything,
 }
 
 impl Destination {
@@ -28,7 +37,7 @@ impl Destination {
         match self {
             Self::Decision => Voice::Decision,
             Self::Sized(asked) => Voice::Dialect(asked.endpoint.dialect()),
-            Self::Passing(dialect) | Self::Unknown(dialect) => Voice::Dialect(*dialect),
+            Self::Passing(dialect, _) | Self::Unknown(dialect, _) => Voice::Dialect(*dialect),
         }
     }
 }
@@ -49,9 +58,11 @@ pub(crate) fn destination<B>(request: &Request<B>) -> Destination {
     }
     let dialect = dialect_of(path, request.headers());
     let served = path.starts_with("/v1/") || path.starts_with("/v1beta/");
-    match served && !is_disguised(path) {
-        true => Destination::Passing(dialect),
-        false => Destination::Unknown(dialect),
+    let yields = yields(request.method(), path);
+    let meant = spelling::ending(path);
+    match served && !is_disguised(path) && (yields == Yields::Nothing || meant.is_none()) {
+        true => Destination::Passing(dialect, yields),
+        false => Destination::Unknown(dialect, meant),
     }
 }
 
@@ -66,17 +77,36 @@ fn is_disguised(path: &str) -> bool {
     }
 }
 
+fn yields(method: &Method, path: &str) -> Yields {
+    const ASKING: [Method; 4] = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
+    match ASKING.contains(method) || harmless::is_known(path) {
+        true => Yields::Nothing,
+        false => Yields::Anything,
+    }
+}
+
+/// Where Google has OpenAI's calls.
+const OPENAI_AT_GOOGLE: &str = "/v1beta/openai/";
+
 fn sized(path: &str) -> Option<(Endpoint, Option<&str>)> {
     let endpoint = match path {
-        "/v1/chat/completions" => Endpoint::ChatCompletions,
+        "/v1/chat/completions" | "/v1beta/openai/chat/completions" => Endpoint::ChatCompletions,
         "/v1/responses" => Endpoint::Responses,
         "/v1/completions" => Endpoint::Completions,
-        "/v1/embeddings" => Endpoint::Embeddings,
+        "/v1/embeddings" | "/v1beta/openai/embeddings" => Endpoint::Embeddings,
         "/v1/messages" => Endpoint::Messages,
         "/v1/messages/count_tokens" => Endpoint::CountTokens,
         _ => return gemini(path),
     };
     Some((endpoint, None))
+}
+
+/// The address of OpenAI's call for that which Google has for it. Any other stays.
+pub(super) fn of_openai(uri: &Uri) -> Uri {
+    let asked = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let rest = asked.strip_prefix(OPENAI_AT_GOOGLE);
+    let plain = rest.and_then(|rest| Uri::try_from(format!("/v1/{rest}")).ok());
+    plain.unwrap_or_else(|| uri.clone())
 }
 
 /// The address of a Gemini call with its model replaced. Any other address, and one that would be none, stays.
@@ -87,27 +117,40 @@ pub(super) fn with_model(uri: &Uri, model: &str) -> Uri {
         None => (asked, ""),
     };
     let replaced = gemini(path).filter(|(_, named)| *named != Some(model));
-    let replaced = replaced.and_then(|(_, named)| {
-        let (before, verb) = path.rsplit_once(':')?;
-        let before = before.strip_suffix(named?)?;
-        let path = format!("{before}{model}:{verb}{query}");
+    let replaced = replaced.and_then(|_| {
+        let (_, verb) = path.rsplit_once(':')?;
+        let version = VERSIONS
+            .into_iter()
+            .find(|version| path.starts_with(version))?;
+        let family = if model.starts_with(TUNED) { "" } else { MODELS };
+        let path = format!("{version}{family}{model}:{verb}{query}");
         gemini(path.split('?').next()?)?;
         Uri::try_from(path).ok()
     });
     replaced.unwrap_or_else(|| uri.clone())
 }
 
+const VERSIONS: [&str; 2] = ["/v1beta/", "/v1/"];
+/// How Gemini's paths name a model.
+const MODELS: &str = "models/";
+/// How they name a tuned one, whose name here has this in front.
+const TUNED: &str = "tunedModels/";
+
 fn gemini(path: &str) -> Option<(Endpoint, Option<&str>)> {
-    let rest = path
-        .strip_prefix("/v1beta/models/")
-        .or_else(|| path.strip_prefix("/v1/models/"))?;
-    let (model, verb) = rest.rsplit_once(':')?;
+    let rest = VERSIONS
+        .into_iter()
+        .find_map(|version| path.strip_prefix(version))?;
+    let (named, verb) = rest.rsplit_once(':')?;
     let endpoint = match verb {
         "generateContent" => Endpoint::GenerateContent,
         "streamGenerateContent" => Endpoint::StreamGenerateContent,
         _ => return None,
     };
-    let plain = !model.is_empty() && !model.contains(['/', '%', ';']);
+    let (model, id) = match named.strip_prefix(MODELS) {
+        Some(model) => (model, model),
+        None => (named, named.strip_prefix(TUNED)?),
+    };
+    let plain = !id.is_empty() && !id.contains(['/', '%', ';']);
     plain.then_some((endpoint, Some(model)))
 }
 
@@ -123,124 +166,5 @@ fn dialect_of(path: &str, headers: &HeaderMap) -> Dialect {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request(method: Method, uri: &str) -> Request<()> {
-        Request::builder().method(method).uri(uri).body(()).unwrap()
-    }
-
-    #[test]
-    fn calls_are_told_by_method_and_path() {
-        let post = |uri| request(Method::POST, uri);
-        let cases = [
-            ("/v1/chat/completions", Endpoint::ChatCompletions, None),
-            ("/v1/responses?x=1", Endpoint::Responses, None),
-            ("/v1/completions", Endpoint::Completions, None),
-            ("/v1/embeddings", Endpoint::Embeddings, None),
-            ("/v1/messages", Endpoint::Messages, None),
-            ("/v1/messages/count_tokens", Endpoint::CountTokens, None),
-            (
-                "/v1beta/models/gemini-2.5-pro:generateContent",
-                Endpoint::GenerateContent,
-                Some("gemini-2.5-pro"),
-            ),
-            (
-                "/v1/models/g:streamGenerateContent?alt=sse",
-                Endpoint::StreamGenerateContent,
-                Some("g"),
-            ),
-        ];
-        for (uri, endpoint, model) in cases {
-            let path_model = model.map(Box::from);
-            let asked = Asked {
-                endpoint,
-                path_model,
-            };
-            assert_eq!(destination(&post(uri)), Destination::Sized(asked), "{uri}");
-        }
-    }
-
-    #[test]
-    fn the_model_of_a_path_is_replaced_and_nothing_else() {
-        for (uri, expected) in [
-            (
-                "/v1beta/models/pro:generateContent?key=a:b",
-                "/v1beta/models/flash-2:generateContent?key=a:b",
-            ),
-            (
-                "/v1/models/models:streamGenerateContent?alt=sse",
-                "/v1/models/flash-2:streamGenerateContent?alt=sse",
-            ),
-            ("/v1beta/models", "/v1beta/models"),
-        ] {
-            let uri: Uri = uri.parse().unwrap();
-            assert_eq!(with_model(&uri, "flash-2"), expected);
-        }
-        let uri: Uri = "/v1beta/models/pro:generateContent".parse().unwrap();
-        for other in ["pro", "a/b", "a?b", "a b"] {
-            assert_eq!(with_model(&uri, other), uri, "{other}");
-        }
-    }
-
-    #[test]
-    fn the_rest_passes_or_is_unknown() {
-        let to = |method, uri, header: Option<&'static str>| {
-            let mut request = request(method, uri);
-            if let Some(name) = header {
-                request.headers_mut().insert(name, "x".parse().unwrap());
-            }
-            format!("{:?}", destination(&request))
-        };
-        assert_eq!(to(Method::GET, "/v1/models", None), "Passing(OpenAi)");
-        assert_eq!(
-            to(Method::GET, "/v1/chat/completions", None),
-            "Passing(OpenAi)"
-        );
-        assert_eq!(
-            to(Method::GET, "/v1/models", Some("anthropic-version")),
-            "Passing(Anthropic)"
-        );
-        assert_eq!(to(Method::GET, "/v1beta/models", None), "Passing(Gemini)");
-        assert_eq!(
-            to(Method::POST, "/v1beta/models/a/b:generateContent", None),
-            "Passing(Gemini)"
-        );
-        assert_eq!(to(Method::POST, "/tallygate/v1/reserve", None), "Decision");
-        for disguised in [
-            "/v1/chat/completions/",
-            "/v1//chat/completions",
-            "/v1/Chat/completions",
-            "/v1/%63hat/completions",
-            "/v1/files/../chat/completions",
-            "/v1/../../other/account",
-            "/v1/%2e%2e/admin",
-        ] {
-            assert_eq!(
-                to(Method::POST, disguised, None),
-                "Unknown(OpenAi)",
-                "{disguised}"
-            );
-        }
-        for disguised in [
-            "/v1beta/models/gemini-2.5-pr%6F:generateContent",
-            "/v1beta/models/gemini-2.5-pro%3AgenerateContent",
-            "/v1beta//models/gemini-2.5-pro:streamGenerateContent",
-        ] {
-            assert_eq!(
-                to(Method::POST, disguised, None),
-                "Unknown(Gemini)",
-                "{disguised}"
-            );
-        }
-        assert_eq!(
-            to(Method::GET, "/v1/models/ft%3Agpt-4o%3Aorg", None),
-            "Passing(OpenAi)"
-        );
-        assert_eq!(to(Method::GET, "/", None), "Unknown(OpenAi)");
-        assert_eq!(
-            to(Method::GET, "/v2/x", Some("anthropic-version")),
-            "Unknown(Anthropic)"
-        );
-    }
-}
+#[path = "path_tests.rs"]
+mod tests;

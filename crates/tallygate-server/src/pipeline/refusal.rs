@@ -1,6 +1,8 @@
 //! Why a request is not served as asked, and what it asked.
 
-use tallygate_core::Amounts;
+use std::sync::Arc;
+
+use tallygate_core::{Amounts, Standing};
 
 use tallygate_store::usage::Outcome;
 
@@ -58,16 +60,18 @@ impl Refusal {
 
     /// Tells the ledger, if a limit is why. Once.
     pub(crate) fn record(&mut self, recorder: &Recorder) {
-        let (outcome, blocked_by) = match &self.error {
-            ApiError::Denied(denial) => (Outcome::Denied, &denial.blocked_by),
-            ApiError::Never(never) => (Outcome::Never, &never.blocked_by),
+        let first = |blocked_by: &[Standing]| {
+            let first = blocked_by.first();
+            first.map_or_else(Arc::default, |standing| Arc::clone(&standing.limit.name))
+        };
+        let (outcome, limit): (_, Arc<str>) = match &self.error {
+            ApiError::Denied(denial) => (Outcome::Denied, first(&denial.blocked_by)),
+            ApiError::Never(never) => (Outcome::Never, first(&never.blocked_by)),
+            ApiError::Unsized { by, .. } => (Outcome::Denied, by.limit().into()),
             _ => return,
         };
-        let limit = blocked_by
-            .first()
-            .map_or("", |standing| &standing.limit.name);
         if let Some(entry) = self.denied.take() {
-            recorder.record(entry.denied(outcome, limit));
+            recorder.record(entry.denied(outcome, &limit));
         }
     }
 }

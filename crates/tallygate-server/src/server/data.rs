@@ -58,12 +58,20 @@ impl Service for DataService {
         let voice = destination.voice();
         let answered = match destination {
             Destination::Sized(asked) => gateway::call(&self.pipeline, asked, request).await,
-            Destination::Passing(dialect) => gateway::pass(&self.pipeline, dialect, request).await,
-            Destination::Decision => decision::answer(&self.pipeline, request).await,
-            Destination::Unknown(_) => {
-                Err(ApiError::NoPath(request.uri().path().to_owned()).into())
+            Destination::Passing(dialect, yields) => {
+                gateway::pass(&self.pipeline, (dialect, yields), request).await
             }
+            Destination::Decision => decision::answer(&self.pipeline, request).await,
+            Destination::Unknown(_, meant) => Err(nothing_at(request.uri().path(), meant).into()),
         };
         answered.unwrap_or_else(|mut refusal| self.refuse(voice, &mut refusal))
+    }
+}
+
+fn nothing_at(path: &str, meant: Option<&'static str>) -> ApiError {
+    let path = path.to_owned();
+    match meant {
+        None => ApiError::NoPath(path),
+        Some(meant) => ApiError::Misspelt { path, meant },
     }
 }

@@ -9,7 +9,7 @@ use tallygate_tokens::CallError;
 
 use super::wait::{Wait, rfc3339};
 use super::{Ask, Voice};
-use crate::config::{Forbidden, NoRoute};
+use crate::config::{Forbidden, NoRoute, Unread};
 use crate::identify::{Rejection, Role};
 
 /// Why a request is not served as asked. Messages are for the caller: no texts of prompts, no keys, nothing of other callers.
@@ -36,6 +36,24 @@ pub enum ApiError {
     /// Nothing is served at this path.
     #[error("nothing is served at {0}")]
     NoPath(String),
+    /// The path ends like one that is served, and is another: a provider might take it for that one.
+    #[error("nothing is served at {path}; if it is meant for {meant}, write it so")]
+    Misspelt {
+        /// The path asked for.
+        path: String,
+        /// The call that ends like it.
+        meant: &'static str,
+    },
+    /// The call may use what a budget or a tier keeps, and nobody can say how much.
+    #[error(
+        "this call cannot be sized and {by}: its operator can let such calls pass with `passthrough: allow` at the upstream `{upstream}`"
+    )]
+    Unsized {
+        /// What it would escape.
+        by: Unread,
+        /// Where it was to go.
+        upstream: String,
+    },
     /// The path is served, with other methods.
     #[error("{path} takes {allowed} only")]
     Method {
@@ -131,8 +149,11 @@ impl ApiError {
                 StatusCode::BAD_REQUEST
             }
             Self::Rejected(_) => StatusCode::UNAUTHORIZED,
-            Self::Role(_) | Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NoPath(_) | Self::NoRoute(_) | Self::UnknownReservation => StatusCode::NOT_FOUND,
+            Self::Role(_) | Self::Forbidden(_) | Self::Unsized { .. } => StatusCode::FORBIDDEN,
+            Self::NoPath(_)
+            | Self::Misspelt { .. }
+            | Self::NoRoute(_)
+            | Self::UnknownReservation => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Ended { .. } | Self::OtherLadder => StatusCode::CONFLICT,
@@ -154,7 +175,8 @@ impl ApiError {
             Self::Invalid { .. } => "invalid",
             Self::Rejected(_) => "rejected",
             Self::Role(_) | Self::Forbidden(_) => "forbidden",
-            Self::NoPath(_) | Self::Method { .. } => "no_path",
+            Self::Unsized { .. } => "unsized_call",
+            Self::NoPath(_) | Self::Misspelt { .. } | Self::Method { .. } => "no_path",
             Self::NoRoute(_) => "no_route",
             Self::Unpriced(_) => "unpriced",
             Self::TooLarge(_) => "too_large",

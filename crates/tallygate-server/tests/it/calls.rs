@@ -127,13 +127,17 @@ async fn what_has_no_size_passes_as_one_request() {
     assert_eq!(sent.last().unwrap().path, "/v1/models?limit=3");
 }
 
-/// Sends every request's body back.
-async fn echo() -> SocketAddr {
+/// Sends every request's body back, with the status that its header `x-status` wants.
+pub(crate) async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let addr = listener.local_addr().expect("an address");
     let service = service_fn(|request: Request<Incoming>| async {
         let encoding = request.headers().get("content-type").cloned();
+        let status = request.headers().get("x-status").cloned();
         let mut response = Response::new(request.into_body());
+        if let Some(status) = status {
+            *response.status_mut() = http::StatusCode::from_bytes(status.as_bytes()).expect("one");
+        }
         response
             .headers_mut()
             .extend(encoding.map(|kind| (CONTENT_TYPE, kind)));

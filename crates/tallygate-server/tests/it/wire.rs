@@ -9,7 +9,7 @@ use http::{HeaderMap, Response};
 use tallygate_core::{
     Amounts, Denial, FullError, LimitInfo, Metric, Never, Outcome, Standing, Time,
 };
-use tallygate_server::config::{Config, Forbidden, NoRoute};
+use tallygate_server::config::{Config, Forbidden, NoRoute, Unread};
 use tallygate_server::identify::{Rejection, Role};
 use tallygate_server::wire::{self, ApiError, Ask, Voice};
 use tallygate_tokens::{Call, CallError, Dialect, Endpoint};
@@ -156,6 +156,20 @@ fn refusals() -> Vec<Case> {
         case("model not in the tier", forbidden.into()),
         case("unknown tier", Forbidden::Tier("gold".into()).into()),
         case("no path", ApiError::NoPath("/v3/chat".into())),
+        case(
+            "a path spelt otherwise",
+            ApiError::Misspelt {
+                path: "/v1/v1/responses".into(),
+                meant: "POST /v1/responses",
+            },
+        ),
+        case(
+            "a call that cannot be sized",
+            ApiError::Unsized {
+                by: Unread::Tier("free".into()),
+                upstream: "openai".into(),
+            },
+        ),
         case(
             "method",
             ApiError::Method {

@@ -7,7 +7,7 @@ use super::block::{BlockError, BlockView, Kind};
 use super::period::Period;
 use super::record::{NUMBERS, asked_cost_of, cost_of, number};
 use super::rows::Chunk;
-use super::{Dimension, Query, Report, Row, Totals};
+use super::{Dimension, Method, Outcome, Query, Report, Row, Totals};
 
 /// The most rows of a report; what belongs to further ones is in the totals alone.
 pub const MAX_ROWS: usize = 100_000;
@@ -100,6 +100,10 @@ struct Stretch {
 struct Nature {
     admitted: bool,
     downgraded: bool,
+    /// A limit refused it for now.
+    denied: bool,
+    /// It was served, and what it used nobody could say.
+    unknown: bool,
 }
 
 /// No row was looked up yet.
@@ -145,6 +149,8 @@ impl<'q> Tally<'q> {
         let nature = |kind: &Kind| Nature {
             admitted: kind.outcome.is_admitted(),
             downgraded: kind.model != kind.asked && kind.outcome.is_admitted(),
+            denied: kind.outcome == Outcome::Denied,
+            unknown: kind.outcome == Outcome::Settled && kind.method == Method::Kept,
         };
         let apart = Apart {
             sets: self.set_parts(block),
@@ -365,6 +371,9 @@ fn count(row: &[u64; NUMBERS], nature: Nature, sum: &mut Totals) {
     add(&mut sum.waited_ms, row[number::WAITED]);
     if !nature.admitted {
         sum.denied += 1;
+    }
+    // What can never fit is no demand that somebody has: it saves nothing.
+    if nature.denied {
         add(&mut sum.savings.refused_tokens, held);
         add(&mut sum.savings.refused_cost, held_cost);
     }
@@ -378,7 +387,7 @@ fn count(row: &[u64; NUMBERS], nature: Nature, sum: &mut Totals) {
     let tokens = row[number::INPUT].saturating_add(row[number::OUTPUT]);
     let cost = cost_of(row[number::COST]);
     add(&mut sum.cost, cost.unwrap_or(0));
-    sum.unpriced += u64::from(cost.is_none() && tokens > 0);
+    sum.unpriced += u64::from(cost.is_none() && (tokens > 0 || nature.unknown));
     if nature.admitted {
         sum.admitted += 1;
         let savings = &mut sum.savings;

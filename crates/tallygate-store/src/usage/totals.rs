@@ -17,7 +17,7 @@ pub struct Totals {
     pub used: Used,
     /// What it cost, where there is a price.
     pub cost: u64,
-    /// Calls that used tokens and have no price: what they cost is in no sum.
+    /// Calls that used tokens and have no price, and those of which nobody could say what they used: what they cost is in no sum.
     pub unpriced: u64,
     /// What governance saved.
     pub savings: Savings,
@@ -30,9 +30,10 @@ pub struct Totals {
 /// What governance saved, each by its formula over the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Savings {
-    /// Tokens that denied calls asked for: Σ held of those denied.
+    /// Tokens that denied calls asked for: Σ held of those denied for now. What can never fit is not among them: nobody could
+    /// have had it.
     pub refused_tokens: u64,
-    /// What they would have been charged for at most: Σ held cost of those denied.
+    /// What they would have been charged for at most: Σ held cost of the same.
     pub refused_cost: u64,
     /// What downgrading saved: Σ (cost on the model asked for − cost) of those served by another. Below zero where the
     /// other was dearer.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::usage::{Dimension, Outcome, Query, Record, Report, Row, Totals};
+use crate::usage::{Dimension, Method, Outcome, Query, Record, Report, Row, Totals};
 
 pub(in super::super) fn answer(records: &[Record], query: &Query) -> Report {
     let mut rows: BTreeMap<Vec<String>, Totals> = BTreeMap::new();
@@ -64,14 +64,17 @@ fn count(record: &Record, sum: &mut Totals) {
     sum.cost += cost;
     sum.waited_ms += record.waited_ms;
     sum.latency_ms += record.latency_ms;
-    if record.cost.is_none() && tokens > 0 {
+    let unknown = (record.call.outcome, record.call.method) == (Outcome::Settled, Method::Kept);
+    if record.cost.is_none() && (tokens > 0 || unknown) {
         sum.unpriced += 1;
     }
     let held_cost = record.held_cost.unwrap_or(0);
     if denied {
         sum.denied += 1;
-        sum.savings.refused_tokens += record.held;
-        sum.savings.refused_cost += held_cost;
+        if record.call.outcome == Outcome::Denied {
+            sum.savings.refused_tokens += record.held;
+            sum.savings.refused_cost += held_cost;
+        }
         return;
     }
     sum.admitted += 1;
