@@ -32,6 +32,8 @@ enum Habit {
     Calm,
     /// Losses, partitions and deaths, and clocks that run apart by up to a 64th.
     Rough,
+    /// The server's clock is set back too.
+    Clocks,
     /// Replicas take over too, which have not heard of all shares.
     Failover,
 }
@@ -329,6 +331,11 @@ impl World {
             1 => self.kill(rng),
             2 => self.start().await,
             3 | 4 if self.habit == Habit::Failover => self.fail_over(rng),
+            // Not far, as all waits lengthen by the step. One forward ends shares early, and admits what it is worth.
+            3 if self.habit == Habit::Clocks => {
+                let back = i64::try_from(rng.below(300_000)).unwrap();
+                self.network.set_clock(-back);
+            }
             _ => {}
         }
     }
@@ -454,6 +461,11 @@ fn shares_come_and_go_and_every_token_is_charged_once() {
 #[test]
 fn losses_deaths_and_uneven_clocks_exceed_no_limit() {
     assert_eq!(all_hold(100..106, Habit::Rough).most, 0);
+}
+
+#[test]
+fn clocks_that_are_set_back_exceed_no_limit() {
+    assert_eq!(all_hold(300..304, Habit::Clocks).most, 0);
 }
 
 #[test]
