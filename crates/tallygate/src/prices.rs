@@ -263,7 +263,7 @@ fn import(args: &Import, screen: &Screen) -> Result<(), Failure> {
     }
     let (priced, skipped) = (read.table.len(), read.skipped.len());
     tell(&format!(
-        "{priced} models have a price; {skipped} are free or not sold by tokens, and left out"
+        "{priced} models have a price; {skipped} are free, not sold by tokens, or have no price of their output, and are left out"
     ));
     screen.write(&printable_json(&read.table.to_json()));
     Ok(())

@@ -30,7 +30,8 @@ pub enum PriceSource {
 pub struct Imported {
     /// The prices. A maker's models stand under their own names, those of other hosts behind the host's (`groq/…`).
     pub table: PriceTable,
-    /// Models without a price for each token of text: free ones, and those sold by the hour, the image or the request.
+    /// Models without a price for each token of text: free ones, those sold by the hour, the image or the request, and those of
+    /// whose answers none is told.
     pub skipped: Vec<String>,
 }
 
@@ -107,8 +108,9 @@ impl Drafts {
 #[derive(Clone, Debug, Default)]
 struct Draft {
     base: Kinds,
+    /// By the length of input above which they hold. What one does not tell is as at the length below it.
     above: BTreeMap<u64, Kinds>,
-    /// It is sold by something else too, such as the sound it makes.
+    /// It is sold by something else too, such as the sound it makes, or by a price that is not told.
     other: bool,
 }
 
@@ -131,9 +133,10 @@ impl Draft {
         if free || self.other {
             return Ok(None);
         }
-        let above = self.above.iter();
-        let above =
-            above.filter_map(|(tokens, kinds)| Some((*tokens, kinds.or(&self.base).rates()?)));
+        let above = self.above.iter().scan(self.base, |below, (tokens, kinds)| {
+            *below = kinds.or(below);
+            Some((*tokens, below.rates()?))
+        });
         Rates::tiered(base, above.collect()).map(Some)
     }
 }

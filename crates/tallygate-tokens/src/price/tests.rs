@@ -445,13 +445,56 @@ fn a_price_of_litellm_that_cannot_be_read_is_not_missing() {
         );
     }
     // None is said in words too, and what is no price of ours may be anything.
-    let text = r#"{"m": {"input_cost_per_token": 1e-6, "output_cost_per_token": null, "mode": "chat", "input_cost_per_token_batches": "x"}}"#;
+    let text = r#"{"m": {"input_cost_per_token": 1e-6, "output_cost_per_token": null, "mode": "embedding", "input_cost_per_token_batches": "x"}}"#;
     let read = PriceSource::LiteLlm.import(text.as_bytes(), "2026-11-22");
     let table = read.unwrap().table;
     assert_eq!(
         table.find("m").map(ToString::to_string).as_deref(),
         Some("i1 o1")
     );
+}
+
+/// What a model writes would else be charged as what it reads, at a fraction of its price.
+#[test]
+fn a_model_of_litellm_that_writes_has_a_price_of_output_or_none() {
+    let import = |fields: &str| {
+        let text = format!(r#"{{"m": {{"input_cost_per_token": 1e-6{fields}}}}}"#);
+        let read = PriceSource::LiteLlm.import(text.as_bytes(), "2026-11-22");
+        let read = read.unwrap();
+        let rates = read.table.find("m").map(ToString::to_string);
+        assert_eq!(rates.is_none(), read.skipped == ["m"]);
+        rates
+    };
+    for missing in [
+        "",
+        r#", "mode": "chat""#,
+        r#", "mode": "responses", "output_cost_per_token": null"#,
+        r#", "mode": "chat", "output_cost_per_token_above_128k_tokens": 9e-6"#,
+    ] {
+        assert_eq!(import(missing), None, "{missing}");
+    }
+    for (told, rates) in [
+        (r#", "mode": "embedding""#, "i1 o1"),
+        (
+            r#", "mode": "rerank", "output_cost_per_token": 0.0"#,
+            "i1 o0",
+        ),
+        (r#", "output_cost_per_token": 4e-6"#, "i1 o4"),
+    ] {
+        assert_eq!(import(told).as_deref(), Some(rates), "{told}");
+    }
+}
+
+/// What one length does not tell is as at the length below it, not as at none.
+#[test]
+fn a_length_without_a_price_of_its_own_has_that_of_the_length_below() {
+    let text = r#"{"m": {"input_cost_per_token": 1e-6, "output_cost_per_token": 3e-5,
+        "input_cost_per_token_above_128k_tokens": 2e-6, "output_cost_per_token_above_128k_tokens": 6e-5,
+        "cache_read_input_token_cost_above_128k_tokens": 5e-7, "input_cost_per_token_above_200k_tokens": 3e-6}}"#;
+    let read = PriceSource::LiteLlm.import(text.as_bytes(), "2026-11-22");
+    let rates = read.unwrap().table.find("m").map(ToString::to_string);
+    let expected = "i1 o30 >128000 i2 c0.5 o60 >200000 i3 c0.5 o60";
+    assert_eq!(rates.as_deref(), Some(expected));
 }
 
 fn rates() -> impl Strategy<Value = Rates> {

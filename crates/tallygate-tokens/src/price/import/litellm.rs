@@ -56,7 +56,16 @@ fn draft(model: &str, fields: &BTreeMap<String, &RawValue>) -> Result<Draft, Pri
     draft
         .above
         .retain(|_, kinds| kinds.input.or(kinds.output).is_some());
+    // Charged as its input, an answer of several times that price would come under every budget.
+    let writes = !fields.get("mode").is_some_and(|mode| is_silent(mode));
+    draft.other |= writes && draft.base.output.is_none();
     Ok(draft)
+}
+
+/// Whether models of this `mode` write nothing, so that a price of output is not to be expected.
+fn is_silent(mode: &RawValue) -> bool {
+    let mode = mode.get().trim_matches('"');
+    ["embedding", "rerank", "moderation"].contains(&mode)
 }
 
 /// Prices of what is no text; a model that has one of them is not sold by tokens of text alone.
