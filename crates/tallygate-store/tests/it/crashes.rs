@@ -31,7 +31,12 @@ const KILLS: usize = 10;
 const TASKS: usize = 16;
 
 /// The calls that a group may make in a month: so few that they are used up over some restarts.
-const CALLS: u64 = 1_500;
+fn calls_of(durability: Durability) -> u64 {
+    match durability {
+        Durability::Sync => 100,
+        Durability::Relaxed => 1_500,
+    }
+}
 
 /// Restarts of a group.
 const RESTARTS: usize = 5;
@@ -42,13 +47,13 @@ const LINEAGE: usize = 10;
 const LARGEST: u64 = 20;
 
 /// Calls and tokens of a month, apart by group.
-fn policy() -> Policy {
+fn policy(durability: Durability) -> Policy {
     let month = || Shape::Fixed {
         window: Calendar::Month,
         timezone: jiff::tz::TimeZone::UTC,
     };
     let limits = [
-        (Metric::REQUESTS, CALLS, month()),
+        (Metric::REQUESTS, calls_of(durability), month()),
         (Metric::TOKENS, 1 << 40, month()),
     ];
     let rules = vec![rule("month", &["group"], &limits)];
@@ -58,7 +63,7 @@ fn policy() -> Policy {
 fn open(folder: &Path, durability: Durability) -> Arc<MemoryStore> {
     let folder = DataFolder::open(folder, Purpose::Own).expect("the one before it is dead");
     let options = MemoryOptions::default();
-    MemoryStore::open(&policy(), options, folder, durability)
+    MemoryStore::open(&policy(durability), options, folder, durability)
         .unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -314,7 +319,7 @@ fn kills(durability: Durability, name: &str) {
     let kills = kills.map_or(KILLS, |kills| kills.parse().expect("a number of kills"));
     let scratch = format!("crashes-{name}-{}", std::process::id());
     let scratch = Scratch(Path::new(env!("CARGO_TARGET_TMPDIR")).join(scratch));
-    let (mut sum, mut all) = (Sum::default(), 0);
+    let (mut sum, mut all, mut used_up) = (Sum::default(), 0, 0);
     let mut costs = Vec::new();
     let mut dice = 88_172_645_463_325_252_u64 ^ u64::from(std::process::id());
     for kill in 0..kills {
@@ -349,7 +354,9 @@ fn kills(durability: Durability, name: &str) {
         }
         let standings = store.peek_now(&[("group", &group)]);
         let (calls, tokens) = (standings[0].used, standings[1].used);
-        assert!(sum.calls <= calls && calls <= CALLS, "{sum:?}: {calls}");
+        let limit = calls_of(durability);
+        assert!(sum.calls <= calls && calls <= limit, "{sum:?}: {calls}");
+        used_up += usize::from(calls == limit);
         // Beside what was said, there is what a worker was not told of before it was killed.
         let unsaid = (kill % RESTARTS + 1) as u64 * TASKS as u64 * 2 * LARGEST;
         let most = sum.tokens * 2 + unsaid;
@@ -359,6 +366,11 @@ fn kills(durability: Durability, name: &str) {
         until_free(&folder);
     }
     assert!(all > kills * 20, "there was load: {all} answers");
+    assert!(
+        used_up > 0 || kills < 100,
+        "a limit was never put to the test"
+    );
+    eprintln!("{name}: {used_up} of {kills} kills at the limit");
     report(name, all, &costs);
 }
 
