@@ -8,8 +8,10 @@
 //! ```
 //! Records are made in this module alone. None holds a text of a prompt or an answer, or a key.
 
+mod ends;
 mod entry;
 mod expiry;
+mod memo;
 mod promise;
 mod recorder;
 mod reservations;
@@ -17,6 +19,7 @@ mod reservations;
 mod tests;
 mod writer;
 
+pub(crate) use ends::End;
 pub(crate) use entry::{Entry, Reserved, Subject, Use};
 pub(crate) use expiry::watch_expiry;
 pub(crate) use promise::Promise;

@@ -189,6 +189,7 @@ impl Server {
             }),
         };
         let (recorder, writer) = recorder(kept, Arc::clone(&observer) as Arc<dyn LedgerLog>);
+        recorder.resume(&config);
         let means = Means {
             store,
             settler: handle,

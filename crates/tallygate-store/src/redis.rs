@@ -8,6 +8,7 @@ mod hearing;
 mod holds;
 mod leases;
 mod link;
+mod memos;
 mod metrics;
 mod names;
 mod opening;

@@ -37,7 +37,7 @@ pub use memory::MemoryShelf;
 pub use query::{Query, QueryError};
 pub use record::{Call, Labels, Method, Outcome, Record, Used};
 pub use report::{Report, Row};
-pub use shelf::{Shelf, ShelfError};
+pub use shelf::{Memo, MemosFor, Shelf, ShelfError};
 pub use tally::{MAX_ROWS, Tally};
 pub use totals::{Savings, Totals};
 

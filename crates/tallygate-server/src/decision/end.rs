@@ -59,7 +59,8 @@ impl Question<'_> {
                 details,
                 method: if exact { Method::Exact } else { Method::Kept },
             }
-        });
+        })
+        .await;
         self.pipeline.recorder().safe().await;
         Ok(self.ended(Outcome::Settled, ended)?)
     }
@@ -75,7 +76,7 @@ impl Question<'_> {
         let ended = self.pipeline.store().cancel(reservation.id).await;
         self.end_marks(&reservation, &ended).await;
         self.tell_end(&reservation, &ended);
-        self.record(&reservation, &ended, |_| Use::default());
+        self.record(&reservation, &ended, |_| Use::default()).await;
         self.pipeline.recorder().safe().await;
         Ok(self.ended(Outcome::Cancelled, ended)?)
     }
@@ -112,7 +113,10 @@ impl Question<'_> {
             }) => {
                 self.pipeline.observer().extended(&more);
                 let recorder = self.pipeline.recorder();
-                recorder.extended(reservation.id, expires_at, &reserved);
+                let stands = (reservation.id, expires_at);
+                recorder
+                    .extended(stands, &reserved, self.caller.config())
+                    .await;
                 self.tell_growth(&reservation, &more, (reserved, expires_at));
                 self.extend_marks(&reservation, ttl).await;
                 Ok(json!({
@@ -205,18 +209,21 @@ impl Question<'_> {
 
     /// Tells the ledger of an end that takes effect, now or once the store hears of it. A repeat was told to the ledger by whoever
     /// it was that ended it, on this node or another, before a restart or since.
-    fn record(
+    async fn record(
         &self,
         reservation: &Reservation,
         ended: &Result<Receipt, SettleError>,
         used: impl FnOnce(Option<&Receipt>) -> Use,
     ) {
+        let recorder = self.pipeline.recorder();
         let (outcome, receipt) = match ended {
-            Ok(receipt) if receipt.is_repeat() => {
-                return self.pipeline.recorder().left(reservation.id);
-            }
+            Ok(receipt) if receipt.is_repeat() => return recorder.left(reservation.id),
             Ok(receipt) => (receipt.outcome, Some(receipt)),
             Err(SettleError::Kept { outcome }) => (*outcome, None),
+            Err(SettleError::Standing(receipt)) if receipt.outcome == Outcome::Expired => {
+                let config = self.caller.config();
+                return recorder.late(reservation.id, receipt, config).await;
+            }
             Err(_) => return,
         };
         let outcome = match outcome {
@@ -224,7 +231,8 @@ impl Question<'_> {
             Outcome::Cancelled => usage::Outcome::Cancelled,
             Outcome::Expired => return,
         };
-        // Whoever ends a reservation that was made elsewhere is all that is known of it, and the model that its name says.
+        // Of a reservation that was made elsewhere and has no memo, whoever ends it is all that is known, and the model that its name
+        // says.
         let otherwise = || {
             let own = Subject::of(self.caller.identity());
             let reserved = Reserved {
@@ -238,8 +246,13 @@ impl Question<'_> {
             let labels = own.labels(&[("model", model), ("upstream", upstream)]);
             Entry::new(ledger::Subject::of(&labels, model), &reserved)
         };
-        let recorder = self.pipeline.recorder();
-        recorder.ended(reservation.id, (outcome, &used(receipt)), otherwise);
+        let end = ledger::End {
+            id: reservation.id,
+            outcome,
+            used: used(receipt),
+            setup: self.pipeline.setup(),
+        };
+        recorder.ended(end, otherwise).await;
     }
 
     /// The price that a settled reservation is charged by: of the `model` that is named now, else of the one it was held for.

@@ -55,7 +55,8 @@ impl Question<'_> {
                 descent.tell(self.pipeline, told, chosen.served_by(subject.get("tier")));
                 let known = self.known(chosen, wish.endpoint());
                 let labels = subject.labels(&known);
-                self.remember(admission, ledger::Subject::of(&labels, chosen.asked));
+                self.remember(admission, ledger::Subject::of(&labels, chosen.asked))
+                    .await;
                 self.watch(admission, &labels);
                 return Ok(self.told((admission, through.marks.clone()), chosen, &wish));
             }
@@ -109,18 +110,14 @@ impl Question<'_> {
     }
 
     /// Remembers for the ledger whose reservation it is.
-    fn remember(&self, admission: &Admission, who: ledger::Subject) {
-        if matches!(admission.replay, Replay::Ended(_)) {
-            return;
-        }
+    async fn remember(&self, admission: &Admission, who: ledger::Subject) {
         let reserved = ledger::Reserved {
             at: self.pipeline.store().now(),
             amounts: admission.reserved,
             waited: admission.waited,
         };
         let entry = ledger::Entry::let_through(who, &reserved, self.caller.config());
-        let recorder = self.pipeline.recorder();
-        recorder.reserved(admission.id, admission.expires_at, entry);
+        self.pipeline.recorder().reserved(admission, entry).await;
     }
 
     fn admitted(&self, admission: &Admission, choice: &Choice<'_>, asked: Option<&str>) -> Value {

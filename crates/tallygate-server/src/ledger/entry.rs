@@ -107,9 +107,9 @@ impl Use {
 /// A record in the making: who called, and what was held.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    record: Record,
+    pub(super) record: Record,
     /// The price of the model asked for, where another serves.
-    asked: Option<Price>,
+    pub(super) asked: Option<Price>,
 }
 
 impl Entry {

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallygate_core::{Amounts, Extended, Metric, Outcome as Ended, Receipt, ReservationId, Time};
-use tallygate_store::usage::{Method, Outcome};
+use tallygate_core::{Amounts, Extended, Outcome as Ended, Receipt, ReservationId};
+use tallygate_store::usage::MemosFor;
 use tallygate_store::{SettleError, Store};
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::Recorder;
+use super::ends::expired;
 use super::reservations::Known;
-use super::{Entry, Recorder, Use};
 
 /// How often deadlines are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -17,53 +19,24 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Reservations that are looked at in one go.
 const AT_ONCE: usize = 1_000;
 
-/// Records what expires, until dropped.
-pub(crate) async fn watch_expiry(recorder: Arc<Recorder>, store: Arc<dyn Store>) {
+/// Records what expires, until `stop`; what is being looked at then is done first.
+pub(crate) async fn watch_expiry(
+    recorder: Arc<Recorder>,
+    store: Arc<dyn Store>,
+    mut stop: oneshot::Receiver<()>,
+) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = &mut stop => return,
+            _ = ticks.tick() => {}
+        }
         recorder.record_expired(&*store).await;
     }
 }
 
 impl Recorder {
-    /// Remembers who made a reservation, until it ends.
-    pub(crate) fn reserved(&self, id: ReservationId, expires_at: Time, entry: Entry) {
-        if self.is_on() {
-            self.reservations.remember(id, expires_at, entry);
-        }
-    }
-
-    /// A reservation stands longer, or more is held by it.
-    pub(crate) fn extended(&self, id: ReservationId, expires_at: Time, reserved: &Amounts) {
-        self.reservations.extend(id, expires_at, reserved);
-    }
-
-    /// A reservation ended so, having used this. One that was made elsewhere is recorded as `otherwise`, the subject of
-    /// whoever ended it; a repeated end is not recorded again.
-    pub(crate) fn ended(
-        &self,
-        id: ReservationId,
-        (outcome, used): (Outcome, &Use),
-        otherwise: impl FnOnce() -> Entry,
-    ) {
-        if !self.is_on() {
-            return;
-        }
-        let entry = match self.reservations.end(id) {
-            Known::Open(entry) => *entry,
-            Known::Nothing => otherwise(),
-            Known::Ended => return,
-        };
-        self.record(entry.ended(outcome, used, Duration::ZERO));
-    }
-
-    /// A reservation was ended before, and recorded then.
-    pub(crate) fn left(&self, id: ReservationId) {
-        self.reservations.leave(id);
-    }
-
     async fn record_expired(&self, store: &dyn Store) {
         let now = store.now();
         for id in self.reservations.overdue(now, AT_ONCE) {
@@ -76,7 +49,7 @@ impl Recorder {
                     self.reservations.extend(id, expires_at, &reserved);
                 }
                 Err(SettleError::Standing(receipt)) if receipt.outcome == Ended::Expired => {
-                    self.expired(id, &receipt);
+                    self.expired(id, &receipt).await;
                 }
                 // The store is away: it is asked again.
                 Err(SettleError::Store(_)) => return,
@@ -86,15 +59,20 @@ impl Recorder {
         }
     }
 
-    fn expired(&self, id: ReservationId, receipt: &Receipt) {
-        let used = Use {
-            charged: receipt.charged,
-            cost: Some(receipt.charged.get(Metric::COST)).filter(|cost| *cost > 0),
-            method: Method::Kept,
-            ..Use::default()
-        };
+    async fn expired(&self, id: ReservationId, receipt: &Receipt) {
+        if self.reservations.is_shared(id)
+            && let Some(shelf) = self.shared()
+            && shelf.memos_for() == MemosFor::OtherNodes
+        {
+            match shelf.take_memo(id).await {
+                Ok(Some(_)) => {}
+                // Whoever came late to end it has recorded it.
+                Ok(None) => return self.reservations.leave(id),
+                Err(_) => return, // it is asked again
+            }
+        }
         if let Known::Open(entry) = self.reservations.end(id) {
-            self.record(entry.ended(Outcome::Expired, &used, Duration::ZERO));
+            self.record_end(id, expired(*entry, receipt));
         }
     }
 }

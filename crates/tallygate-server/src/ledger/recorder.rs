@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallygate_store::usage::{Query, Record, Report, Shelf, ShelfError};
+use tallygate_core::ReservationId;
+use tallygate_store::usage::{MemosFor, Query, Record, Report, Shelf, ShelfError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -32,7 +33,8 @@ pub(crate) trait LedgerLog: Send + Sync {
 
 /// What goes to the writer.
 pub(super) enum Message {
-    Record(Box<Record>),
+    /// A record, and the reservation whose memo is needless once it is kept.
+    Record(Box<Record>, Option<ReservationId>),
     /// Keep what came before, then say so.
     Flush(oneshot::Sender<()>),
 }
@@ -96,8 +98,24 @@ impl Recorder {
 
     /// Takes a record. Never waits: what there is no room for is lost, and told.
     pub(crate) fn record(&self, record: Record) {
+        self.take(Message::Record(Box::new(record), None));
+    }
+
+    /// Takes the record of a reservation that was remembered here.
+    pub(super) fn record_end(&self, id: ReservationId, record: Record) {
+        let memo = self.shared().map(|_| id);
+        self.take(Message::Record(Box::new(record), memo));
+    }
+
+    /// The shelf, if another node or process finds memos on it.
+    pub(super) fn shared(&self) -> Option<&Arc<dyn Shelf>> {
+        let book = self.book.as_ref()?;
+        let finders = book.shelf.memos_for();
+        (finders != MemosFor::Nobody).then_some(&book.shelf)
+    }
+
+    fn take(&self, record: Message) {
         let Some(book) = &self.book else { return };
-        let record = Message::Record(Box::new(record));
         let send = || book.queue.try_send(record).is_ok();
         if !book.progress.takes(send) {
             self.log.lost(1);

@@ -1,7 +1,7 @@
 //! Whose the reservations of the decision API are, until they end.
 //!
-//! A store keeps amounts and no labels, so who reserved is remembered here, by the node that was asked. What ends at
-//! another node, or after a restart, is recorded there with what is known at its end: the labels of whoever ends it.
+//! A store keeps amounts and no labels, so who reserved is remembered here, by the node that was asked, and in a memo on the shelf
+//! where others look for it: another node, or the next process.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -31,6 +31,8 @@ struct Remembered {
 struct Open {
     entry: Box<Entry>,
     expires_at: Time,
+    /// Whether there is a memo of it: who takes that records how it ended.
+    is_shared: bool,
 }
 
 /// What is known of a reservation that ends.
@@ -48,21 +50,51 @@ impl Reservations {
     pub(super) fn remember(&self, id: ReservationId, expires_at: Time, entry: Entry) {
         let mut all = self.0.lock();
         if all.open.len() < MOST_OPEN && !all.ended.contains(&id) {
-            let entry = Box::new(entry);
             all.forget(id);
             all.by_deadline.insert((expires_at, id));
-            all.open.insert(id, Open { entry, expires_at });
+            let open = Open {
+                entry: Box::new(entry),
+                expires_at,
+                is_shared: false,
+            };
+            all.open.insert(id, open);
         }
     }
 
-    /// Another deadline, or more that is held.
-    pub(super) fn extend(&self, id: ReservationId, expires_at: Time, reserved: &Amounts) {
-        let mut all = self.0.lock();
-        if let Some(mut entry) = all.forget(id) {
-            entry.hold(reserved);
-            all.by_deadline.insert((expires_at, id));
-            all.open.insert(id, Open { entry, expires_at });
+    /// There is a memo of it.
+    pub(super) fn share(&self, id: ReservationId) {
+        if let Some(open) = self.0.lock().open.get_mut(&id) {
+            open.is_shared = true;
         }
+    }
+
+    /// Whether there is.
+    pub(super) fn is_shared(&self, id: ReservationId) -> bool {
+        let all = self.0.lock();
+        all.open.get(&id).is_some_and(|open| open.is_shared)
+    }
+
+    /// Whether it is remembered, or that it has ended.
+    pub(super) fn knows(&self, id: ReservationId) -> bool {
+        let all = self.0.lock();
+        all.open.contains_key(&id) || all.ended.contains(&id)
+    }
+
+    /// Another deadline, or more that is held. Answers what is remembered then.
+    pub(super) fn extend(
+        &self,
+        id: ReservationId,
+        expires_at: Time,
+        reserved: &Amounts,
+    ) -> Option<Entry> {
+        let mut all = self.0.lock();
+        let before = all.open.get(&id)?.expires_at;
+        all.by_deadline.remove(&(before, id));
+        all.by_deadline.insert((expires_at, id));
+        let open = all.open.get_mut(&id)?;
+        open.expires_at = expires_at;
+        open.entry.hold(reserved);
+        Some(Entry::clone(&open.entry))
     }
 
     /// What is known of a reservation that ends now. Asked again it is [`Known::Ended`].

@@ -4,6 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tallygate_core::ReservationId;
 use tallygate_store::Store;
 use tallygate_store::usage::{Record, Shelf};
 use tokio::sync::{mpsc, oneshot};
@@ -32,6 +33,8 @@ pub(crate) struct Writer {
     log: Arc<dyn LedgerLog>,
     /// What is to be kept next.
     gathered: Vec<Record>,
+    /// Reservations whose memos are needless then.
+    ended: Vec<ReservationId>,
     /// Who is to be told when it was tried.
     awaiting: Vec<oneshot::Sender<()>>,
     /// When it is to be kept; `None` while there is nothing.
@@ -55,6 +58,7 @@ impl Writer {
             keep: kept.keep,
             log,
             gathered: Vec::new(),
+            ended: Vec::new(),
             awaiting: Vec::new(),
             due: None,
             is_troubled: false,
@@ -110,8 +114,9 @@ impl Writer {
 
     fn gather(&mut self, message: Message) {
         match message {
-            Message::Record(record) => {
+            Message::Record(record, ended) => {
                 self.gathered.push(*record);
+                self.ended.extend(ended);
                 let soon = || Instant::now() + self.promise.gather_time();
                 self.due.get_or_insert_with(soon);
             }
@@ -141,6 +146,7 @@ impl Writer {
                 self.progress.succeeds();
                 self.log.kept(self.gathered.len() as u64);
                 self.gathered.clear();
+                self.shelf.drop_memos(&std::mem::take(&mut self.ended));
             }
             Err(_) => {
                 self.progress.fails();

@@ -11,7 +11,8 @@ use crate::pipeline::Pipeline;
 
 /// The tasks of the ledger of usage.
 pub(super) struct Recording {
-    stop: oneshot::Sender<()>,
+    stop_writing: oneshot::Sender<()>,
+    stop_expiring: oneshot::Sender<()>,
     writing: Option<JoinHandle<()>>,
     expiring: JoinHandle<()>,
 }
@@ -19,11 +20,14 @@ pub(super) struct Recording {
 impl Recording {
     /// Starts them for the calls of `pipeline`.
     pub(super) fn start(writer: Option<Writer>, pipeline: &Arc<Pipeline>) -> Self {
-        let (stop, stopped) = oneshot::channel();
+        let (stop_writing, stopped) = oneshot::channel();
+        let (stop_expiring, expiring_stopped) = oneshot::channel();
         let store = || Arc::clone(pipeline.store());
-        let expiry = watch_expiry(Arc::clone(pipeline.recorder()), store());
+        let recorder = Arc::clone(pipeline.recorder());
+        let expiry = watch_expiry(recorder, store(), expiring_stopped);
         Self {
-            stop,
+            stop_writing,
+            stop_expiring,
             writing: writer.map(|writer| tokio::spawn(writer.run(store(), stopped))),
             expiring: tokio::spawn(expiry),
         }
@@ -31,8 +35,9 @@ impl Recording {
 
     /// Keeps what was recorded, for at most so long.
     pub(super) async fn stop(self, patience: Duration) {
-        self.expiring.abort();
-        let _ = self.stop.send(());
+        let _ = self.stop_expiring.send(());
+        let _ = tokio::time::timeout(patience, self.expiring).await;
+        let _ = self.stop_writing.send(());
         if let Some(writing) = self.writing {
             let _ = tokio::time::timeout(patience, writing).await;
         }

@@ -112,6 +112,12 @@ pub(crate) fn record(prefix: &str, tag: Tag, id: ReservationId) -> Vec<u8> {
     key(prefix, tag, b'r', &bytes[4..])
 }
 
+/// The key of what the ledger needs to know of an open reservation.
+pub(crate) fn memo(prefix: &str, id: ReservationId) -> Vec<u8> {
+    let bytes = id.bits().to_be_bytes();
+    key(prefix, home(id), b'm', &bytes[4..])
+}
+
 /// The reservation whose random part is this, with its record under `tag`.
 pub(crate) fn id_of(tag: Tag, random: [u8; 12]) -> ReservationId {
     let mut bytes = [0; 16];

@@ -4,16 +4,20 @@
 //! merged after a while. A block is named by random bytes, so one that is sent again is there once; a merge puts one block in the
 //! place of others or does nothing; and a question that a merge came between is asked again.
 use super::link::{Call, Link, LinkError};
+use super::memos::Memos;
 use super::names;
 use super::opening::RedisOpenError;
 use super::options::RedisOptions;
 use crate::BoxFuture;
-use crate::usage::{Block, BlockError, BlockView, Query, Record, Report, Shelf, ShelfError, Tally};
+use crate::usage::{
+    Block, BlockError, BlockView, Memo, MemosFor, Query, Record, Report, Shelf, ShelfError, Tally,
+};
 use parking_lot::Mutex;
 use redis::Value;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tallygate_core::ReservationId;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
@@ -52,6 +56,7 @@ pub struct RedisShelf(Arc<Inner>);
 
 struct Inner {
     link: Link,
+    memos: Memos,
     keys: Vec<Vec<u8>>,
     /// Up to when blocks have been merged.
     merged: Mutex<u64>,
@@ -91,10 +96,14 @@ impl RedisShelf {
         lean.connections = 1;
         let link = Link::open(&lean, SCRIPT).await;
         let link = link.map_err(|error| error.with_prefix(prefix))?;
+        // Its own way, so that no report stands before a reservation.
+        let memos = Memos::open(&lean).await;
+        let memos = memos.map_err(|error| error.with_prefix(prefix))?;
         let key = |name: &[u8]| names::key(prefix, TAG, b'u', name);
         Ok(Self(Arc::new(Inner {
             keys: vec![key(b"blocks"), key(b"merges")],
             link,
+            memos,
             merged: Mutex::new(0),
             latest: Mutex::new(0),
         })))
@@ -308,5 +317,29 @@ impl Shelf for RedisShelf {
 
     fn drop_before(&self, time: u64) -> BoxFuture<'_, Result<(), ShelfError>> {
         Box::pin(self.0.drop_before(time))
+    }
+
+    fn memos_for(&self) -> MemosFor {
+        MemosFor::OtherNodes
+    }
+
+    fn keep_memo<'a>(&'a self, memo: &'a Memo) -> BoxFuture<'a, Result<(), ShelfError>> {
+        Box::pin(self.0.memos.keep(memo))
+    }
+
+    fn renew_memo<'a>(&'a self, memo: &'a Memo) -> BoxFuture<'a, Result<(), ShelfError>> {
+        Box::pin(self.0.memos.renew(memo))
+    }
+
+    fn find_memo(&self, id: ReservationId) -> BoxFuture<'_, Result<Option<Vec<u8>>, ShelfError>> {
+        Box::pin(self.0.memos.find(id))
+    }
+
+    fn take_memo(&self, id: ReservationId) -> BoxFuture<'_, Result<Option<Vec<u8>>, ShelfError>> {
+        Box::pin(self.0.memos.take(id))
+    }
+
+    fn drop_memos(&self, ids: &[ReservationId]) {
+        self.0.memos.drop_some(ids);
     }
 }

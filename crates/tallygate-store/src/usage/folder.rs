@@ -7,19 +7,28 @@
 //! ```text
 //! usage/2026-11-22.0001.blocks    written whole
 //! usage/2026-11-22.0002.log       being appended to
+//! usage/open.memos                whose the open reservations of the decision API are
 //! ```
+mod memos;
 mod scan;
 mod segment;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
+use tallygate_core::{ReservationId, Span, Time};
 
-use super::{Block, BlockError, BlockView, Query, Record, Report, Shelf, ShelfError};
+use super::{
+    Block, BlockError, BlockView, Memo, MemosFor, Query, Record, Report, Shelf, ShelfError,
+};
 use crate::BoxFuture;
 use crate::folder::{Append, DataFolder, Files};
+use memos::Memos;
 use segment::{Day, Pieces, Segment};
 
 /// Bytes of a log at which it is written anew.
@@ -27,6 +36,9 @@ const LOG_BYTES: u64 = 2 << 20;
 
 /// Records that are written anew together.
 const BLOCK_RECORDS: usize = 1 << 16;
+
+/// How long a memo is kept past the deadline of its reservation.
+const LATE: Duration = Duration::from_secs(600);
 
 /// Keeps records in the data folder. What was appended outlives the process and the machine.
 #[derive(Debug, Clone)]
@@ -36,6 +48,7 @@ pub struct FolderShelf(Arc<Inner>);
 struct Inner {
     folder: Arc<DataFolder>,
     kept: Mutex<Kept>,
+    memos: Memos,
 }
 
 /// What there is.
@@ -72,8 +85,12 @@ impl FolderShelf {
         for segment in found.logs {
             kept.resume(segment, folder.files())?;
         }
-        let kept = Mutex::new(kept);
-        Ok(Self(Arc::new(Inner { folder, kept })))
+        let memos = Memos::open(folder.files())?;
+        Ok(Self(Arc::new(Inner {
+            folder,
+            kept: Mutex::new(kept),
+            memos,
+        })))
     }
 
     /// Pieces of logs that could not be read when the folder was opened: damage, and no mere torn ends.
@@ -230,7 +247,8 @@ impl Inner {
         }
         let logs = segment::find(files)?.logs.into_iter();
         let mut closed = logs.filter(|log| !open.contains(log));
-        closed.try_for_each(|log| self.merge(log))
+        closed.try_for_each(|log| self.merge(log))?;
+        Ok(self.memos.tend(late(), files)?)
     }
 
     fn answer(&self, query: &Query) -> Result<Report, ShelfError> {
@@ -258,6 +276,12 @@ fn by_day(records: &[Record]) -> Vec<(Day, Block)> {
     days.into_iter().flat_map(blocks).collect()
 }
 
+/// Reservations whose deadlines were before this have ended long ago, whoever was told.
+fn late() -> Time {
+    let now = u64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(0);
+    Time::from_nanos(now.saturating_sub(Span::from(LATE).as_nanos()))
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ShelfError> + Send + 'static,
 ) -> Result<T, ShelfError> {
@@ -282,5 +306,40 @@ impl Shelf for FolderShelf {
     fn drop_before(&self, time: u64) -> BoxFuture<'_, Result<(), ShelfError>> {
         let inner = Arc::clone(&self.0);
         Box::pin(blocking(move || inner.drop_before(time)))
+    }
+
+    fn memos_for(&self) -> MemosFor {
+        MemosFor::NextProcess
+    }
+
+    fn keep_memo<'a>(&'a self, memo: &'a Memo) -> BoxFuture<'a, Result<(), ShelfError>> {
+        let (inner, memo) = (Arc::clone(&self.0), memo.clone());
+        let keep = move || Ok(inner.memos.keep(memo, inner.folder.files())?);
+        Box::pin(blocking(keep))
+    }
+
+    fn renew_memo<'a>(&'a self, memo: &'a Memo) -> BoxFuture<'a, Result<(), ShelfError>> {
+        let (inner, memo) = (Arc::clone(&self.0), memo.clone());
+        let renew = move || Ok(inner.memos.renew(memo, inner.folder.files())?);
+        Box::pin(blocking(renew))
+    }
+
+    fn find_memo(&self, id: ReservationId) -> BoxFuture<'_, Result<Option<Vec<u8>>, ShelfError>> {
+        Box::pin(ready(Ok(self.0.memos.find(id))))
+    }
+
+    fn take_memo(&self, id: ReservationId) -> BoxFuture<'_, Result<Option<Vec<u8>>, ShelfError>> {
+        let inner = Arc::clone(&self.0);
+        let take = move || Ok(inner.memos.take(id, inner.folder.files()));
+        Box::pin(blocking(take))
+    }
+
+    fn memos(&self) -> Vec<Memo> {
+        self.0.memos.all()
+    }
+
+    fn drop_memos(&self, ids: &[ReservationId]) {
+        // At once, so that as little as can be lies between a record and this: a few bytes that nobody syncs.
+        self.0.memos.drop_some(ids, self.0.folder.files());
     }
 }

@@ -1,9 +1,39 @@
 //! Where records are kept.
 
+use std::future::ready;
 use std::io;
+
+use tallygate_core::{ReservationId, Time};
 
 use super::{BlockError, Query, QueryError, Record, Report};
 use crate::BoxFuture;
+
+/// What the record of an open reservation needs to say, for whichever node ends it. Its bytes are its maker's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memo {
+    /// Whose.
+    pub id: ReservationId,
+    /// When that ends by itself. The memo is kept a little longer.
+    pub expires_at: Time,
+    /// What is to be known, in at most [`Memo::MOST_BYTES`]; not empty.
+    pub bytes: Vec<u8>,
+}
+
+/// Who finds memos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemosFor {
+    /// None are kept.
+    Nobody,
+    /// The next process on the same folder.
+    NextProcess,
+    /// All nodes that share the shelf.
+    OtherNodes,
+}
+
+impl Memo {
+    /// The most that a memo may say.
+    pub const MOST_BYTES: usize = 4_096;
+}
 
 /// Why a shelf does not do what it is asked.
 #[derive(Debug, thiserror::Error)]
@@ -48,4 +78,55 @@ pub trait Shelf: Send + Sync {
     /// # Errors
     /// [`ShelfError`].
     fn drop_before(&self, time: u64) -> BoxFuture<'_, Result<(), ShelfError>>;
+
+    /// Who finds the memos that are kept. If nobody, none are.
+    fn memos_for(&self) -> MemosFor {
+        MemosFor::Nobody
+    }
+
+    /// Keeps a memo, unless the reservation has one.
+    ///
+    /// # Errors
+    /// [`ShelfError`]; it may be kept all the same.
+    fn keep_memo<'a>(&'a self, memo: &'a Memo) -> BoxFuture<'a, Result<(), ShelfError>> {
+        let _ = memo;
+        Box::pin(ready(Ok(())))
+    }
+
+    /// Puts a memo in the place of the reservation's, if it has one.
+    ///
+    /// # Errors
+    /// [`ShelfError`]; it may be done all the same.
+    fn renew_memo<'a>(&'a self, memo: &'a Memo) -> BoxFuture<'a, Result<(), ShelfError>> {
+        let _ = memo;
+        Box::pin(ready(Ok(())))
+    }
+
+    /// What the memo of a reservation says, if it has one.
+    ///
+    /// # Errors
+    /// [`ShelfError`].
+    fn find_memo(&self, id: ReservationId) -> BoxFuture<'_, Result<Option<Vec<u8>>, ShelfError>> {
+        let _ = id;
+        Box::pin(ready(Ok(None)))
+    }
+
+    /// What the memo of a reservation says, which is gone then: of several that take it one gets it.
+    ///
+    /// # Errors
+    /// [`ShelfError`]; it may be gone all the same.
+    fn take_memo(&self, id: ReservationId) -> BoxFuture<'_, Result<Option<Vec<u8>>, ShelfError>> {
+        let _ = id;
+        Box::pin(ready(Ok(None)))
+    }
+
+    /// The memos that an earlier process left, where no other node could end their reservations.
+    fn memos(&self) -> Vec<Memo> {
+        Vec::new()
+    }
+
+    /// Forgets memos, now or some time after their reservations' deadlines.
+    fn drop_memos(&self, ids: &[ReservationId]) {
+        let _ = ids;
+    }
 }

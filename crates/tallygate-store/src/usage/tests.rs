@@ -1,6 +1,7 @@
 //! Records read back as they were written, and sums that equal those made the simple way.
 mod draw;
 mod folder;
+mod memos;
 mod oracle;
 mod redis;
 

@@ -192,6 +192,62 @@ async fn no_acknowledged_settle_is_missing_after_kills() {
     }
 }
 
+/// Whose a reservation is outlives the process that made it.
+#[tokio::test]
+async fn what_ends_after_a_kill_is_recorded_for_whoever_reserved() {
+    let folder = Folder::new("usage-resumed");
+    let settings = "durability: sync
+upstreams: { openai: { dialect: openai, base_url: 'http://127.0.0.1:9/v1', api_key: none } }
+models: { gpt-4o: { upstream: openai }, gpt-4o-mini: { upstream: openai } }
+tiers:
+  pro: { limits: [{ name: pro-day, when: { model: gpt-4o }, tokens: 50, every: day }], downgrade: [gpt-4o-mini] }
+limits: [{ name: day, per: [tenant], tokens: 100_000, every: day }]";
+    let (running, data, _) = serve_with(&folder, settings);
+    let mut held = Vec::new();
+    for (tenant, ttl) in [("acme", 600_000), ("globex", 600_000), ("late", 1)] {
+        let demand = json!({
+            "subject": { "tenant": tenant, "tier": "pro" }, "model": "gpt-4o", "ttl_ms": ttl,
+            "demand": { "input_tokens": 90, "output_tokens": 10 },
+        });
+        let told = post(&data, "reserve", demand).await;
+        assert_eq!(told["decision"], "downgrade", "{told}");
+        held.push(told["reservation"].clone());
+    }
+    running.signal("KILL");
+    running.ended();
+
+    let (running, data, admin) = serve_with(&folder, settings);
+    let usage = json!({ "input_tokens": 30, "output_tokens": 7 });
+    for _ in 0..2 {
+        let settle = json!({ "reservation": held[0], "usage": usage });
+        post(&data, "settle", settle).await;
+        post(&data, "cancel", json!({ "reservation": held[1] })).await;
+    }
+    let by = [
+        "usage",
+        "--admin",
+        &admin,
+        "--by",
+        "tenant,outcome,asked,model",
+        "--csv",
+    ];
+    let csv = loop {
+        let csv = run(&by).stdout;
+        if csv.lines().count() > 3 {
+            break csv;
+        }
+    };
+    for row in [
+        "acme,settled,gpt-4o,gpt-4o-mini,1,1,0,1,30,",
+        "globex,cancelled,gpt-4o,gpt-4o-mini,1,1,0,1,0,",
+        "late,expired,gpt-4o,gpt-4o-mini,1,1,0,1,90,",
+    ] {
+        assert!(csv.contains(&format!("\n{row}")), "{row} in {csv}");
+    }
+    assert_eq!(csv.lines().count(), 4, "{csv}");
+    running.stop();
+}
+
 #[test]
 fn what_cannot_be_asked_is_told_with_its_mend() {
     let nowhere = run(&["usage", "--data", "nowhere"]);

@@ -1,11 +1,12 @@
 //! Two nodes that share one store share its ledger: each answers for both.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tallygate_server::Server;
 use tallygate_sim::servers::{Engine, Server as Redis};
+use tallygate_sim::{Mock, MockOptions};
 
 use super::{report, row, usage};
-use crate::world::{World, config, patient, within};
+use crate::world::{World, config, patient, upstreams, within};
 
 async fn node(redis: &Redis) -> World {
     let settings = format!(
@@ -27,6 +28,140 @@ async fn spend(world: &World, tenant: &str, tokens: u64) {
     let settle = json!({ "reservation": held.json()["reservation"], "usage": usage });
     let settled = world.post("/tallygate/v1/settle", settle.to_string()).await;
     assert_eq!(settled.status, 200, "{}", settled.json());
+}
+
+/// What is asked of a node of the decision API.
+async fn ask(world: &World, operation: &str, body: &Value) -> Value {
+    let path = format!("/tallygate/v1/{operation}");
+    world.post(&path, body.to_string()).await.json()
+}
+
+const TIERS: &str = "
+models: { gpt-4o: { upstream: openai }, gpt-4o-mini: { upstream: openai } }
+limits: [{ name: day, per: [tenant], tokens: 100_000, every: day }]
+tiers:
+  pro: { limits: [{ name: pro-day, per: [tenant], when: { model: gpt-4o }, tokens: 50, every: day }], downgrade: [gpt-4o-mini] }";
+
+async fn tiered(redis: &Redis) -> World {
+    let settings = format!("store: {}{TIERS}", patient(&redis.url()));
+    let mock = Mock::start(([127, 0, 0, 1], 0).into(), MockOptions::default()).await;
+    let upstreams = upstreams(&mock.expect("a mock"));
+    let server = Server::open(config(&upstreams, &settings)).await;
+    World::of(server.expect("a server")).await
+}
+
+fn demand(tenant: &str) -> Value {
+    json!({
+        "subject": { "tenant": tenant, "tier": "pro" }, "model": "gpt-4o",
+        "demand": { "input_tokens": 1_000, "output_tokens": 100 },
+    })
+}
+
+/// Waits until a node's report by tenant, outcome and model has so many calls.
+async fn counted(world: &World, calls: u64) -> Value {
+    let counted = async {
+        loop {
+            let report = report(world, "by=tenant,outcome,asked,model").await;
+            if report["totals"]["calls"] == calls {
+                return report;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    within(counted).await
+}
+
+fn key(tenant: &str, outcome: &str) -> Value {
+    json!({ "tenant": tenant, "outcome": outcome, "asked": "gpt-4o", "model": "gpt-4o-mini" })
+}
+
+/// Behind a load balancer a reservation ends wherever: it is recorded as what it is, for whom it was made.
+#[tokio::test]
+async fn what_ends_at_another_node_is_recorded_for_whoever_reserved() {
+    let redis = Redis::start(Engine::Valkey, &[]).expect("a server");
+    let (one, other) = (tiered(&redis).await, tiered(&redis).await);
+    let mut held = Vec::new();
+    for place in 0..12 {
+        let tenant = ["acme", "globex", "initech"][place % 3];
+        let told = ask(&one, "reserve", &demand(tenant)).await;
+        assert_eq!(told["decision"], "downgrade", "{told}");
+        held.push(told["reservation"].clone());
+    }
+    let usage = json!({ "input_tokens": 600, "output_tokens": 50, "cached_input_tokens": 64 });
+    for (place, reservation) in held.iter().enumerate() {
+        let end = json!({ "reservation": reservation, "usage": usage });
+        let cancel = json!({ "reservation": reservation });
+        let more =
+            json!({ "reservation": reservation, "demand": { "tokens": 300 }, "ttl_ms": 700_000 });
+        match place {
+            0..7 => {
+                if place == 1 {
+                    let extended = ask(&other, "extend", &more).await;
+                    assert_eq!(extended["reserved"]["tokens"], 1_400, "{extended}");
+                }
+                let told = ask(&other, "settle", &end).await;
+                assert_eq!(told["outcome"], "settled", "{told}");
+                for again in [&one, &other] {
+                    assert_eq!(ask(again, "settle", &end).await, told);
+                }
+            }
+            7..9 => assert_eq!(ask(&other, "cancel", &cancel).await["outcome"], "cancelled"),
+            _ => assert_eq!(ask(&one, "settle", &end).await["outcome"], "settled"),
+        }
+    }
+    for world in [&one, &other] {
+        let report = counted(world, 12).await;
+        for (tenant, settled, cancelled) in [("acme", 4, 0), ("globex", 3, 1), ("initech", 3, 1)] {
+            let row = row(&report, &key(tenant, "settled"));
+            assert_eq!(row["calls"], settled, "{report}");
+            assert_eq!(
+                (&row["downgraded"], &row["tokens"]),
+                (&json!(settled), &json!(650 * settled))
+            );
+            assert_eq!(row["cached_input_tokens"], 64 * settled);
+            // What is held and not used: one of globex's holds was extended.
+            let extended = if tenant == "globex" { 300 } else { 0 };
+            assert_eq!(row["savings"]["refunded_tokens"], 450 * settled + extended);
+            let saved = row["savings"]["downgraded_cost"].as_u64();
+            assert!(saved.is_some_and(|saved| saved > 0), "{row}");
+            let rows = report["rows"].as_array().expect("rows").iter();
+            let given_back = rows.filter(|row| row["key"] == key(tenant, "cancelled"));
+            let calls: Option<u64> = given_back.map(|row| row["calls"].as_u64()).sum();
+            assert_eq!(calls, Some(cancelled), "{report}");
+        }
+    }
+    // Nothing is left of those that have ended.
+    let left = || redis.ask::<Vec<Vec<u8>>>(&["KEYS", "tg:{????????}m*"]);
+    let gone = async {
+        while !left().expect("keys").is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(gone).await;
+}
+
+/// The node that made a reservation may be gone when it ends, also when it ends too late.
+#[tokio::test]
+async fn what_a_node_that_is_gone_has_left_open_is_recorded_for_whoever_reserved() {
+    let redis = Redis::start(Engine::Valkey, &[]).expect("a server");
+    let (one, other) = (tiered(&redis).await, tiered(&redis).await);
+    let open = ask(&one, "reserve", &demand("acme")).await;
+    let mut short = demand("globex");
+    short["ttl_ms"] = 1.into();
+    let over = ask(&one, "reserve", &short).await;
+    // Stopped before it looks at deadlines again, or after: it is recorded once.
+    let (_mock, running) = one.stop();
+    within(running).await.expect("a task").expect("an end");
+    let usage = json!({ "input_tokens": 600, "output_tokens": 50 });
+    for _ in 0..2 {
+        for told in [&open, &over] {
+            let end = json!({ "reservation": told["reservation"], "usage": usage });
+            ask(&other, "settle", &end).await;
+        }
+    }
+    let report = counted(&other, 2).await;
+    assert_eq!(row(&report, &key("acme", "settled"))["tokens"], 650);
+    assert_eq!(row(&report, &key("globex", "expired"))["tokens"], 1_100);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::draw::Draw;
+use super::draw::{self, Draw};
 use super::oracle;
 use crate::folder::{DataFolder, Faulty, Purpose, Trouble};
 use crate::usage::{Dimension, FolderShelf, Query, Record, Shelf, ShelfError};
@@ -141,6 +141,24 @@ async fn a_log_that_was_merged_and_not_removed_counts_once() {
     assert_eq!(peeked.totals.calls, 40);
     agrees(&open(&disk), &records, &mut draw).await;
     assert!(names(&disk).len() < logs.len() * 2);
+}
+
+/// What was kept a few at a time, because somebody waited for it, takes no more room for long than what came together.
+#[tokio::test]
+async fn small_appends_take_no_more_room_once_they_are_merged() {
+    let disk = Faulty::new();
+    let shelf = open(&disk);
+    let records = draw::busy_day(1 << 15);
+    for few in records.chunks(2) {
+        shelf.append(few).await.expect("kept");
+    }
+    shelf.drop_before(0).await.expect("merged");
+    let names = names(&disk);
+    assert!(names.iter().any(|name| name.ends_with(".blocks")));
+    let folder = folder(&disk);
+    let length = |name: &String| folder.files().read(name).expect("blocks").len();
+    let each = names.iter().map(length).sum::<usize>() / records.len();
+    assert!((10..30).contains(&each), "{each} bytes a record");
 }
 
 fn of_day(draw: &mut Draw, day: u64) -> Vec<Record> {
