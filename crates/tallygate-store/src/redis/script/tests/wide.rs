@@ -112,7 +112,7 @@ fn a_call_of_thousands_of_accounts_writes_them_all() {
 
 #[test]
 fn more_reservations_than_one_command_names_are_written() {
-    const USERS: usize = 2_100;
+    const USERS: usize = 4_500;
     for engine in Engine::ALL {
         let mut wide = Wide::new(engine, 1);
         let asks: Vec<Ask> = (0..USERS).map(|user| wide.ask(user)).collect();
