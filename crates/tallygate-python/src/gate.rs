@@ -1,6 +1,7 @@
 //! What the families of models of one limiter share.
 use crate::amounts::Scale;
 use crate::capacity::CapacityReservation;
+use crate::ending;
 use crate::engine::{self, Core, Engine};
 use crate::failure;
 use crate::family::{Counted, Family, Traits};
@@ -178,10 +179,9 @@ impl Gate {
                 return Ok(py.None());
             }
         };
-        let held = held.clone();
+        let ending = ending::of(held.clone(), store, End::Settle(used));
         let ending = async move {
-            let ended = held.hold.end(store, End::Settle(used)).await;
-            held.release();
+            let ended = ending.await;
             move |py: Python<'_>| ended.map(|_| py.None()).map_err(PyErr::from)
         };
         pending::start(py, core.runtime(), ending)

@@ -117,23 +117,15 @@ impl Hold {
         })
     }
 
-    /// Ends it, by the right of [`Self::claim`].
-    ///
-    /// # Errors
-    /// What the store says; it may be tried again if that could not be reached. None: the end is kept, and delivered later.
-    pub(crate) async fn end(
-        &self,
-        store: Arc<dyn Store>,
-        end: End,
-    ) -> Result<Option<Receipt>, Failure> {
-        let answer = asked(&*store, self.id, end).await;
-        self.note(answer)
+    /// It has ended, whatever the answer will be.
+    pub(crate) fn has_ended(&self) {
+        self.stage.store(ENDED, Ordering::Release);
     }
 
     /// What an answer to its end means for it.
     ///
     /// # Errors
-    /// As [`Self::end`].
+    /// What the store says; it may be tried again if that could not be reached. None: the end is kept, and delivered later.
     pub(crate) fn note(
         &self,
         answer: Result<Receipt, SettleError>,
@@ -154,7 +146,7 @@ impl Hold {
     pub(crate) fn give_back(&self) {
         if self.claim().is_ok() {
             self.part(End::Cancel);
-            self.stage.store(ENDED, Ordering::Release);
+            self.has_ended();
         }
     }
 
@@ -178,7 +170,8 @@ impl Hold {
     }
 }
 
-fn asked(
+/// What a store says to an end.
+pub(crate) fn asked(
     store: &dyn Store,
     id: ReservationId,
     end: End,

@@ -8,6 +8,7 @@ mod amounts;
 mod bell;
 mod capacity;
 mod denial;
+mod ending;
 mod engine;
 mod failure;
 mod family;

@@ -1,6 +1,7 @@
 //! Reservations and receipts as Python sees them.
 use crate::amounts::{self, Usage};
 use crate::denial::{Denial, Standing};
+use crate::ending;
 use crate::engine;
 use crate::failure::{self, Failure};
 use crate::hold::{End, Hold};
@@ -37,8 +38,9 @@ impl Reservation {
         let store = self.hold.core().store()?;
         self.hold.claim()?;
         let hold = self.hold.clone();
+        let ending = ending::of(hold.clone(), store, end);
         let ending = async move {
-            let ended = hold.end(store, end).await;
+            let ended = ending.await;
             move |py: Python<'_>| {
                 let policy = hold.core().policy();
                 let receipt = ended?.map(|receipt| Receipt::of(&receipt, policy.metrics()));

@@ -37,6 +37,18 @@ def mock(*flags: str) -> Iterator[str]:
         yield json.loads(process.stdout.readline())["mock"]
 
 
+@contextlib.contextmanager
+def paused(url: str) -> Iterator[None]:
+    """Has the server of a URL carry out nothing that may write, until the end."""
+    host, port = url.removeprefix("redis://").split(":")
+    with socket.create_connection((host, int(port)), 60) as line:
+        _told(line, b"CLIENT PAUSE 600000 WRITE")
+        try:
+            yield
+        finally:
+            _told(line, b"CLIENT UNPAUSE")
+
+
 def patient(url: str) -> str:
     """The URL of a store with patience for machines that do much else."""
     return f"{url}?timeout=5s"
@@ -59,6 +71,12 @@ def _running(command: list[str], *, stdout: int) -> Iterator[subprocess.Popen[by
         process.wait(60)
         if process.stdout is not None:
             process.stdout.close()
+
+
+def _told(line: socket.socket, command: bytes) -> None:
+    line.sendall(command + b"\r\n")
+    answer = line.recv(100)
+    assert answer == b"+OK\r\n", answer
 
 
 def _binary(name: str) -> str | None:
