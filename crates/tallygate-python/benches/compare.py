@@ -10,9 +10,7 @@ import asyncio
 import importlib
 import json
 import math
-import multiprocessing
 import os
-import random
 import shutil
 import socket
 import statistics
@@ -26,48 +24,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import account
-
-PLENTY = 1_000_000_000
-USAGE = {"requests": 1, "tokens": 500}
-ACTUAL = {"requests": 1, "tokens": 320}
-MODEL = "demo-model"
-
-
-# What is measured is told apart by the module alone.
-
-
-def config(lib: Any, quotas: list[tuple[str, int, int]]) -> Any:
-    made = [lib.Quota(metric=metric, limit=limit, per_seconds=seconds) for metric, limit, seconds in quotas]
-    return lib.PerModelConfig(quotas=lib.UsageQuotas(made))
-
-
-def plenty(lib: Any) -> Any:
-    return config(lib, [("requests", PLENTY, 60), ("tokens", PLENTY, 60)])
-
-
-def asynchronous(lib: Any, cfg: Any, url: str | None, prefix: str) -> Any:
-    if url is None:
-        return lib.RateLimiter(cfg, backend=lib.MemoryBackendBuilder())
-    import redis.asyncio
-
-    client = redis.asyncio.from_url(url)
-    return lib.RateLimiter(cfg, backend=lib.RedisBackendBuilder(client, key_prefix=prefix))
-
-
-def synchronous(lib: Any, cfg: Any, url: str | None, prefix: str) -> Any:
-    if url is None:
-        return lib.SyncRateLimiter(cfg, backend=lib.SyncMemoryBackendBuilder())
-    import redis
-
-    client = redis.Redis.from_url(url)
-    return lib.SyncRateLimiter(cfg, backend=lib.SyncRedisBackendBuilder(client, key_prefix=prefix))
-
-
-def contention(lib: Any) -> tuple[type[Exception], ...]:
-    """What the peer raises when its lock is not to be had in its time; such a pair does not count."""
-    error = getattr(lib, "BackendLockContentionError", None)
-    return () if error is None else (error,)
-
+import cost
+import drain
+import workers
+from limiters import ACTUAL, MODEL, USAGE, asynchronous, config, contention, plenty, synchronous
 
 # Pairs a second: reserve 500 tokens, settle 320.
 
@@ -134,93 +94,24 @@ def pairs_sync(lib: Any, threads: int, seconds: float, url: str | None, prefix: 
     return sum(counts) / spent
 
 
-def pairs_in_process(name: str, tasks: int, seconds: float, url: str, prefix: str, out: Any) -> None:
-    lib = importlib.import_module(name)
-    out.put(asyncio.run(pairs_async(lib, tasks, seconds, url, prefix)))
+def pairs_in_process(name: str, tasks: int, seconds: float, url: str, prefix: str) -> float:
+    return asyncio.run(pairs_async(importlib.import_module(name), tasks, seconds, url, prefix))
 
 
 def pairs_processes(name: str, processes: int, tasks: int, seconds: float, url: str, prefix: str) -> float:
-    return sum(in_processes(processes, pairs_in_process, (name, tasks, seconds, url, prefix)))
-
-
-def in_processes(processes: int, target: Callable[..., None], arguments: tuple[Any, ...]) -> list[Any]:
-    context = multiprocessing.get_context("spawn")
-    out = context.Queue()
-    workers = [context.Process(target=target, args=(*arguments, out)) for _ in range(processes)]
-    for worker in workers:
-        worker.start()
-    results = [out.get(timeout=600) for _ in workers]
-    for worker in workers:
-        worker.join()
-    return results
-
-
-# The drain of DESIGN's bench: 2,000 jobs of mixed sizes through 400,000 tokens in 2 s, each reserving 1.5 times what it uses.
-
-LIMIT, WINDOW = 400_000, 2
-
-
-def jobs(count: int) -> list[int]:
-    chance = random.Random(2026)
-    return [min(20_000, max(200, int(chance.lognormvariate(math.log(2_000), 0.9)))) for _ in range(count)]
-
-
-def optimum(sizes: list[int]) -> float:
-    """When a perfect scheduler, who knows each use before, admits the last: a full bucket, then the refill."""
-    return max(0.0, (sum(sizes) - LIMIT) / (LIMIT / WINDOW))
-
-
-async def drain(lib: Any, sizes: list[int], tasks: int, start: float, url: str | None, prefix: str) -> float:
-    """Seconds from the start to the last admission."""
-    limiter = asynchronous(lib, config(lib, [("tokens", LIMIT, WINDOW)]), url, prefix)
-    queue: Iterator[int] = iter(sizes)
-    last = 0.0
-
-    async def work() -> None:
-        nonlocal last
-        for size in queue:
-            reserved = min(size * 3 // 2, LIMIT)
-            reservation = await limiter.acquire_capacity({"tokens": reserved}, MODEL)
-            last = max(last, time.time())
-            await asyncio.sleep(0.005)
-            await limiter.refund_capacity({"tokens": size}, reservation)
-
-    await asyncio.sleep(max(0.0, start - time.time()))
-    await asyncio.gather(*(work() for _ in range(tasks)))
-    await limiter.aclose()
-    return last - start
-
-
-def drain_in_process(name: str, sizes: list[int], tasks: int, start: float, url: str, prefix: str, out: Any) -> None:
-    lib = importlib.import_module(name)
-    out.put(asyncio.run(drain(lib, sizes, tasks, start, url, prefix)))
-
-
-def drain_processes(name: str, processes: int, tasks: int, url: str, prefix: str) -> float:
-    sizes = jobs(2_000)
-    context = multiprocessing.get_context("spawn")
-    out = context.Queue()
-    start = time.time() + 4
-    workers = [
-        context.Process(target=drain_in_process, args=(name, sizes[place::processes], tasks, start, url, prefix, out))
-        for place in range(processes)
-    ]
-    for worker in workers:
-        worker.start()
-    results = [out.get(timeout=900) for _ in workers]
-    for worker in workers:
-        worker.join()
-    return max(results)
+    arguments = (name, tasks, seconds, url, prefix)
+    return sum(workers.answers(pairs_in_process, [arguments] * processes, patience=seconds + 120))
 
 
 # A request of 80 % of the bucket behind 32 callers of small ones that never stop.
 
 
-async def large(lib: Any, patience: float) -> tuple[float, float]:
+async def large(lib: Any, patience: float, url: str | None, prefix: str) -> tuple[float, float]:
     """How long the large request waited, and how long first come, first served would have let it wait."""
     limit, window, small = 10_000, 1, 100
-    limiter = asynchronous(lib, config(lib, [("tokens", limit, window)]), None, "large")
+    limiter = asynchronous(lib, config(lib, [("tokens", limit, window)]), url, prefix)
     stopped = False
+    crowded = contention(lib)
 
     async def work() -> None:
         while not stopped:
@@ -228,22 +119,28 @@ async def large(lib: Any, patience: float) -> tuple[float, float]:
                 await limiter.acquire_capacity({"tokens": small}, MODEL, timeout=patience)
             except TimeoutError:
                 return
+            except crowded:
+                await asyncio.sleep(0)
 
-    workers = [asyncio.ensure_future(work()) for _ in range(32)]
+    callers = [asyncio.ensure_future(work()) for _ in range(32)]
     await asyncio.sleep(1.5)
     started = time.perf_counter()
     try:
         await limiter.acquire_capacity({"tokens": limit * 8 // 10}, MODEL, timeout=patience)
         waited = time.perf_counter() - started
-    except TimeoutError:
+    except (TimeoutError,) + crowded:
         waited = math.inf
     stopped = True
-    for worker in workers:
-        worker.cancel()
-    await asyncio.gather(*workers, return_exceptions=True)
+    for caller in callers:
+        caller.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
     await limiter.aclose()
     ideal = (limit * 8 // 10 + 32 * small) / (limit / window)
     return waited, ideal
+
+
+def large_in_process(name: str, patience: float, url: str | None, prefix: str) -> tuple[float, float]:
+    return asyncio.run(large(importlib.import_module(name), patience, url, prefix))
 
 
 # What an acquire costs the loop: one that need not wait, and how late one that must wait is woken.
@@ -376,7 +273,7 @@ def part_redis(table: Table, laps: int, seconds: float) -> None:
                 return asyncio.run(pairs_async(lib_of(name), tasks, seconds, url, f"a{tasks}x{lap}-{name}"))
 
             table.row(f"Valkey, async, {tasks} tasks", "pairs/s", medians(table.contestants, laps, in_tasks))
-        for threads in (1, 8):
+        for threads in (1, 8, 64):
 
             def in_threads(name: str, lap: int, threads: int = threads) -> float:
                 return pairs_sync(lib_of(name), threads, seconds, url, f"s{threads}x{lap}-{name}")
@@ -390,41 +287,33 @@ def part_redis(table: Table, laps: int, seconds: float) -> None:
 
 
 def part_drain(table: Table, laps: int, seconds: float) -> None:
-    sizes = jobs(2_000)
-    best = optimum(sizes)
-    for tasks in (16, 64, 2_000):
+    def row(place: str, crowd: tuple[int, int], url: str | None) -> None:
+        prefix = "drain{}x{}".format(*crowd)
+        figures = {name: drain.share(name, crowd, url, f"{prefix}-{name}") for name in table.contestants}
+        table.row(f"drain, {place}, {crowd[0]} x {crowd[1]}", "% of the optimum", figures)
 
-        def in_memory(name: str, lap: int, tasks: int = tasks) -> float:
-            started = time.time() + 0.2
-            took = asyncio.run(drain(lib_of(name), sizes, tasks, started, None, "drain"))
-            return 100 * best / took
-
-        figures = medians(table.contestants, 1, in_memory)
-        table.row(f"drain, memory, 1 x {tasks}", "% of the optimum", figures)
+    for tasks in (64, 2_000):
+        row("memory", (1, tasks), None)
     with server() as url:
-        for processes, tasks in ((1, 16), (1, 64), (4, 16), (1, 2_000)):
-            if (processes, tasks) == (1, 2_000):
-                # token-throttle does not come to an end there.
-                figures: dict[str, float | str] = medians(
-                    ["tallygate"], 1, lambda name, _: 100 * best / drain_processes(name, 1, 2_000, url, f"d-all-{name}")
-                )
-                figures["token_throttle"] = "not run"
-            else:
-
-                def over(name: str, lap: int, processes: int = processes, tasks: int = tasks) -> float:
-                    return 100 * best / drain_processes(name, processes, tasks, url, f"d{processes}x{tasks}-{name}")
-
-                figures = medians(table.contestants, 1, over)
-            table.row(f"drain, Valkey, {processes} x {tasks}", "% of the optimum", figures)
+        for crowd in ((1, 16), (1, 64), (4, 16), (1, 2_000)):
+            row("Valkey", crowd, url)
 
 
 def part_large(table: Table, laps: int, seconds: float) -> None:
-    ideal = 0.0
-    figures: dict[str, float | str] = {}
-    for name in table.contestants:
-        waited, ideal = asyncio.run(large(lib_of(name), 30.0))
-        figures[name] = waited / ideal if math.isfinite(waited) else "more than 30 s"
-    table.row(f"80 % behind small ones, ideal {ideal:.2f} s", "x the ideal", figures, more_is_better=False)
+    def row(place: str, url: str | None) -> None:
+        ideal = 0.0
+        figures: dict[str, float | str] = {}
+        for name in table.contestants:
+            try:
+                [(waited, ideal)] = workers.answers(large_in_process, [(name, 30.0, url, f"large-{name}")], patience=60)
+                figures[name] = waited / ideal if math.isfinite(waited) else "more than 30 s"
+            except workers.Failed as failed:
+                figures[name] = f"failed ({failed})"
+        table.row(f"80 % behind small ones, {place}, ideal {ideal:.2f} s", "x the ideal", figures, more_is_better=False)
+
+    row("memory", None)
+    with server() as url:
+        row("Valkey", url)
 
 
 def part_overhead(table: Table, laps: int, seconds: float) -> None:
@@ -446,6 +335,16 @@ def part_account(table: Table, laps: int, seconds: float) -> None:
         table.row(f"{name}, due {due}", "s", figures)
 
 
+def part_cost(table: Table, laps: int, seconds: float) -> None:
+    size: dict[str, float | str] = {name: cost.installed(name) for name in table.contestants}
+    table.row("installed, without what it needs", "MB", size, more_is_better=False)
+    wheel = os.environ.get("TALLYGATE_WHEEL")
+    if wheel:
+        table.row("the wheel", "MB", {"tallygate": os.path.getsize(wheel) / 1e6})
+    spent: dict[str, float | str] = {name: cost.imported(name) for name in table.contestants}
+    table.row("import, processor", "ms", spent, more_is_better=False)
+
+
 PARTS: dict[str, Callable[[Table, int, float], None]] = {
     "memory": part_memory,
     "redis": part_redis,
@@ -453,6 +352,7 @@ PARTS: dict[str, Callable[[Table, int, float], None]] = {
     "large": part_large,
     "overhead": part_overhead,
     "account": part_account,
+    "cost": part_cost,
 }
 
 

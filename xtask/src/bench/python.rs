@@ -23,10 +23,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Outcome {
     package::install(&python, &wheel)?;
     servers::run(workspace)?;
     let mut command = Command::new(&python);
-    command.arg(workspace.root().join(SCRIPT)).args(rest).env(
-        "TALLYGATE_VALKEY",
-        workspace.cache("servers").join("bin/valkey-server"),
-    );
+    let valkey = workspace.cache("servers").join("bin/valkey-server");
+    command
+        .arg(workspace.root().join(SCRIPT))
+        .args(rest)
+        .env("TALLYGATE_VALKEY", valkey)
+        .env("TALLYGATE_WHEEL", &wheel);
     process::run(&mut command)
 }
 
