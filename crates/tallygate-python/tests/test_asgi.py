@@ -455,6 +455,33 @@ def test_a_provider_behind_it_keeps_its_headers_under_another_name() -> None:
     asyncio.run(main())
 
 
+def test_an_answer_that_an_application_keeps_is_left_as_it_is() -> None:
+    """It may send the same message again and again."""
+    start = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start)
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    async def main() -> None:
+        async with client_of(RateLimitMiddleware(app, identify=by_header("x-user"), limits=[TOKENS])) as client:
+            for rest in ("9", "8", "7"):
+                answer = await client.get("/")
+                assert answer.headers.get_list("x-ratelimit-remaining-requests") == [rest]
+
+    asyncio.run(main())
+    assert start == {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
+
+
+def test_a_caller_whose_name_is_no_text_is_told_so() -> None:
+    async def main() -> None:
+        app = RateLimitMiddleware(usage_app, identify=lambda _: {"user": "\udcff"}, limits=[TOKENS])
+        async with client_of(app) as client:
+            assert (await client.get("/")).status_code == 400
+
+    asyncio.run(main())
+
+
 def test_a_request_may_stand_in_line() -> None:
     async def main() -> None:
         limit = Limit("fast", requests=1, every=0.05)

@@ -244,6 +244,8 @@ class RateLimitMiddleware:
         try:
             subject = self._opened()._subject({**labels, **call.labels(), "limiter": _NAME})
             answer = await finish(subject.reserve(call.usage, self._hold, wait))
+        except UnicodeEncodeError as error:
+            raise _Refused(400, "invalid_request_error", None, "What the caller is known by is no text.") from error
         except (ConnectionError, ValueError) as error:
             if not isinstance(error, ConnectionError) and not hasattr(error, "reason"):
                 raise
@@ -260,8 +262,7 @@ class RateLimitMiddleware:
         answer = _Answer(call, admission, self._metrics, self._store)
 
         async def pass_on(message: Message) -> None:
-            await answer.take(message)
-            await send(message)
+            await send(await answer.taken(message))
 
         try:
             await self._app(scope, receive, pass_on)
@@ -323,15 +324,16 @@ class _Answer:
         self._reader: _native.AnswerReader | None = None
         self._over = False
 
-    async def take(self, message: Message) -> None:
-        """Looks at a message before it goes on; at the last one the account is settled."""
+    async def taken(self, message: Message) -> Message:
+        """Looks at a message and answers what goes on; at the last one the account is settled. The message is the application's."""
         if message["type"] == "http.response.start":
-            self._start(message)
-        elif message["type"] == "http.response.body":
+            return self._started(message)
+        if message["type"] == "http.response.body":
             if self._reader is not None:
                 self._reader.push(bytes(message.get("body", b"")))
             if not message.get("more_body", False):
                 await self._finish()
+        return message
 
     def failed(self) -> None:
         """The application raised: if it had not begun to answer, nothing was served."""
@@ -343,7 +345,7 @@ class _Answer:
         if not self._over:
             self._end(self._used(self._reader.abandon() if self._reader else None))
 
-    def _start(self, message: Message) -> None:
+    def _started(self, message: Message) -> Message:
         self._status = status = int(message["status"])
         headers = list(message.get("headers", ()))
         kinds = {bytes(name).lower(): bytes(value).decode("latin-1") for name, value in headers}
@@ -354,7 +356,7 @@ class _Answer:
                 kinds.get(b"content-type", ""),
                 content_encoding=kinds.get(b"content-encoding", ""),
             )
-        message["headers"] = [*map(_set_aside, headers), *self._standing_headers()]
+        return {**message, "headers": [*map(_set_aside, headers), *self._standing_headers()]}
 
     def _is_read(self, headers: Mapping[bytes, str]) -> bool:
         """Whether the answer may say what counts here. Of a request that nobody sized only short ones are looked at."""
