@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
+
+import pytest
 
 import tallygate
 
@@ -34,3 +37,15 @@ def test_an_import_brings_little_along() -> None:
         [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{code}"], capture_output=True, text=True, check=False
     )
     assert (ran.returncode, ran.stdout.strip()) == (0, ""), ran.stdout + ran.stderr
+
+
+def test_what_other_builders_are_told_is_taken() -> None:
+    polling: dict[str, Any] = {"sleep_interval": 0.1}
+    locking: dict[str, Any] = {**polling, "bucket_ttl_seconds": 60, "owns_redis_client": True, "lock_sleep_seconds": 0.05}
+    assert repr(tallygate.MemoryBackendBuilder(**polling)) == "MemoryBackendBuilder()"
+    assert repr(tallygate.SyncMemoryBackendBuilder(**polling)) == "SyncMemoryBackendBuilder()"
+    tallygate.RedisBackendBuilder("redis://localhost", key_prefix="app", **locking)
+    tallygate.SyncRedisBackendBuilder("redis://localhost", key_prefix="app", lock_blocking_thread_sleep_seconds=0.05, **locking)
+    with pytest.raises(TypeError, match="slep_interval"):
+        tallygate.RedisBackendBuilder("redis://localhost", key_prefix="app", slep_interval=0.1)
+    assert tallygate.Quota("tokens", 5).per_seconds == tallygate.Quota.DEFAULT_SECONDS == 60

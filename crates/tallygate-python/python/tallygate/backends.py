@@ -21,9 +21,11 @@ class _StoreBuilder:
 
 
 class MemoryBackendBuilder(_StoreBuilder):
-    """Counters in this process, each limiter its own. Options of other packages' builders have no use here and are refused."""
+    """Counters in this process, each limiter its own. Nothing polls, so ``sleep_interval`` is taken and not used."""
 
     kind = "memory"
+
+    def __init__(self, *, sleep_interval: object = None) -> None: ...
 
     def open(self) -> _native.Engine:
         return _native.Engine.memory()
@@ -94,6 +96,7 @@ class SyncRedisBackendBuilder(RedisBackendBuilder):
 _NOT_NEEDED = frozenset(
     {
         "bucket_ttl_seconds",
+        "lock_blocking_thread_sleep_seconds",
         "lock_blocking_timeout_seconds",
         "lock_sleep_seconds",
         "override_ttl_seconds",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from inspect import isasyncgenfunction, iscoroutinefunction
-from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from .errors import CardinalityLimitExceededError
 
@@ -102,11 +102,14 @@ class Quota:
     was asked for. ``per_seconds`` is a whole number of seconds up to 366 days, 60 unless it is given.
     """
 
+    DEFAULT_SECONDS: ClassVar[int] = 60
+    """``per_seconds``, unless it is given."""
+
     metric: str
     limit: float
-    per_seconds: int = 60
+    per_seconds: int = DEFAULT_SECONDS
 
-    def __init__(self, metric: str, limit: float, per_seconds: int = 60) -> None:
+    def __init__(self, metric: str, limit: float, per_seconds: int = DEFAULT_SECONDS) -> None:
         object.__setattr__(self, "metric", checked_name(metric, "metric", MAX_METRIC_LENGTH))
         if self.metric == "concurrency":
             raise ValueError("metric 'concurrency' counts calls at once, not in a window; bound those by a semaphore")
