@@ -1,5 +1,7 @@
 //! What limits refer to: labels, models, upstreams and tiers. Callers of the decision API may name others, so these are warnings.
 
+use std::sync::Arc;
+
 use tallygate_core::{Mode, Pattern, Rule};
 
 use super::fields::{Reading, nearest};
@@ -9,6 +11,7 @@ use super::prices::{Priced, Prices};
 use super::problem::{Kind, Place, Problem};
 use super::routes::{Model, Routes};
 use super::tiers::Tiers;
+use super::upstream::Upstream;
 
 /// The labels that always have a meaning, beside those the server sets.
 const SUBJECT_LABELS: [&str; 3] = ["tenant", "user", "tier"];
@@ -38,17 +41,21 @@ impl Referred<'_> {
 
     /// Money can be counted of models with a price only: a budget that one without may come under is refused.
     fn check_prices(&self, rule: &Rule, at: Place, reading: &mut Reading<'_>) {
-        let models = self.routes.models().iter();
-        let unpriced = models.filter(|model| !self.is_priced(model) && self.may_apply(rule, model));
-        let unpriced: Vec<&Model> = unpriced.collect();
+        let entries = self.routes.models().iter();
+        let entries = entries.filter(|model| !self.is_priced(model) && self.may_apply(rule, model));
+        let mut unpriced: Vec<&str> = entries.map(|model| model.name.as_str()).collect();
+        for name in self.without_entry(rule) {
+            if !unpriced.contains(&name) && !self.is_priced_as(name) {
+                unpriced.push(name);
+            }
+        }
         let Some(first) = unpriced.first() else {
             return;
         };
-        let names: Vec<&str> = unpriced.iter().map(|model| model.name.as_str()).collect();
         let message = format!(
             "the limit `{}` counts cost, and no price is known of: {}",
             rule.name,
-            names.join(", ")
+            unpriced.join(", ")
         );
         let how = format!(
             "add its dollars for a million tokens, or a model of the same price: {}",
@@ -59,6 +66,17 @@ impl Referred<'_> {
             Mode::Shadow => Problem::warning(Kind::Missing, at, message),
         };
         reading.report(problem.mend(how));
+    }
+
+    /// The models that come under the limit by the names which it or a tier has for them, as no entry of `models:` takes them in.
+    fn without_entry<'a>(&'a self, rule: &'a Rule) -> impl Iterator<Item = &'a str> {
+        let conditions = rule.when.iter().filter(|(label, _)| label == "model");
+        let own = conditions.flat_map(|(_, names)| names.iter().map(String::as_str));
+        let named = own.chain(self.tiers.models()).filter(|name| {
+            let has_entry = self.routes.model_names().contains(name);
+            !name.contains('*') && !has_entry && self.routes.label_of(name).1.is_none()
+        });
+        named.filter(|name| self.may_count(rule, name, self.routes.upstreams()))
     }
 
     /// Whether every name that the model goes by has a price.
@@ -77,18 +95,44 @@ impl Referred<'_> {
         self.prices.of(&priced).is_some()
     }
 
+    /// Whether a model without an entry has a price, wherever it is served.
+    fn is_priced_as(&self, name: &str) -> bool {
+        let upstreams = self.routes.upstreams().iter();
+        let mut hosts = upstreams
+            .map(|upstream| Some(upstream.name()))
+            .chain([None]);
+        hosts.any(|upstream| {
+            let label = name;
+            let priced = Priced {
+                name,
+                label,
+                upstream,
+            };
+            self.prices.of(&priced).is_some()
+        })
+    }
+
     /// A line that gives the model a price: that of a name it goes by, if one has any.
-    fn as_priced(&self, model: &Model) -> String {
-        let mut names = model.patterns.iter();
-        let price = match names.find(|name| self.has_price(model, name)) {
-            Some(name) => name,
-            None => "{ input: 2.50, output: 10.00 }",
-        };
-        format!("prices: {{ models: {{ {}: {price} }} }}", model.name)
+    fn as_priced(&self, model: &str) -> String {
+        let mut entries = self.routes.models().iter();
+        let price = entries
+            .find(|entry| entry.name == model)
+            .and_then(|entry| {
+                let mut names = entry.patterns.iter();
+                names.find(|name| self.has_price(entry, name))
+            })
+            .map_or("{ input: 2.50, output: 10.00 }", String::as_str);
+        format!("prices: {{ models: {{ {model}: {price} }} }}")
     }
 
     /// Whether some call of `model` comes under the limit.
     fn may_apply(&self, rule: &Rule, model: &Model) -> bool {
+        self.may_count(rule, &model.name, std::slice::from_ref(&model.upstream))
+    }
+
+    /// Whether some call of the model of this name, which one of `upstreams` serves or an application itself, comes under the
+    /// limit.
+    fn may_count(&self, rule: &Rule, model: &str, upstreams: &[Arc<Upstream>]) -> bool {
         rule.when.iter().all(|(label, patterns)| {
             let matches = |value: &str| {
                 patterns
@@ -96,11 +140,15 @@ impl Referred<'_> {
                     .any(|text| Pattern::new(text).matches(value))
             };
             match label.as_str() {
-                "model" => matches(&model.name),
-                "upstream" => matches(model.upstream.name()),
-                "tier" => self.tiers.names().any(|tier| {
-                    matches(tier) && self.tiers.permit(Some(tier), &model.name).is_ok()
-                }),
+                "model" => matches(model),
+                "upstream" => {
+                    let mut names = upstreams.iter().map(|upstream| upstream.name());
+                    upstreams.is_empty() || names.any(matches)
+                }
+                "tier" => self
+                    .tiers
+                    .names()
+                    .any(|tier| matches(tier) && self.tiers.permit(Some(tier), model).is_ok()),
                 _ => true,
             }
         })

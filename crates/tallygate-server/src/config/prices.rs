@@ -65,6 +65,22 @@ impl Prices {
         known.or_else(|| Some((PriceOrigin::Unknown, self.unknown.as_ref()?)))
     }
 
+    /// Whether some table has the model, as `host` sells it or whoever made it, if only to say that it has no price.
+    pub(super) fn knows(&self, host: Option<&str>, model: &str) -> bool {
+        self.tables().any(|table| match host {
+            Some(host) => table.standing_at(host, model).is_some(),
+            None => table.standing(model).is_some(),
+        })
+    }
+
+    /// The names that have a price.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let tables = self.tables();
+        tables
+            .flat_map(|table| table.iter().into_iter().map(|(name, _)| name))
+            .collect()
+    }
+
     /// The tables, the first one that knows a model counts: the configuration's own, its file's, the built-in.
     pub fn tables(&self) -> impl Iterator<Item = &PriceTable> {
         let given = std::iter::once(&self.own).chain(&self.file);

@@ -96,8 +96,8 @@ fn sections(node: &Node, name: &str, reading: &mut Reading<'_>) -> Option<Config
     };
     let (mut written, tiers) = all_limits(&top, (&inherited, &routes), reading);
     stored.check(&written, reading);
-    tiers.check_models(&routes, reading);
     let prices = prices::read(&top, name, reading);
+    tiers.check_models((&routes, &prices.prices), reading);
     prices.check_names(&routes.names(), reading);
     let keys = keys::read(&top, &tiers.tiers, reading);
     // A store that outlives the process may have keys of its own, which are known at the start only.

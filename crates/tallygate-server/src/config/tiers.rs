@@ -7,6 +7,7 @@ use tallygate_core::{DOWNGRADED, Pattern, Rule};
 use super::fields::{Fields, Known, Reading, nearest};
 use super::ladder::{self, Ladder};
 use super::limits::{self, Inherited, Written};
+use super::prices::Prices;
 use super::problem::{Kind, Place, Problem};
 use super::routes::Routes;
 use super::tree::Value;
@@ -37,6 +38,8 @@ pub(super) struct Tiers(BTreeMap<String, Tier>);
 struct Tier {
     /// The models; all if it names none.
     models: Option<Vec<Pattern>>,
+    /// The same as they are written.
+    named: Vec<String>,
     ladder: Option<Ladder>,
     /// Whether a limit counts calls below a quota otherwise than those as asked.
     tells: bool,
@@ -53,6 +56,13 @@ impl Tiers {
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
+    }
+
+    /// The models that tiers name, some with `*`.
+    pub(super) fn models(&self) -> impl Iterator<Item = &str> {
+        self.0
+            .values()
+            .flat_map(|tier| tier.named.iter().map(String::as_str))
     }
 
     /// Whether the caller's tier has `model` (the value of the label `model`). A caller without a tier has every model, and
@@ -152,7 +162,9 @@ pub(super) fn read(
                 let models = reading.texts(node, "`models`");
                 let patterns = models.iter().map(|(text, _)| Pattern::new(text));
                 tier.models = Some(patterns.collect());
-                let places = models.into_iter().map(|(text, at)| (text.to_owned(), at));
+                let models = models.into_iter();
+                let places: Vec<_> = models.map(|(text, at)| (text.to_owned(), at)).collect();
+                tier.named = places.iter().map(|(text, _)| text.clone()).collect();
                 read.models.extend(places);
             }
             let of = ladder::Tier {
@@ -186,17 +198,43 @@ pub(super) struct TiersWritten {
 }
 
 impl TiersWritten {
-    /// Reports models that no entry of `models:` is named as; without such entries any name will do.
-    pub(super) fn check_models(&self, routes: &Routes, reading: &mut Reading<'_>) {
+    /// Reports models that no entry of `models:` is named as; without such entries, those that no table of prices has either.
+    pub(super) fn check_models(
+        &self,
+        (routes, prices): (&Routes, &Prices),
+        reading: &mut Reading<'_>,
+    ) {
         let names = routes.model_names();
         if names.is_empty() {
-            return;
+            return self.check_prices(routes, prices, reading);
         }
         for (model, at) in &self.models {
             let pattern = Pattern::new(model);
             if !names.iter().any(|name| pattern.matches(name)) {
                 reading.report(unknown_model(model, *at, &names));
             }
+        }
+    }
+
+    /// A name that is nobody's would keep its tier from the model that was meant.
+    fn check_prices(&self, routes: &Routes, prices: &Prices, reading: &mut Reading<'_>) {
+        let unknown = self.models.iter().filter(|(model, _)| {
+            let mut hosts = routes.upstreams().iter().map(|upstream| upstream.name());
+            let is_sold =
+                prices.knows(None, model) || hosts.any(|host| prices.knows(Some(host), model));
+            !model.contains('*') && !is_sold
+        });
+        for (model, at) in unknown {
+            let message =
+                format!("the model `{model}` is not under `models`, and no price of it is known");
+            let names = prices.names();
+            let how = match nearest(model, names.into_iter()) {
+                Some(near) => format!(
+                    "did you mean `{near}`? Else add it under `models`, or under `prices: models`"
+                ),
+                None => "add it under `models`, or what it costs under `prices: models`".to_owned(),
+            };
+            reading.report(Problem::error(Kind::Unknown, *at, message).mend(how));
         }
     }
 }
