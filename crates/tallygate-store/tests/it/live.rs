@@ -63,9 +63,16 @@ pub(crate) fn denied(decision: Result<Decision, StoreError>) -> Denial {
     }
 }
 
-/// Tokens and slots that are taken of the rules of [`layered`]: by all, the tenant, the user.
+/// Tokens and slots that are taken of the rules of [`layered`]: by all, the tenant, the user. Waits for a store that another process
+/// has found again, and this one has not yet.
 pub(crate) async fn taken(store: &dyn Store, subject: &[Pair<'_>]) -> [(u64, u64); 3] {
-    let standings = store.peek(subject).await.expect("an answer");
+    let mut found = None;
+    until("answer", async || {
+        found = store.peek(subject).await.ok();
+        found.is_some()
+    })
+    .await;
+    let standings = found.expect("there was an answer");
     let of = |name: &str| {
         let mut used = standings
             .iter()
