@@ -140,7 +140,8 @@ fn a_caller_in_line_outlives_the_primary() {
             death.failover
         );
         admitted(decision);
-        assert!(waited < Duration::from_secs(1), "{waited:?}");
+        // This handle may find the new primary later than the one that settled.
+        assert!(waited < Duration::from_secs(10), "{waited:?}");
         let standings = one.peek(ALICE).await.expect("an answer");
         assert_eq!([standings[0].used, standings[1].used], [13, 1]);
     });
