@@ -15,7 +15,7 @@ from limiters import MODEL, limiter, use
 from places import place_of
 from servers import paused
 
-from tallygate import DuplicateRefundError, FolderBackendBuilder, RateLimiter, _native
+from tallygate import CapacityReservation, DuplicateRefundError, FolderBackendBuilder, RateLimiter, _native
 from tallygate.rules import Limit, written
 
 
@@ -39,38 +39,31 @@ def slow(request: pytest.FixtureRequest, tmp_path: Path) -> Slow:
 def test_a_cancelled_refund_is_made(slow: Slow) -> None:
     async def scenario() -> None:
         rates = limiter(RateLimiter, backend=slow.backend)
-        held = await rates.acquire_capacity(use(10), MODEL)
-        await _cancelled(slow, rates.refund_capacity(use(0, 0), held))
+        held = await _cancelled(slow, rates)
         again = await _until_ended(lambda: rates.refund_capacity(use(0, 0), held))
         assert again.reason == "already_refunded"
         assert rates.snapshot_state()["in_flight_reservations"] == 0
         await rates.acquire_capacity(use(10), MODEL, timeout=60)
         await rates.aclose()
 
-    asyncio.run(asyncio.wait_for(scenario(), 120))
+    asyncio.run(asyncio.wait_for(scenario(), 200))
 
 
 def test_a_cancelled_refund_leaves_no_place_taken(slow: Slow) -> None:
     async def scenario() -> None:
         rates = limiter(RateLimiter, backend=slow.backend, max_in_flight_reservations=1)
         for _ in range(3):
-            held = await rates.acquire_capacity(use(10), MODEL, timeout=60)
-            await _cancelled(slow, rates.refund_capacity(use(0, 0), held))
+            held = await _cancelled(slow, rates)
             await _until_ended(lambda held=held: rates.refund_capacity(use(0, 0), held))
         await rates.aclose()
 
-    asyncio.run(asyncio.wait_for(scenario(), 120))
+    asyncio.run(asyncio.wait_for(scenario(), 600))
 
 
 def test_what_is_ended_by_a_dropped_operation_has_ended(slow: Slow) -> None:
     engine = slow.backend.open()
     engine.change_rules([written(Limit("calls", requests=10, every=3600))])
-    subject = engine.subject({"user": "alice"})
-    held = _now(subject.reserve({"requests": 10}, 60.0, 0.0))
-    with slow.hold_up():
-        pending = held.settle({"requests": 0})
-        assert isinstance(pending, _native.Pending), "the store answered at once, so nothing is shown"
-        pending.drop()
+    held = _dropped(slow, engine.subject({"user": "alice"}))
     deadline = time.monotonic() + 60
     while True:
         with pytest.raises(DuplicateRefundError) as caught:
@@ -82,18 +75,38 @@ def test_what_is_ended_by_a_dropped_operation_has_ended(slow: Slow) -> None:
     engine.close()
 
 
+async def _cancelled(slow: Slow, rates: RateLimiter) -> CapacityReservation:
+    """A reservation whose refund was cancelled on its way. A quick disk may have answered by then: it is tried again."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        held = await rates.acquire_capacity(use(10), MODEL, timeout=60)
+        with slow.hold_up():
+            task = asyncio.ensure_future(rates.refund_capacity(use(0, 0), held))
+            await asyncio.sleep(0)
+            if not task.done():
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                return held
+        await task
+    pytest.skip("the store always answers at once here")
+
+
+def _dropped(slow: Slow, subject: _native.Subject) -> _native.Reservation:
+    """As :func:`_cancelled`, by the native module alone."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        held: _native.Reservation = _now(subject.reserve({"requests": 10}, 60.0, 60.0))
+        with slow.hold_up():
+            pending = held.settle({"requests": 0})
+            if isinstance(pending, _native.Pending):
+                pending.drop()
+                return held
+    pytest.skip("the store always answers at once here")
+
+
 def _now(answer: Any) -> Any:
     return answer.block(60.0) if isinstance(answer, _native.Pending) else answer
-
-
-async def _cancelled(slow: Slow, refund: Any) -> None:
-    with slow.hold_up():
-        task = asyncio.ensure_future(refund)
-        await asyncio.sleep(0)
-        assert not task.done(), "the store answered at once, so nothing is shown"
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
 
 
 async def _until_ended(refund: Any) -> DuplicateRefundError:
