@@ -147,7 +147,7 @@ fn run_script(workspace: &Workspace, program: &Path, script: &Script, mode: &Mod
         ("TALLYGATE_DENIAL", mode.denial),
         ("MODE", mode.name),
         // Two cores, an SDK, a gateway and a mock: a retry may be late, never early.
-        ("TALLYGATE_SLACK_MS", "2000"),
+        ("TALLYGATE_SLACK_MS", "15000"),
     ]);
     process::run(&mut command)
 }
