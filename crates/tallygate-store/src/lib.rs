@@ -12,7 +12,9 @@ mod sync;
 pub mod usage;
 
 pub use clock::{Clock, Hands};
-pub use memory::{Durability, MemoryOptions, MemoryStore, OpenError, RELAXED_BOUND};
+pub use memory::{
+    Durability, MemoryOptions, MemoryStore, OpenError, RELAXED_AT_ONCE, RELAXED_BOUND,
+};
 pub use redis::{
     FoundServer, RedisFindings, RedisOpenError, RedisOptions, RedisStore, RedisUrlError, Regime,
 };

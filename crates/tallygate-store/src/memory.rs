@@ -16,7 +16,7 @@ use crate::store::{
 };
 use alarm::Alarm;
 use journal::Log;
-pub use journal::{Durability, OpenError, RELAXED_BOUND};
+pub use journal::{Durability, OpenError, RELAXED_AT_ONCE, RELAXED_BOUND};
 use lasting::End;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;

@@ -6,12 +6,9 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tallygate_store::{Durability, RELAXED_BOUND};
+use tallygate_store::{Durability, RELAXED_AT_ONCE, RELAXED_BOUND};
 use tokio::sync::watch;
 use tokio::time::Instant;
-
-/// How old the oldest record that is not kept may be for an answer at once. The rest of the bound is for the answer's way.
-const YOUNG: Duration = RELAXED_BOUND.saturating_sub(Duration::from_millis(10));
 
 /// What answers wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +98,7 @@ impl Progress {
             Promise::Nothing => false,
             Promise::Folder(Durability::Sync) => oldest().is_some(),
             Promise::Folder(Durability::Relaxed) => {
-                oldest().is_some_and(|oldest| oldest.elapsed() > YOUNG)
+                oldest().is_some_and(|oldest| oldest.elapsed() > RELAXED_AT_ONCE)
             }
         };
         is_asked && !*self.troubled.borrow()

@@ -52,6 +52,10 @@ pub enum Durability {
 /// operations without a future do not wait for the disk and are not bounded; nor is anything while the disk takes no writes.
 pub const RELAXED_BOUND: Duration = Duration::from_millis(100);
 
+/// How old what is not on disk may be for a relaxed answer at once. The rest of [`RELAXED_BOUND`] is for the way of an answer to
+/// its caller.
+pub const RELAXED_AT_ONCE: Duration = RELAXED_BOUND.saturating_sub(Duration::from_millis(10));
+
 /// Why the counters of a folder cannot be used. Each says what can be done about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

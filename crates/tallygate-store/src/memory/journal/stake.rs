@@ -1,15 +1,11 @@
 //! What a crash would cost just now, as time: since when there is something that is not on disk.
 //!
-//! A relaxed store answers at once while the oldest change that is not synced is younger than [`YOUNG`], and else, as one in
+//! A relaxed store answers at once while the oldest change that is not synced is younger than [`RELAXED_AT_ONCE`], and else, as one in
 //! [`Durability::Sync`](super::Durability::Sync) does, when the change that it answers is synced. What is missing after a crash
 //! was never synced, so each of its answers came at once, and within that time of the oldest change that is missing: neither a
 //! slow disk nor a thread that gets no turn can make it more. While the disk is as quick as it mostly is nobody waits.
-use super::RELAXED_BOUND;
-use std::time::Duration;
+use super::RELAXED_AT_ONCE;
 use tallygate_core::{Span, Time};
-
-/// How old what is not on disk may be for an answer at once. The rest of the bound is for the way of an answer to its caller.
-const YOUNG: Duration = RELAXED_BOUND.saturating_sub(Duration::from_millis(10));
 
 /// The oldest changes that are not on disk, by the store's clock.
 #[derive(Debug, Default)]
@@ -44,6 +40,6 @@ impl Stake {
     /// Whether an answer at once could be lost together with one that came too long before it.
     pub(super) fn is_old(&self, now: Time) -> bool {
         let oldest = self.writing.or(self.waiting);
-        oldest.is_some_and(|oldest| now.since(oldest) > Span::from(YOUNG))
+        oldest.is_some_and(|oldest| now.since(oldest) > Span::from(RELAXED_AT_ONCE))
     }
 }
