@@ -423,6 +423,10 @@ impl Lines {
             asking.wanted = true;
             return false;
         }
+        // Who was admitted or has left since it was looked for is not asked for once more: that would be taken back.
+        if !self.waiters.contains_key(&order) {
+            return false;
+        }
         self.asking.insert(order, Asking::default());
         true
     }
@@ -434,3 +438,6 @@ impl Lines {
         orders.filter_map(|order| Some((*order, self.waiters.get(order)?)))
     }
 }
+
+#[cfg(test)]
+mod tests;
