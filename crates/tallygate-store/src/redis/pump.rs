@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 /// The most operations of one call.
-const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
 /// The most accounts that the operations of one call name, each counted for every operation that does, so that no call keeps
 /// the server for long. One operation alone may name more.
@@ -166,6 +166,34 @@ impl Pump {
     /// # Cancel safety
     /// The operation may take effect all the same; its answer is an [`Orphan`] then.
     pub(crate) async fn ask(self: &Arc<Self>, tag: Tag, op: Op) -> Result<Answer, LinkError> {
+        let (job, wait) = self.job(tag, op);
+        self.enter(self.carrier.route(tag), [job]);
+        wait.answer().await
+    }
+
+    /// Asks the script several things one after the other; all of them go the way of the first. One call carries them if it
+    /// can.
+    ///
+    /// # Cancel safety
+    /// As [`Self::ask`].
+    pub(crate) async fn ask_all(
+        self: &Arc<Self>,
+        asks: Vec<(Tag, Op)>,
+    ) -> Vec<Result<Answer, LinkError>> {
+        let route = asks.first().map(|(tag, _)| self.carrier.route(*tag));
+        let asks = asks.into_iter().map(|(tag, op)| self.job(tag, op));
+        let (jobs, waits): (Vec<_>, Vec<_>) = asks.unzip();
+        if let Some(route) = route {
+            self.enter(route, jobs);
+        }
+        let mut answers = Vec::with_capacity(waits.len());
+        for wait in waits {
+            answers.push(wait.answer().await);
+        }
+        answers
+    }
+
+    fn job(self: &Arc<Self>, tag: Tag, op: Op) -> (Job, Wait<'_>) {
         let (reply, receiver) = mailbox();
         let op = Arc::new(op);
         let wait = Wait {
@@ -175,15 +203,13 @@ impl Pump {
             receiver,
             done: false,
         };
-        self.enter(Job { tag, op, reply });
-        wait.answer().await
+        (Job { tag, op, reply }, wait)
     }
 
-    fn enter(self: &Arc<Self>, job: Job) {
-        let route = self.carrier.route(job.tag);
+    fn enter(self: &Arc<Self>, route: Route, jobs: impl IntoIterator<Item = Job>) {
         let mut lanes = self.lanes.lock();
         let lane = lanes.entry(route).or_default();
-        lane.waiting.push_back(job);
+        lane.waiting.extend(jobs);
         // A second call only when the first is full: else what queues meanwhile shares one.
         if lane.under_way == 0 || (lane.under_way < UNDER_WAY && lane.waiting.len() >= BATCH) {
             lane.under_way += 1;

@@ -5,11 +5,17 @@
 //! counter has room, when the store or a settlement of this process says that something has changed, and every [`BEAT`], so
 //! that its place is kept and a message that was lost costs no more than that.
 //!
+//! The next are asked for in the same breath, in their order: twice as many each time while all of them are admitted
+//! ([`Run`]). The script asks for each only if it has become the head of this process, and behind every older head of
+//! another one, so that the order is that of asking one by one.
+//!
 //! A caller stands in the line of the counter that will have room last. One that needs two contended counters could move
 //! between their lines for ever, each giving its room away while it stands in the other's. Once it has moved [`MOVES`] times
 //! it therefore keeps its place while it stands in the next line too, if that makes the others wait no longer than a
 //! [`PATIENCE`]th of what it has waited itself.
 mod keeper;
+mod rehoming;
+mod run;
 
 use super::names::Account;
 use super::script::Stand;
@@ -18,11 +24,12 @@ use super::store::Errand;
 use crate::mailbox::Sender;
 use crate::store::StoreError;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use run::Run;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tallygate_core::{Decision, FullError, Time, WaitsFor};
+use tallygate_core::{Decision, FullError, MAX_AMOUNT, Time, WaitsFor};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -64,9 +71,14 @@ struct Lines {
 struct Line {
     /// What each wants of the counter, by arrival.
     amounts: BTreeMap<u64, u64>,
+    /// What all of them want.
+    queued: u128,
+    /// Everybody, by when their patience ends.
+    ends: BTreeSet<(Instant, u64)>,
     bell: Arc<Notify>,
     /// Whether the place is entered in the store.
     entered: bool,
+    run: Run,
 }
 
 /// A question under way.
@@ -119,7 +131,8 @@ struct Next {
 
 /// What a keeper finds to do.
 enum Question {
-    Ask(Next),
+    /// For these, the first of the line and those behind it.
+    Ask(Vec<Next>),
     /// The first of the line is being asked for as the first of another.
     Busy,
 }
@@ -219,7 +232,7 @@ impl Room {
         waiter.stands.push(place.clone());
         waiter.moves += 1;
         let amount = waiter.errand.amount_at(place);
-        line.amounts.insert(order, amount);
+        line.put((order, waiter.until), amount);
         line.bell.notify_one();
         is_new
     }
@@ -255,36 +268,46 @@ impl Room {
         Some(errand)
     }
 
-    /// The first of a line, to be asked for; an empty line is closed.
+    /// The first of a line, to be asked for, and those behind it who may be asked for with it; an empty line is closed.
     fn next(&self, place: &Place, turn: Time) -> Option<Question> {
         let mut lines = self.lines.lock();
-        let line = lines.by_place.get(place)?;
-        let Some((order, amount)) = line.amounts.first_key_value() else {
-            lines.by_place.remove(place);
-            return None;
+        let stands = match lines.by_place.get(place)?.stands(place.1, turn) {
+            stands if stands.is_empty() => {
+                lines.by_place.remove(place);
+                return None;
+            }
+            stands => stands,
         };
-        let (order, amount) = (*order, *amount);
-        let queued = line.amounts.values().sum::<u64>();
-        let stand = Stand {
-            account: 0,
-            limit: place.1,
-            queued,
-            stay: u64::try_from(STAY.as_micros()).unwrap_or(u64::MAX),
-            turn: micros(turn),
-            after: line.amounts.keys().nth(1).copied().unwrap_or(0),
-            after_queued: queued - amount,
-        };
-        if !lines.begin(order) {
-            return Some(Question::Busy);
+        let mut run = Vec::with_capacity(stands.len());
+        for (order, stand) in stands {
+            let next = lines.next(order, stand)?;
+            let goes_alone = !next.errand.is_one_step();
+            if (goes_alone && !run.is_empty()) || !lines.begin(order) {
+                break;
+            }
+            run.push(next);
+            if goes_alone {
+                break;
+            }
         }
-        let waiter = lines.waiters.get(&order)?;
-        let errand = waiter.errand.clone();
-        Some(Question::Ask(Next {
-            order,
-            until: waiter.until,
-            errand,
-            stand,
-        }))
+        Some(match run.is_empty() {
+            true => Question::Busy,
+            false => Question::Ask(run),
+        })
+    }
+
+    /// So many of those who were asked for together were admitted.
+    fn served(&self, place: &Place, admitted: usize, asked: usize) {
+        if let Some(line) = self.lines.lock().by_place.get_mut(place) {
+            line.run.went(admitted, asked);
+        }
+    }
+
+    /// Whether a caller still asks what was asked for it.
+    fn still_asks(&self, next: &Next) -> bool {
+        let lines = self.lines.lock();
+        let waiter = lines.waiters.get(&next.order);
+        waiter.is_none_or(|waiter| Arc::ptr_eq(&waiter.errand, &next.errand))
     }
 
     /// Whether a caller may be asked for: nobody else does.
@@ -314,7 +337,9 @@ impl Room {
         let Some(line) = lines.by_place.get_mut(place) else {
             return;
         };
-        line.entered = true;
+        if std::mem::replace(&mut line.entered, true) {
+            return;
+        }
         for order in line.amounts.keys() {
             if let Some(waiter) = lines.waiters.get_mut(order)
                 && !std::mem::replace(&mut waiter.counted, true)
@@ -354,19 +379,20 @@ impl Room {
     /// Those of a line whose patience has ended.
     fn impatient(&self, place: &Place) -> Vec<(u64, Arc<Errand>)> {
         let lines = self.lines.lock();
-        let now = Instant::now();
-        let over = lines.of(place).filter(|(_, waiter)| waiter.until <= now);
-        over.map(|(order, waiter)| (order, waiter.errand.clone()))
-            .collect()
+        let Some(line) = lines.by_place.get(place) else {
+            return Vec::new();
+        };
+        let over = line.ends.range(..=(Instant::now(), u64::MAX));
+        let waiter = |order: &u64| Some((*order, lines.waiters.get(order)?.errand.clone()));
+        over.filter_map(|(_, order)| waiter(order)).collect()
     }
 
     /// How long the patience of the next of a line lasts, if any does end. Whoever is being asked for is answered by that.
     fn patience(&self, place: &Place) -> Option<Duration> {
         let lines = self.lines.lock();
-        let idle = |(order, _): &(u64, &Waiter)| !lines.asking.contains_key(order);
-        let next = lines.of(place).filter(idle).map(|(_, waiter)| waiter.until);
-        let next = next.min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        let mut ends = lines.by_place.get(place)?.ends.iter();
+        let next = ends.find(|(_, order)| !lines.asking.contains_key(order))?;
+        Some(next.0.saturating_duration_since(Instant::now()))
     }
 
     fn bell(&self, place: &Place) -> Option<Arc<Notify>> {
@@ -384,14 +410,37 @@ impl Room {
             .collect()
     }
 
-    /// Everybody, by arrival; the lines are empty then, and their keepers go.
-    fn everybody(&self) -> Vec<(u64, Waiter)> {
+    /// Everybody, by arrival, and where they stand; last where they came last.
+    fn everybody(&self) -> Vec<(u64, Arc<Errand>, Vec<Place>)> {
+        let lines = self.lines.lock();
+        let all = lines.waiters.iter();
+        all.map(|(order, waiter)| (*order, waiter.errand.clone(), waiter.stands.clone()))
+            .collect()
+    }
+
+    /// Has a caller ask something else from now on; answers whether it still stands nowhere but `home`, where it keeps its place.
+    fn renew(&self, order: u64, errand: &Arc<Errand>, home: &Place) -> bool {
         let mut lines = self.lines.lock();
-        let mut all = std::mem::take(&mut lines.waiters);
-        for (order, waiter) in &mut all {
-            lines.unline(*order, waiter);
-        }
-        all.into_iter().collect()
+        let lines = &mut *lines;
+        let Some(waiter) = lines.waiters.get_mut(&order) else {
+            return true;
+        };
+        waiter.errand = errand.clone();
+        let line = lines.by_place.get_mut(home);
+        let line = line.filter(|_| waiter.stands == std::slice::from_ref(home));
+        line.is_some_and(|line| {
+            line.put((order, waiter.until), errand.amount_at(home));
+            line.bell.notify_one();
+            true
+        })
+    }
+
+    /// Takes a caller out who is to be asked for outside of all lines.
+    fn expel(&self, order: u64) -> Option<Waiter> {
+        let mut lines = self.lines.lock();
+        let mut waiter = lines.waiters.remove(&order)?;
+        lines.unline(order, &mut waiter);
+        Some(waiter)
     }
 
     /// The order of one who comes now.
@@ -407,12 +456,61 @@ impl Room {
     }
 }
 
+impl Line {
+    fn put(&mut self, (order, until): (u64, Instant), amount: u64) {
+        self.remove((order, until));
+        self.amounts.insert(order, amount);
+        self.queued += u128::from(amount);
+        self.ends.insert((until, order));
+    }
+
+    fn remove(&mut self, (order, until): (u64, Instant)) {
+        if let Some(amount) = self.amounts.remove(&order) {
+            self.queued -= u128::from(amount);
+            self.ends.remove(&(until, order));
+        }
+    }
+
+    /// Those who may be asked for together, the first first, and what the script is to know of their places.
+    fn stands(&self, limit: usize, turn: Time) -> Vec<(u64, Stand)> {
+        let told = |queued: u128| u64::try_from(queued).map_or(MAX_AMOUNT, |it| it.min(MAX_AMOUNT));
+        let mut queued = self.queued;
+        let mut after = self.amounts.keys().skip(1).copied();
+        let some = self.amounts.iter().take(self.run.length()).enumerate();
+        let stands = some.map(|(at, (order, amount))| {
+            let stand = Stand {
+                account: 0,
+                limit,
+                queued: told(queued),
+                stay: u64::try_from(STAY.as_micros()).unwrap_or(u64::MAX),
+                turn: if at == 0 { micros(turn) } else { 0 },
+                after: after.next().unwrap_or(0),
+                after_queued: told(queued - u128::from(*amount)),
+                follows: at > 0,
+            };
+            queued -= u128::from(*amount);
+            (*order, stand)
+        });
+        stands.collect()
+    }
+}
+
 impl Lines {
+    fn next(&self, order: u64, stand: Stand) -> Option<Next> {
+        let waiter = self.waiters.get(&order)?;
+        Some(Next {
+            order,
+            until: waiter.until,
+            errand: waiter.errand.clone(),
+            stand,
+        })
+    }
+
     /// Takes a caller out of its lines; they are asked again.
     fn unline(&mut self, order: u64, waiter: &mut Waiter) {
         for place in std::mem::take(&mut waiter.stands) {
             if let Some(line) = self.by_place.get_mut(&place) {
-                line.amounts.remove(&order);
+                line.remove((order, waiter.until));
                 line.bell.notify_one();
             }
         }

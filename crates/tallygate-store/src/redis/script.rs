@@ -141,7 +141,13 @@ pub(crate) struct Stand {
     pub(crate) after: u64,
     /// What they wait for then.
     pub(crate) after_queued: u64,
+    /// Whether it is asked for only if it stands there already, as the next of one who has gone: else nothing is done, and
+    /// the answer is [`NOT_ITS_TURN`].
+    pub(crate) follows: bool,
 }
+
+/// What one who follows is answered while it is another's turn.
+pub(crate) const NOT_ITS_TURN: u8 = b'T';
 
 /// Ends a reservation.
 #[derive(Debug, Clone)]
@@ -492,6 +498,7 @@ impl<'a> Writer<'a> {
         ] {
             out.long(number);
         }
+        out.push(u8::from(stand.follows));
     }
 
     fn finish(&mut self, out: &mut Vec<u8>, one: &'a Finish) {

@@ -1,5 +1,5 @@
 //! Waiting over several processes: their order, what wakes them, and what the dead cost the living.
-use crate::live::{denied, until};
+use crate::live::{admitted, denied, until};
 use crate::support::{CALM_LAPS, open_redis, rule, tokens};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -289,4 +289,107 @@ async fn who_waits_asks_at_the_beat_and_not_between() {
     );
     assert!(calls >= 3, "their places are kept");
     waiting.iter().for_each(JoinHandle::abort);
+}
+
+/// A crowd of this many comes to one process, then one to the other, and so on.
+const CLUMP: usize = 250;
+
+/// Lets crowds come to two processes in turns, behind one who has all there is; answers the processes, what holds it all, and the
+/// crowds.
+async fn crowd(
+    server: &Server,
+) -> (
+    [Arc<RedisStore>; 2],
+    Admission,
+    Vec<Vec<JoinHandle<Admission>>>,
+) {
+    let stores = [
+        open_redis(server, &hourly(ALL)).await,
+        open_redis(server, &hourly(ALL)).await,
+    ];
+    for store in &stores {
+        // What comes back soonest tells the server's time best.
+        for _ in 0..50 {
+            store.peek(&[]).await.expect("an answer");
+        }
+    }
+    let held = admitted(stores[0].reserve(some(ALL, Duration::ZERO)).await);
+    let mut clumps = Vec::new();
+    for turn in 0..8 {
+        let store = &stores[turn % 2];
+        let clump = (0..CLUMP).map(|_| {
+            let store = store.clone();
+            let waits = async move { admitted(store.reserve(some(1, CROWDS_PATIENCE)).await) };
+            tokio::spawn(waits)
+        });
+        clumps.push(clump.collect());
+        stand(store, (turn / 2 + 1) * CLUMP).await;
+    }
+    (stores, held, clumps)
+}
+
+/// All tokens that there are at first.
+const ALL: u64 = 100_000;
+
+const CROWDS_PATIENCE: Duration = Duration::from_secs(300);
+
+fn hourly(amount: u64) -> Policy {
+    let rules = vec![rule(
+        "tokens",
+        &[],
+        &[(Metric::TOKENS, amount, crate::live::hour())],
+    )];
+    Policy::new(rules, Metrics::default()).expect("a policy")
+}
+
+fn some(amount: u64, max_wait: Duration) -> Reserve<'static> {
+    Reserve {
+        demand: tokens(amount),
+        ttl: Duration::from_secs(600),
+        ..slot(max_wait)
+    }
+}
+
+/// All of a crowd are in, each clump before the next, and by few calls.
+async fn are_let_in(server: &Server, clumps: Vec<Vec<JoinHandle<Admission>>>, before: u64) {
+    let since = Instant::now();
+    let mut taken = Vec::new();
+    for clump in clumps {
+        let mut used = Vec::new();
+        for caller in clump {
+            let admission = caller.await.expect("it ends");
+            // As its call left it, in which nobody of another process was.
+            used.push(admission.standings[0].used);
+        }
+        taken.push(used);
+    }
+    let calls = runs(server) - before;
+    let beats = 2 * (since.elapsed().as_millis() / BEAT.as_millis() + 1);
+    eprintln!("{calls} calls in {:?}", since.elapsed());
+    for pair in taken.windows(2) {
+        let (last, first) = (pair[0].iter().max(), pair[1].iter().min());
+        assert!(last < first, "{last:?} before {first:?}");
+    }
+    assert!(u128::from(calls) <= 200 + beats, "{calls} calls");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_in_line_is_let_in_by_few_calls() {
+    let server = server();
+    let (stores, held, clumps) = crowd(&server).await;
+    let before = runs(&server);
+    stores[0].cancel(held.id).await.expect("it is open");
+    are_let_in(&server, clumps, before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_in_line_is_let_in_by_few_calls_under_another_policy() {
+    let server = server();
+    let (stores, _, clumps) = crowd(&server).await;
+    let before = runs(&server);
+    for store in &stores {
+        let more = Arc::new(hourly(3 * ALL));
+        store.replace_policy(more).expect("the same metrics");
+    }
+    are_let_in(&server, clumps, before).await;
 }

@@ -128,7 +128,7 @@ impl Shared {
         visit.answer().await
     }
 
-    fn line_up(self: &Arc<Self>, place: &Place, order: u64, errand: &Errand) {
+    pub(super) fn line_up(self: &Arc<Self>, place: &Place, order: u64, errand: &Errand) {
         let account = errand.account_at(place).cloned();
         let is_new = self.room.enter(place, order);
         if let (true, Some(account)) = (is_new, account) {
@@ -141,7 +141,7 @@ impl Shared {
     }
 
     /// Tells a caller in line; what was admitted for one that has left is given back.
-    async fn tell(&self, order: u64, answer: Answer, held: Option<&Arc<Held>>) {
+    pub(super) async fn tell(&self, order: u64, answer: Answer, held: Option<&Arc<Held>>) {
         let id = match &answer {
             Ok(Decision::Admit(admission)) => Some(admission.id),
             _ => None,
@@ -223,95 +223,81 @@ impl Shared {
         })
     }
 
-    /// Puts everybody in line anew: the rules have changed.
-    pub(crate) fn rehome(self: &Arc<Self>) {
-        let everybody = self.room.everybody();
-        let shared = self.clone();
-        self.pump.runtime().spawn(async move {
-            for (order, waiter) in everybody {
-                shared.settle_in(order, waiter).await;
-            }
-        });
-    }
-
-    async fn settle_in(self: &Arc<Self>, order: u64, mut waiter: Waiter) {
-        let errand = Arc::new(self.renewed(&waiter.errand));
-        waiter.errand = errand.clone();
-        let turn = Turn {
-            order: Order(order),
-            stand: None,
-        };
-        let outcome = self.attempt(&errand, &turn).await;
-        let place = match &outcome {
-            Ok(Outcomes::Blocked(blocks, _)) if !errand.is_kept(blocks) => errand.place_of(blocks),
-            _ => None,
-        };
-        match (outcome, place) {
-            (_, Some(place)) => {
-                self.room.admit(order, waiter);
-                self.line_up(&place, order, &errand);
-            }
-            (outcome, None) => self.dismiss(waiter, outcome).await,
-        }
-    }
-
-    async fn dismiss(&self, waiter: Waiter, outcome: Result<Outcomes, LinkError>) {
-        if waiter.counted {
-            self.room.standing.fetch_sub(1, Ordering::SeqCst);
-        }
-        let waited = waiter.since.elapsed();
-        match outcome {
-            Ok(Outcomes::Admitted(admission, held)) => {
-                let id = admission.id;
-                let answer = with_wait(Ok(Decision::Admit(admission)), waited);
-                if let (Some(_), Some(held)) = (waiter.reply.send(answer), held) {
-                    self.withdraw(id, &held).await;
-                }
-            }
-            Ok(Outcomes::Never(never)) => drop(waiter.reply.send(Ok(never))),
-            Ok(Outcomes::Blocked(blocks, now)) => {
-                drop(waiter.reply.send(Ok(remote::denial(blocks, now))));
-            }
-            Err(error) => {
-                self.outage.give_up(&waiter.errand);
-                drop(waiter.reply.send(Err(error.into())));
-            }
-        }
-    }
-
-    /// Asks once for the first of a line; answers until when there is nothing to do, or nothing when the line is empty.
+    /// Asks once for the first of a line, and for those behind it for whom there may be room too; answers until when there is
+    /// nothing to do, or nothing when the line is empty.
     async fn serve(self: &Arc<Self>, place: &Place, turn: Time) -> Option<Time> {
-        let next = match self.room.next(place, turn)? {
-            Question::Ask(next) => next,
+        let run = match self.room.next(place, turn)? {
+            Question::Ask(run) => run,
             // It rings when that is answered.
             Question::Busy => return Some(self.now().plus(BEAT.into())),
         };
-        let outcome = self.attempt(&next.errand, &next.turn(place)).await;
+        let asked = run.len();
+        let (admitted, again) = match &run[..] {
+            [next] => {
+                let outcome = self.attempt(&next.errand, &next.turn(place)).await;
+                self.served((next, place), outcome.map(Some)).await
+            }
+            _ => self.serve_all(&run, place).await,
+        };
+        self.room.served(place, admitted, asked);
+        Some(again)
+    }
+
+    /// Asks for several of a line at once; answers how many were admitted, and until when there is nothing to do.
+    async fn serve_all(self: &Arc<Self>, run: &[Next], place: &Place) -> (usize, Time) {
+        let turns = run.iter().map(|next| (&*next.errand, next.turn(place)));
+        let turns: Vec<_> = turns.collect();
+        let told = self.ask_in_turn(&turns).await;
+        let told = run.iter().zip(&turns).zip(told);
+        let (early, told): (Vec<_>, Vec<_>) = told.partition(|(_, told)| told.is_not_its_turn());
+        for ((next, _), _) in early {
+            self.room.asked(next.order);
+        }
+        let (mut admitted, mut again) = (0, Time::ZERO);
+        for ((next, (errand, turn)), told) in told {
+            let outcome = self.hear(errand, turn, told).await;
+            let (count, till) = self.served((next, place), outcome).await;
+            (admitted, again) = (admitted + count, again.max(till));
+        }
+        (admitted, again)
+    }
+
+    /// Does what an answer says to one of a line; answers how many it admits, and until when there is nothing to do.
+    async fn served(
+        self: &Arc<Self>,
+        (next, place): (&Next, &Place),
+        outcome: Result<Option<Outcomes>, LinkError>,
+    ) -> (usize, Time) {
+        let mut admitted = 0;
         let again = match outcome {
-            Ok(Outcomes::Admitted(admission, held)) => {
+            Ok(Some(Outcomes::Admitted(admission, held))) => {
+                admitted = 1;
                 self.admit_waiter(next.order, &next.errand, (admission, held))
                     .await;
                 Time::ZERO
             }
-            Ok(Outcomes::Never(never)) => {
+            // The store is out of reach: whoever waits goes on waiting, as long as it will.
+            Err(error) => self.now().plus(retry_after(&error).into()),
+            // Room came up in the same breath, or the rules have changed: it is asked for again.
+            Ok(None) => Time::ZERO,
+            Ok(Some(_)) if !self.room.still_asks(next) => Time::ZERO,
+            Ok(Some(Outcomes::Never(never))) => {
                 self.tell(next.order, Ok(never), None).await;
                 Time::ZERO
             }
-            Ok(Outcomes::Blocked(blocks, now)) if self.is_too_late(&next, &blocks) => {
+            Ok(Some(Outcomes::Blocked(blocks, now))) if self.is_too_late(next, &blocks) => {
                 let denial = remote::denial(blocks, now);
                 self.tell(next.order, Ok(denial), None).await;
                 Time::ZERO
             }
-            Ok(Outcomes::Blocked(blocks, now)) => {
-                let again = self.keep_or_move(&next, place, (&blocks, now));
+            Ok(Some(Outcomes::Blocked(blocks, now))) => {
+                let again = self.keep_or_move(next, place, (&blocks, now));
                 self.room.entered(place);
                 again
             }
-            // The store is out of reach: whoever waits goes on waiting, as long as it will.
-            Err(error) => self.now().plus(retry_after(&error).into()),
         };
         self.room.asked(next.order);
-        Some(again)
+        (admitted, again)
     }
 
     /// Whether nothing can help the first of a line any more: what was open when it came was used since, or a quota is used up
@@ -335,11 +321,16 @@ impl Shared {
             return now;
         };
         let cost = last.instant.since(now).into();
+        let again = match last.instant > now {
+            true => last.instant,
+            // There is room, and others go first: who is the last of them says so.
+            false => now.plus(BEAT.into()),
+        };
         match self.room.ways(next.order, (here, &there), cost) {
-            Ways::Stay(None) => last.instant,
+            Ways::Stay(None) => again,
             Ways::Stay(Some(there)) => {
                 self.line_up(&there, next.order, &next.errand);
-                last.instant
+                again
             }
             Ways::Move => {
                 if let Some(errand) = self.room.lift(next.order) {
@@ -462,7 +453,7 @@ fn retry_after(error: &LinkError) -> Duration {
     }
 }
 
-fn with_wait(answer: Answer, waited: Duration) -> Answer {
+pub(super) fn with_wait(answer: Answer, waited: Duration) -> Answer {
     answer.map(|decision| match decision {
         Decision::Admit(mut admission) => {
             admission.waited = waited;
@@ -502,7 +493,7 @@ impl Errand {
     }
 
     /// The counter of these that will have room last.
-    fn place_of(&self, blocks: &[Block]) -> Option<Place> {
+    pub(super) fn place_of(&self, blocks: &[Block]) -> Option<Place> {
         let last = latest(blocks)?;
         let account = self.ask.accounts.get(last.sheet)?;
         Some((account.key.clone(), last.limit))

@@ -124,10 +124,12 @@ function f.reserve(op, q, knocks)
   rec, name, stand, ttl, keep, blob, q = get('<I2I2I2I7I7I3c0', op, q)
   asks, q = f.read_asks(op, q)
   local order, limit = get('<I7B', op, q)
-  local queued, stay, turn, after, after_queued
+  local queued, stay, turn, after, after_queued, follows
   if stand > 0 then
-    queued, stay, turn, after, after_queued = get('<I7I7I7I7I7', op, q + 8)
+    queued, stay, turn, after, after_queued, follows = get('<I7I7I7I7I7B', op, q + 8)
   end
+  -- Nobody is asked for before those of its process who came before it have gone.
+  if follows == 1 and not f.leads(accounts[stand], limit, order) then return f.made_before(rec) or 'T' end
   local id = sub(KEYS[rec], -12)
   local known = name > 0 and f.namesake(name, id)
   local free = not known and f.may_go(asks, order)

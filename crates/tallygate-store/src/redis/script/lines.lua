@@ -70,6 +70,15 @@ local function remove_entry(a, j)
   end
 end
 
+-- Whether it is this caller of its process that stands in a limit's line.
+function f.leads(a, j, order)
+  for i = 1, #a.line do
+    local e = a.line[i]
+    if e.limit == j and e.node == node then return e.order == order end
+  end
+  return false
+end
+
 function f.leave_line(a, j)
   if remove_entry(a, j) then a.moved = true end
 end

@@ -73,9 +73,18 @@ impl Shared {
         errand: &Errand,
         matters: impl Fn(&[Block]) -> bool,
     ) -> Result<Seen, LinkError> {
-        let seen = self.look_at(errand).await?;
-        self.believed(errand, (Order::NEWCOMER, seen), matters)
-            .await
+        self.look_surely_as(errand, Order::NEWCOMER, matters).await
+    }
+
+    /// The same for an asker of this order.
+    pub(crate) async fn look_surely_as(
+        &self,
+        errand: &Errand,
+        order: Order,
+        matters: impl Fn(&[Block]) -> bool,
+    ) -> Result<Seen, LinkError> {
+        let seen = self.look_as(errand, order).await?;
+        self.believed(errand, (order, seen), matters).await
     }
 
     /// Looks again at counters that deny a demand by what may be held for a moment only, where that `matters`.

@@ -6,7 +6,7 @@ use super::super::link::LinkError;
 use super::super::names::{self, Account, Tag};
 use super::super::pump::Answer;
 use super::super::record::Held;
-use super::super::script::{Answers, Op, Stand};
+use super::super::script::{Answers, NOT_ITS_TURN, Op, Stand};
 use super::super::sheet::{self, Order, Sheet};
 use super::Shared;
 use super::journey::Journey;
@@ -59,6 +59,25 @@ impl Errand {
         self.desk.reserve(&self.ask, accounts, group.tag, place)
     }
 
+    /// Whether it is larger than a limit.
+    pub(crate) fn is_too_large(&self) -> bool {
+        let accounts = self.ask.accounts.iter();
+        let enforced = accounts.filter(|one| one.rule.rule.is_enforced());
+        let mut limits = enforced.flat_map(|account| account.rule.rule.limits());
+        limits.any(|limit| self.ask.demand.get(limit.metric()) > limit.largest())
+    }
+
+    /// Whether one operation decides it, so that others may be asked for in the same breath.
+    pub(crate) fn is_one_step(&self) -> bool {
+        self.groups.len() == 1 && !self.is_too_large()
+    }
+
+    /// It may be held unknown to anybody once its answer was lost.
+    fn doubt(&self, was_open: bool, error: &LinkError) {
+        let is_undone = was_open || matches!(error, LinkError::Unreadable { .. });
+        self.unsure.fetch_or(!is_undone, Ordering::Relaxed);
+    }
+
     /// Whether its caller is told of these at once.
     fn is_told(&self, blocks: &[Block]) -> bool {
         !self.waits || self.is_kept(blocks)
@@ -81,6 +100,17 @@ pub(crate) enum Outcomes {
     /// By whom, and how its counters stood.
     Blocked(Vec<Block>, Time),
     Never(Decision),
+}
+
+/// What the script told one of a line.
+pub(crate) struct Told(Result<(Answer, Mark), LinkError>);
+
+impl Told {
+    /// Whether those before it are still there.
+    pub(crate) fn is_not_its_turn(&self) -> bool {
+        let answer = self.0.as_ref();
+        answer.is_ok_and(|(answer, _)| answer.kind() == Some(NOT_ITS_TURN))
+    }
 }
 
 /// How often a demand is asked again because room came up in the same breath.
@@ -215,14 +245,59 @@ impl Shared {
                 }
                 Ok(answer) => answers.push(answer),
                 Err(error) => {
-                    let is_undone = was_open || matches!(error, LinkError::Unreadable { .. });
-                    errand.unsure.fetch_or(!is_undone, Ordering::Relaxed);
+                    errand.doubt(was_open, &error);
                     self.undo_later(errand, at);
                     return Err(error);
                 }
             }
         }
         Ok(self.admitted(errand, answers))
+    }
+
+    /// Puts demands of one group each to the script, one after the other: callers of one line, the first first, of whom each
+    /// is asked for only if those before it were admitted.
+    ///
+    /// # Cancel safety
+    /// A caller that leaves holds nothing.
+    pub(crate) async fn ask_in_turn(&self, run: &[(&Errand, Turn)]) -> Vec<Told> {
+        let was_open = self.outage.is_open();
+        let marks = run
+            .iter()
+            .map(|(errand, _)| self.denials.mark(&errand.ask.accounts));
+        let marks: Vec<Mark> = marks.collect();
+        let ops = run.iter().flat_map(|(errand, turn)| {
+            let group = errand.groups.first();
+            group.map(|group| (group.tag, errand.op(group, turn)))
+        });
+        let answers = self.pump.ask_all(ops.collect()).await;
+        let told = run.iter().zip(answers).zip(marks);
+        let told = told.map(|(((errand, _), answer), mark)| {
+            let answer = answer.inspect_err(|error| errand.doubt(was_open, error));
+            Told(answer.map(|answer| (answer, mark)))
+        });
+        told.collect()
+    }
+
+    /// What one of those was told; nothing if it is to be asked for again.
+    pub(crate) async fn hear(
+        self: &Arc<Self>,
+        errand: &Errand,
+        turn: &Turn,
+        told: Told,
+    ) -> Result<Option<Outcomes>, LinkError> {
+        let (answer, mark) = told.0?;
+        match answer.kind() {
+            Some(b'B') => {
+                let denier = Denier {
+                    at: 0,
+                    answer,
+                    mark,
+                };
+                self.blocked(errand, turn, denier).await
+            }
+            Some(b'N') => self.follow(errand, turn, (answer, mark)).await,
+            _ => Ok(self.admitted(errand, vec![answer])),
+        }
     }
 
     /// A demand whose namesake was admitted before: who made that may have got no further than here.
@@ -353,15 +428,10 @@ impl Shared {
 
     /// The answer to a demand that is larger than a limit.
     async fn never(&self, errand: &Errand) -> Result<Option<Decision>, LinkError> {
-        let ask = &errand.ask;
-        let larger = ask
-            .accounts
-            .iter()
-            .filter(|one| one.rule.rule.is_enforced());
-        let mut limits = larger.flat_map(|account| account.rule.rule.limits());
-        if !limits.any(|limit| ask.demand.get(limit.metric()) > limit.largest()) {
+        if !errand.is_too_large() {
             return Ok(None);
         }
+        let ask = &errand.ask;
         let (sheets, now) = self.look_at(errand).await?;
         let views = desk::views(&ask.accounts, &sheets);
         Ok(match remote::judge(&views, &ask.demand, now) {

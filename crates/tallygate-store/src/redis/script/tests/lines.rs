@@ -1,5 +1,6 @@
 //! Lines: first come first served over processes, the dead block nobody, and whoever is next is told.
 mod process;
+mod run;
 
 use super::bench::Bench;
 use super::draw::{Draw, Habit};
@@ -165,6 +166,7 @@ impl World {
             turn: 7,
             after,
             after_queued: 5,
+            follows: false,
         });
         let stood = self
             .lines
