@@ -9,6 +9,8 @@
 
 #[path = "store/crew.rs"]
 mod crew;
+#[path = "store/detour.rs"]
+mod detour;
 #[path = "store/drain.rs"]
 mod drain;
 #[path = "store/durable.rs"]
