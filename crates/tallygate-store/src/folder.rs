@@ -167,6 +167,17 @@ impl DataFolder {
         Self::over(path, Box::new(directory), purpose)
     }
 
+    /// What opening a folder to own it would come to now: the folder to read, or `None` where it is missing or empty and would be made.
+    /// Nothing in it is changed, and nobody kept from it for longer than the look takes.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; also when nothing could be written there.
+    pub fn probe(path: &Path) -> Result<Option<Arc<Self>>, FolderError> {
+        let directory = Directory::could_own(path, LOCK)?;
+        let folder = directory.map(|found| Self::over(path, Box::new(found), Purpose::Read));
+        folder.transpose()
+    }
+
     /// A folder of these files: for tests, with [`Faulty`] ones. `path` is but a name for messages.
     ///
     /// # Errors

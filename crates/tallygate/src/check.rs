@@ -11,7 +11,7 @@ use tallygate_store::{FoundServer, RedisFindings};
 use crate::exit::{Exit, Failure};
 use crate::screen::{Screen, tell};
 use crate::settings::Settings;
-use crate::storage;
+use crate::storage::{self, FolderFindings};
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
@@ -49,25 +49,66 @@ async fn good(
     let mut told = json!(CheckReport::new(name, warnings.problems()));
     told["store"] = config.store().to_string().into();
     let mut text = sentence(name, config);
-    if let (true, StoreChoice::Redis(options)) = (args.connect, config.store()) {
-        let store = storage::connect(options, config).await?;
-        let found = store.findings();
-        told["connected"] = connected(found);
-        text.push_str(&lines(found));
+    if let Some(found) = connect(args, config).await? {
+        text.push_str(&found.text);
         if !screen.is_json() {
             for warning in &found.warnings {
                 tell(&format!("warning: {warning}"));
             }
         }
+        told["connected"] = found.told;
     }
     screen.answer(&told, &text);
     Ok(())
 }
 
-fn connected(found: &RedisFindings) -> Value {
+/// What was found where the counters are.
+struct Found {
+    told: Value,
+    text: String,
+    warnings: Vec<String>,
+}
+
+/// Looks into the store, if that was asked for and it is not this process's memory.
+async fn connect(args: &CheckArgs, config: &Config) -> Result<Option<Found>, Failure> {
+    match config.store() {
+        StoreChoice::Redis(options) if args.connect => {
+            let store = storage::connect(options, config).await?;
+            Ok(Some(on_servers(store.findings())))
+        }
+        StoreChoice::Folder(path) if args.connect => {
+            let found = storage::examine(path.clone(), config).await?;
+            Ok(Some(in_folder(&found)))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn on_servers(found: &RedisFindings) -> Found {
     let server = |server: &FoundServer| json!({ "host": server.host, "engine": server.engine, "version": server.version });
     let servers: Vec<Value> = found.servers.iter().map(server).collect();
-    json!({ "topology": found.topology, "servers": servers, "warnings": found.warnings })
+    Found {
+        told: json!({ "topology": found.topology, "servers": servers, "warnings": found.warnings }),
+        text: lines(found),
+        warnings: found.warnings.clone(),
+    }
+}
+
+fn in_folder(found: &FolderFindings) -> Found {
+    let damaged = format!(
+        "{} pieces of the ledger of usage cannot be read; what they hold is in no sum",
+        found.damaged
+    );
+    let warnings: Vec<String> = (found.damaged > 0).then_some(damaged).into_iter().collect();
+    let text = match found.is_new {
+        true => "\n  the folder is new: it is made when the server starts".to_owned(),
+        false => format!("\n  the folder can be opened: keys {}", found.keys),
+    };
+    Found {
+        told: json!({ "new": found.is_new, "keys": found.keys, "warnings": warnings }),
+        text,
+        warnings,
+    }
 }
 
 /// One line a server.

@@ -1,5 +1,5 @@
 //! A folder on a disk.
-use super::ground::{self, Ground, is_open_to_all};
+use super::ground::{self, Ground, check_writable, is_open_to_all};
 use super::{Append, Files, FolderError};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -42,6 +42,62 @@ impl Directory {
         };
         directory.tidy().map_err(failed)?;
         Ok(directory)
+    }
+
+    /// The folder as it is, if it could be locked and written to now; `None` if it would be a new one. Changes nothing.
+    pub(super) fn could_own(path: &Path, lock: &str) -> Result<Option<Self>, FolderError> {
+        let failed = |error| FolderError::Disk {
+            folder: path.to_owned(),
+            error,
+        };
+        let directory = match Self::to_read(path) {
+            Err(FolderError::Disk { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                return check_writable(around(path)).map(|()| None).map_err(failed);
+            }
+            found => found?,
+        };
+        if is_open_to_all(path).map_err(failed)? {
+            return Err(FolderError::Open {
+                folder: path.to_owned(),
+            });
+        }
+        directory.check_free(lock)?;
+        directory.check_places().map_err(failed)?;
+        let names = directory.names().map_err(failed)?;
+        let is_new = names.iter().all(|name| name == lock);
+        Ok((!is_new).then_some(directory))
+    }
+
+    /// Whether nobody has locked it. Those who look at once do not see each other, and who is to own it waits for them.
+    fn check_free(&self, lock: &str) -> Result<(), FolderError> {
+        let failed = |error| FolderError::Disk {
+            folder: self.path.clone(),
+            error,
+        };
+        let place = self.path.join(lock);
+        ground::refuse_link(&place).map_err(failed)?;
+        let file = match File::open(&place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(failed)?,
+        };
+        match patiently(|| file.try_lock_shared()) {
+            Ok(()) => check_writable(&place).map_err(failed),
+            Err(TryLockError::WouldBlock) => Err(FolderError::InUse {
+                folder: self.path.clone(),
+            }),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Whether files can be made in it and in the folders in it.
+    fn check_places(&self) -> io::Result<()> {
+        check_writable(&self.path)?;
+        for (_, entry) in entries(&self.path)? {
+            if entry.file_type()?.is_dir() {
+                check_writable(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The folder as it is.
@@ -227,11 +283,21 @@ fn locked(path: &Path, name: &str) -> Result<File, FolderError> {
     }
 }
 
+/// The folder that exists around one that is to be made.
+fn around(path: &Path) -> &Path {
+    let mut around = path.ancestors().skip(1);
+    around.find(|one| one.exists()).unwrap_or(Path::new("."))
+}
+
 /// Locks a file for this process. One that is just ending and still has it is waited for a moment.
 pub(crate) fn lock(file: &File) -> Result<(), TryLockError> {
+    patiently(|| file.try_lock())
+}
+
+fn patiently(try_lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), TryLockError> {
     let until = Instant::now() + PATIENCE;
     loop {
-        match file.try_lock() {
+        match try_lock() {
             Err(TryLockError::WouldBlock) if Instant::now() < until => {
                 std::thread::sleep(PATIENCE / 50); // tidy: sleeps because a lock that another process holds tells nobody when it goes
             }

@@ -123,6 +123,32 @@ pub(super) fn is_open_to_all(path: &Path) -> io::Result<bool> {
     Ok(is_open)
 }
 
+/// Whether this process may write to a file, or make files in a folder. Nothing is written to see it.
+#[cfg(unix)]
+pub(super) fn check_writable(path: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, access};
+    let is_folder = fs::metadata(path)?.is_dir();
+    let wanted = match is_folder {
+        true => Access::WRITE_OK | Access::EXEC_OK,
+        false => Access::WRITE_OK,
+    };
+    access(path, wanted).map_err(|error| {
+        let error = io::Error::from(error);
+        io::Error::new(
+            error.kind(),
+            format!("{} cannot be written to: {error}", path.display()),
+        )
+    })
+}
+
+#[cfg(not(unix))]
+pub(super) fn check_writable(path: &Path) -> io::Result<()> {
+    match fs::metadata(path)?.permissions().readonly() {
+        true => Err(io::ErrorKind::PermissionDenied.into()),
+        false => Ok(()),
+    }
+}
+
 fn is_still(path: &Path, found: io::Result<Metadata>, known: Identity) -> io::Result<()> {
     let path = path.display();
     match found {

@@ -77,6 +77,50 @@ fn a_folder_has_one_owner_and_any_number_of_readers() {
     DataFolder::open(&scratch.0, Purpose::Own).unwrap();
 }
 
+/// The look itself is in nobody's way, and leaves nothing behind.
+#[test]
+fn whether_a_folder_could_be_owned_is_seen_without_owning_it() {
+    let scratch = Scratch::new();
+    let deep = scratch.0.join("deep/inside");
+    assert!(DataFolder::probe(&deep).unwrap().is_none());
+    assert!(!scratch.0.exists());
+    let folder = DataFolder::open(&deep, Purpose::Own).unwrap();
+    let refused = DataFolder::probe(&deep).unwrap_err();
+    assert!(matches!(refused, FolderError::InUse { .. }), "{refused}");
+    drop(folder);
+    let before = fs::metadata(&deep).unwrap().modified().unwrap();
+    let [one, other] = [DataFolder::probe(&deep), DataFolder::probe(&deep)];
+    let found = one.unwrap().expect("it is there");
+    assert_eq!(found.files().list().unwrap(), ["FORMAT", "lock"]);
+    DataFolder::open(&deep, Purpose::Own).unwrap();
+    drop(other);
+    assert_eq!(fs::metadata(&deep).unwrap().modified().unwrap(), before);
+    fs::remove_file(deep.join("FORMAT")).unwrap();
+    assert!(DataFolder::probe(&deep).unwrap().is_none(), "it is empty");
+    fs::write(deep.join("FORMAT"), "tallygate 2\n").unwrap();
+    let refused = DataFolder::probe(&deep).unwrap_err();
+    assert!(matches!(refused, FolderError::Newer { .. }), "{refused}");
+    let in_a_file = DataFolder::probe(&deep.join("FORMAT/inside")).unwrap_err();
+    assert!(matches!(in_a_file, FolderError::Disk { .. }), "{in_a_file}");
+}
+
+/// Whoever may do everything may write here too.
+#[cfg(unix)]
+#[test]
+fn a_folder_that_takes_no_files_is_seen_to_take_none() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new();
+    drop(DataFolder::open(&scratch.0, Purpose::Own).unwrap());
+    fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o500)).unwrap();
+    let [found, inside] = [scratch.0.clone(), scratch.0.join("new")].map(|path| {
+        let probed = DataFolder::probe(&path);
+        probed.map(drop).map_err(|error| error.to_string())
+    });
+    let takes_files = fs::write(scratch.0.join("file"), "").is_ok();
+    assert_eq!((found.is_ok(), inside.is_ok()), (takes_files, takes_files));
+    fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
 #[cfg(unix)]
 #[test]
 fn nobody_else_may_look_into_it() {

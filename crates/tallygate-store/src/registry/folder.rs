@@ -80,6 +80,16 @@ impl FolderRegistry {
     }
 }
 
+impl FolderRegistry {
+    /// The records of a folder that another process may own, as they are now. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn peek(folder: &DataFolder) -> Result<Records, RegistryError> {
+        Ok(saved(folder)?.records)
+    }
+}
+
 /// What a folder keeps; nothing if nothing was ever changed there.
 fn saved(folder: &DataFolder) -> Result<Saved<Records>, RegistryError> {
     let damaged = |what: String| {

@@ -111,14 +111,36 @@ impl FolderShelf {
     }
 }
 
+impl FolderShelf {
+    /// Whether the ledger of a folder could be opened, as it is now: how many pieces of its logs cannot be read. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn probe(folder: &DataFolder) -> Result<u64, ShelfError> {
+        let found = segment::find(folder.files())?;
+        let mut damaged = 0;
+        for segment in found.logs {
+            let bytes = folder.files().read(&segment.log())?;
+            damaged += usable(&bytes)?.damaged;
+        }
+        Ok(damaged)
+    }
+}
+
+/// The pieces of a log that this version can go on with.
+fn usable(bytes: &[u8]) -> Result<Pieces<'_>, BlockError> {
+    let pieces = Pieces::of(bytes);
+    match pieces.newer {
+        Some(newer) => Err(BlockError::Newer(newer)),
+        None => Ok(pieces),
+    }
+}
+
 impl Kept {
     /// Takes a log of an earlier process over.
     fn resume(&mut self, segment: Segment, files: &dyn Files) -> Result<(), ShelfError> {
         let bytes = files.read(&segment.log())?;
-        let pieces = Pieces::of(&bytes);
-        if let Some(newer) = pieces.newer {
-            return Err(BlockError::Newer(newer).into());
-        }
+        let pieces = usable(&bytes)?;
         self.damaged += pieces.damaged;
         let mut file = files.open_append(&segment.log())?;
         let length = pieces.sound as u64;

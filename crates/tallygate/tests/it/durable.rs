@@ -1,13 +1,15 @@
 //! `serve`, `check` and `explain` with counters in a folder.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 use tallygate_sim::Client;
 use tokio::net::TcpListener;
 
-use crate::command::{run, tallygate};
+use crate::command::{Ran, run, tallygate};
 use crate::folder::Folder;
 use crate::running::Running;
 
@@ -45,12 +47,48 @@ impl Site {
         (running, Client::new(&url))
     }
 
-    /// `serve` on a folder that cannot be used: the one line that it says.
+    /// `serve` on a folder that cannot be used: the one line that it says. `check --connect` says the same, and changes nothing.
     fn refused(&self) -> String {
+        let before = self.all();
+        let checked = self.checked();
+        assert_eq!((checked.code, checked.stdout.as_str()), (8, ""));
+        // Who has it in use may be writing.
+        let is_in_use = checked.stderr.contains("is in use");
+        assert!(is_in_use || self.all() == before, "{}", checked.stderr);
         let ran = run(&["serve", "--config", &self.config().display().to_string()]);
         assert_eq!((ran.code, ran.stdout.as_str()), (8, ""), "{}", ran.stderr);
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        // What the disk says to one who makes a folder it need not say to one who looks.
+        let [checked, said] =
+            [&checked, &ran].map(|ran| ran.stderr.split("cannot be used: ").next());
+        assert_eq!(checked, said);
         ran.stderr
+    }
+
+    fn checked(&self) -> Ran {
+        run(&["check", "--connect", &self.config().display().to_string()])
+    }
+
+    /// Every file that there is, when it was changed, and what is in it.
+    fn all(&self) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
+        let mut folders = vec![self.folder.path().to_owned()];
+        let mut all = BTreeMap::new();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                let found = fs::metadata(&path).expect("it is there");
+                let bytes = match found.is_dir() {
+                    true => Vec::new(),
+                    false => fs::read(&path).expect("a file"),
+                };
+                if found.is_dir() {
+                    folders.push(path.clone());
+                }
+                let changed = found.modified().expect("a time");
+                all.insert(path, (changed, bytes));
+            }
+        }
+        all
     }
 }
 
@@ -171,9 +209,49 @@ async fn folders_that_cannot_be_used_are_said_to_be_with_their_mend() {
         line.contains("name another one, or one that is empty"),
         "{line}"
     );
+    fs::write(site.data().join("FORMAT"), "tallygate 1\n").expect("it is written");
+    let registry = site.data().join("registry.json");
+    fs::write(&registry, r#"{"format":2,"crc32":"0","kept":{}}"#).expect("it is written");
+    let line = site.refused();
+    assert!(line.contains("registry.json is damaged"), "{line}");
+    fs::remove_file(&registry).expect("it is removed");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |mode| fs::set_permissions(site.data(), fs::Permissions::from_mode(mode));
+        mode(0o777).expect("it is ours");
+        let line = site.refused();
+        assert!(line.contains("every user of this machine"), "{line}");
+        mode(0o700).expect("it is ours");
+    }
+    let checked = site.checked();
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
     fs::remove_dir_all(site.data()).expect("it is removed");
     fs::write(site.data(), "a file").expect("it is written");
     assert!(site.refused().contains("cannot be used"));
+}
+
+/// Before it is made, and when it was.
+#[tokio::test]
+async fn a_folder_that_can_be_used_is_looked_at_and_left_as_it_is() {
+    let site = Site::new("looked-at", "sync");
+    let before = site.all();
+    let new = site.checked();
+    assert_eq!((new.code, new.stderr.as_str()), (0, ""));
+    assert!(new.stdout.contains("the folder is new"), "{}", new.stdout);
+    assert_eq!(site.all(), before, "it is not made");
+    let (running, client) = site.serve();
+    assert_eq!(reserve(&client, 10).await.0, 200);
+    running.signal("TERM");
+    running.ended();
+    let before = site.all();
+    let config = site.config().display().to_string();
+    let told = run(&["check", "--connect", "--json", &config]).json();
+    assert_eq!(
+        told["connected"],
+        json!({ "new": false, "keys": 0, "warnings": [] })
+    );
+    assert_eq!(site.all(), before);
 }
 
 /// A call that a killed gateway was serving holds no slot after it, and the next process says so.
