@@ -17,10 +17,12 @@ use crate::percent;
 mod grant;
 mod identity;
 mod key;
+mod shown;
 
-pub use grant::{GrantError, read_grant};
+pub use grant::{GrantError, read_end, read_grant};
 pub use identity::{Downgrade, Identity, Role, Roles};
 pub use key::{KEY_PREFIX, KeyHash, KeyHashError, generate};
+pub use shown::key_shown;
 
 /// The headers a key may arrive in, in the order they are looked at.
 pub const CREDENTIAL_HEADERS: [HeaderName; 3] = [

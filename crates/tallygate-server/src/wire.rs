@@ -24,7 +24,9 @@ mod wait;
 
 pub use error::ApiError;
 pub use limits::{add_standings, set_aside_upstream_limits};
-pub use wait::{LONG_WAIT, Wait, go_duration, millis, read_stamp, rfc3339};
+pub use wait::{
+    LONG_WAIT, StampError, Wait, go_duration, millis, read_stamp, rfc3339, stamp_rfc3339,
+};
 
 /// Whose language an answer speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,8 +22,11 @@ pub(crate) enum Keys {
     /// Make a key at a running server, or in the data folder of one that is stopped; it is shown once
     #[command(after_help = managed::EXAMPLES)]
     Create(managed::Create),
-    /// List the keys of a running server
+    /// List the keys of a running server, or of a data folder
     List(managed::List),
+    /// Give a key another end, or none
+    #[command(after_help = managed::ENDS)]
+    Expire(managed::Expire),
     /// Replace a key by a new one under the same id; the new one is shown once
     Rotate(managed::Rotate),
     /// Let nobody in by a key any more
@@ -54,6 +57,7 @@ pub(crate) async fn run(keys: &Keys, screen: &Screen) -> Result<(), Failure> {
         Keys::Hash => hash(screen),
         Keys::Create(args) => args.run(screen).await,
         Keys::List(args) => args.run(screen).await,
+        Keys::Expire(args) => args.run(screen).await,
         Keys::Rotate(args) => args.run(screen).await,
         Keys::Revoke(args) => args.run(screen).await,
     }

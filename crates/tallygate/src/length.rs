@@ -46,15 +46,21 @@ pub(crate) enum Until {
 /// # Errors
 /// What would be right.
 pub(crate) fn until(text: &str) -> Result<Until, String> {
-    if text.as_bytes().get(4) == Some(&b'-') {
-        return match tallygate_server::wire::read_stamp(text) {
-            Some(_) => Ok(Until::Instant(text.to_owned())),
-            None => {
-                Err("write an instant as 2027-01-31T18:00:00Z, or a day as 2027-01-31".to_owned())
-            }
-        };
+    match text.as_bytes().get(4) {
+        Some(b'-') => instant(text).map(Until::Instant),
+        _ => length(text).map(Until::Length),
     }
-    length(text).map(Until::Length)
+}
+
+/// Reads an instant, and leaves it as it is written.
+///
+/// # Errors
+/// What would be right.
+pub(crate) fn instant(text: &str) -> Result<String, String> {
+    match tallygate_server::wire::read_stamp(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("it {error}: {}", error.mend())),
+    }
 }
 
 #[cfg(test)]
@@ -87,5 +93,7 @@ mod tests {
         let day = "2027-01-31".to_owned();
         assert_eq!(until(&day), Ok(Until::Instant(day)));
         assert!(until("2027-02-30").is_err());
+        let late = until("9999-12-31").expect_err("no instant can be so late");
+        assert!(late.contains("later than the last instant"), "{late}");
     }
 }

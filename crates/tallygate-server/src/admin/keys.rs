@@ -4,22 +4,22 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use http::StatusCode;
 use serde_json::{Value, json};
-use tallygate_store::registry::{Change, Grant, KeyRecord, Lasting, Right, Stamp};
+use tallygate_store::registry::{Change, Grant, Lasting, Right};
 
 use super::{Admin, Administrator, Refused, Route};
 use crate::config::{Config, tierless};
 use crate::decision::Fields;
-use crate::identify::{self, GrantError, KeyHash, Role, read_grant};
-use crate::wire::rfc3339;
+use crate::identify::{self, GrantError, KeyHash, Role, key_shown, read_end, read_grant};
 
-pub(super) fn routes() -> [Route; 5] {
+pub(super) fn routes() -> [Route; 6] {
     [
         ("GET", "/api/keys", get(list)),
         ("POST", "/api/keys", post(create)),
         ("GET", "/api/keys/{id}", get(one)),
+        ("PATCH", "/api/keys/{id}", patch(expire)),
         ("DELETE", "/api/keys/{id}", delete(revoke)),
         ("POST", "/api/keys/{id}/rotate", post(rotate)),
     ]
@@ -31,7 +31,7 @@ async fn list(State(admin): State<Admin>, _: Administrator) -> Json<Value> {
     let records = admin.server().registrar().records();
     let setup = admin.server().pipeline().setup();
     let now = admin.server().pipeline().stamp();
-    let keys: Vec<Value> = records.keys().map(|key| told(key, now)).collect();
+    let keys: Vec<Value> = records.keys().map(|key| key_shown(key, now)).collect();
     let of_file: Vec<&str> = setup.config().key_ids().collect();
     Json(json!({ "keys": keys, "of_configuration": of_file }))
 }
@@ -95,6 +95,24 @@ async fn rotate(
     let mut told = shown(&admin, &id)?;
     told["key"] = key.into();
     Ok(Json(told))
+}
+
+async fn expire(
+    State(admin): State<Admin>,
+    who: Administrator,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Json<Value>, Refused> {
+    check_place(&admin, &id)?;
+    let author = who.author(&admin);
+    let end = read_end(&body?, author.at)?;
+    let change = Change::ExpireKey {
+        id: id.clone(),
+        end,
+    };
+    admin.server().registrar().change(change, &author).await?;
+    admin.server().observer().administered("key.expire");
+    Ok(Json(shown(&admin, &id)?))
 }
 
 async fn revoke(
@@ -193,24 +211,5 @@ fn shown(admin: &Admin, id: &str) -> Result<Value, Refused> {
         let message = format!("there is no key `{id}`");
         Refused::new(StatusCode::NOT_FOUND, "unknown", message)
     })?;
-    Ok(told(key, admin.server().pipeline().stamp()))
-}
-
-/// A key as it is shown: without its hash.
-fn told(key: &KeyRecord, now: Stamp) -> Value {
-    let instant = |stamp: Option<Stamp>| stamp.map(|stamp| rfc3339(stamp.into()));
-    let former = key.former.as_ref().filter(|former| former.until > now);
-    json!({
-        "id": key.id,
-        "state": key.state(now).word(),
-        "subject": key.subject,
-        "roles": key.roles,
-        "downgrade": key.downgrade.as_deref().unwrap_or("allow"),
-        "created": rfc3339(key.created.into()),
-        "by": key.by,
-        "expires": instant(key.expires),
-        "revoked": instant(key.revoked),
-        "rotated": instant(key.rotated),
-        "old_key_until": instant(former.map(|former| former.until)),
-    })
+    Ok(key_shown(key, admin.server().pipeline().stamp()))
 }

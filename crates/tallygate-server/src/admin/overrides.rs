@@ -13,7 +13,7 @@ use super::{Admin, Administrator, Refused, Route};
 use crate::config::Config;
 use crate::decision::{Fields, pairs};
 use crate::registrar::{Unfit, overridden};
-use crate::wire::{read_stamp, rfc3339};
+use crate::wire::{read_stamp, stamp_rfc3339};
 
 pub(super) fn routes() -> [Route; 4] {
     [
@@ -124,9 +124,8 @@ fn until(fields: &mut Fields<'_>, now: Stamp) -> Result<Stamp, Refused> {
     let length = fields.millis("ttl_ms")?;
     match (fields.text("until")?, length) {
         (None, Some(length)) => Ok(now.plus(length)),
-        (Some(text), None) => read_stamp(&text).ok_or_else(|| {
-            Refused::invalid("`until` is no instant", Some("until"))
-                .mend("write it as 2027-01-31T18:00:00Z")
+        (Some(text), None) => read_stamp(&text).map_err(|error| {
+            Refused::invalid(format!("`until` {error}"), Some("until")).mend(error.mend())
         }),
         _ => Err(Refused::invalid(
             "an override needs its end: either `until` or `ttl_ms`",
@@ -158,8 +157,8 @@ pub(super) fn told(set: &Override) -> Value {
         "metric": set.metric,
         "amount": set.amount,
         "burst": set.burst,
-        "since": rfc3339(set.since.into()),
-        "until": rfc3339(set.until.into()),
+        "since": stamp_rfc3339(set.since),
+        "until": stamp_rfc3339(set.until),
         "by": set.by,
         "reason": set.reason,
     })

@@ -132,13 +132,14 @@ fn expiry(node: &Node, reading: &mut Reading<'_>) -> End {
     let Some(text) = reading.text(node, "`expires`") else {
         return End::Revoked;
     };
-    let Some(end) = read_stamp(text) else {
-        let message = format!("`expires` is no instant: `{text}`");
-        let how = "write it as 2027-01-31, which is midnight UTC, or 2027-01-31T18:00:00Z";
-        reading.report(Problem::error(Kind::Value, node.at, message).mend(how));
-        return End::Revoked;
-    };
-    End::At(end)
+    match read_stamp(text) {
+        Ok(end) => End::At(end),
+        Err(error) => {
+            let message = format!("`expires` {error}: `{text}`");
+            reading.report(Problem::error(Kind::Value, node.at, message).mend(error.mend()));
+            End::Revoked
+        }
+    }
 }
 
 fn id(node: &Node, seen: &mut Seen, reading: &mut Reading<'_>) -> Option<String> {

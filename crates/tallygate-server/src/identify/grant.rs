@@ -60,11 +60,28 @@ pub fn read_grant(body: &[u8], (now, hash): (Stamp, String)) -> Result<Grant, Gr
         subject: subject(&mut fields)?,
         roles: roles(&mut fields)?,
         downgrade: downgrade(&mut fields)?,
-        expires: expires(&mut fields, now)?,
+        expires: expires(&mut fields, now)?.flatten(),
     };
     fields.end()?;
     Ok(grant)
 }
+
+/// Reads another end of a key, as the body of `PATCH /api/keys/{id}` has it; `None` is no end.
+///
+/// # Errors
+/// When it says none, or a field is not known or not possible.
+pub fn read_end(body: &[u8], now: Stamp) -> Result<Option<Stamp>, GrantError> {
+    let mut fields = Fields::of_body(body)?;
+    let end = expires(&mut fields, now)?;
+    let missing = fields.missing("expires");
+    fields.end()?;
+    end.ok_or_else(|| {
+        GrantError::from(missing).mend("say when it ends, as 2027-01-31 or `never`, or `ttl_ms`")
+    })
+}
+
+/// The word for no end.
+const NEVER: &str = "never";
 
 fn subject(fields: &mut Fields<'_>) -> Result<BTreeMap<String, String>, GrantError> {
     let mut subject = BTreeMap::new();
@@ -114,14 +131,17 @@ fn downgrade(fields: &mut Fields<'_>) -> Result<Option<String>, GrantError> {
     }
 }
 
-fn expires(fields: &mut Fields<'_>, now: Stamp) -> Result<Option<Stamp>, GrantError> {
+/// When it ends, if that is said: `Some(None)` is never.
+fn expires(fields: &mut Fields<'_>, now: Stamp) -> Result<Option<Option<Stamp>>, GrantError> {
     let length = fields.millis("ttl_ms")?;
     match (fields.text("expires")?, length) {
-        (None, length) => Ok(length.map(|length| now.plus(length))),
-        (Some(text), None) => read_stamp(&text).map(Some).ok_or_else(|| {
-            GrantError::new("`expires` is no instant", "expires")
-                .mend("write it as 2027-01-31, which is midnight UTC, or 2027-01-31T18:00:00Z")
-        }),
+        (None, length) => Ok(length.map(|length| Some(now.plus(length)))),
+        (Some(text), None) if text == NEVER => Ok(Some(None)),
+        (Some(text), None) => read_stamp(&text)
+            .map(|end| Some(Some(end)))
+            .map_err(|error| {
+                GrantError::new(format!("`expires` {error}"), "expires").mend(error.mend())
+            }),
         (Some(_), Some(_)) => Err(GrantError::new(
             "`expires` and `ttl_ms` are two ways to say one thing",
             "ttl_ms",

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use tallygate_core::Time;
 use tallygate_store::registry::Stamp;
 
@@ -106,16 +107,65 @@ pub fn rfc3339(at: Time) -> String {
         .map_or_else(|| FOREVER.to_owned(), |stamp| format!("{stamp:.3}"))
 }
 
+/// As [`rfc3339`], also of instants that a server's clock does not reach.
+#[must_use]
+pub fn stamp_rfc3339(at: Stamp) -> String {
+    stamp(at.as_millis()).map_or_else(|| FOREVER.to_owned(), |stamp| format!("{stamp:.3}"))
+}
+
+/// Why a text names no instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StampError {
+    /// It has another form, or names a day that there is not.
+    #[error("is no instant")]
+    Form,
+    /// It is before the first that can be told.
+    #[error("is before 1970")]
+    Early,
+    /// It is later than what can be told.
+    #[error("is later than the last instant that can be told, {LAST}")]
+    Late,
+}
+
+impl StampError {
+    /// How to mend it.
+    #[must_use]
+    pub fn mend(self) -> &'static str {
+        match self {
+            Self::Early => "name one that is to come, as 2027-01-31",
+            Self::Form => "write it as 2027-01-31, which is midnight UTC, or 2027-01-31T18:00:00Z",
+            Self::Late => "name an earlier one, or leave it out where there need not be one",
+        }
+    }
+}
+
+/// The last whole second that can be told, wherever it is told.
+const LAST: &str = "9999-12-30T22:00:00Z";
+
 /// The instant that a text names: RFC 3339 as `2027-01-31T18:00:00Z`, or a day as `2027-01-31`, which is its first instant in
 /// UTC.
-#[must_use]
-pub fn read_stamp(text: &str) -> Option<Stamp> {
+///
+/// # Errors
+/// When it names none.
+pub fn read_stamp(text: &str) -> Result<Stamp, StampError> {
     let whole = match text.len() {
         10 => Cow::from(format!("{text}T00:00:00Z")),
         _ => Cow::from(text),
     };
-    let millis = whole.parse::<Timestamp>().ok()?.as_millisecond();
-    Some(Stamp::from_millis(u64::try_from(millis).ok()?))
+    match whole.parse::<Timestamp>() {
+        Ok(at) => {
+            let millis = u64::try_from(at.as_millisecond());
+            millis
+                .map(Stamp::from_millis)
+                .map_err(|_| StampError::Early)
+        }
+        // The calendar goes a little further.
+        Err(_) => match text.get(..10).map(str::parse::<Date>) {
+            Some(Ok(day)) if day.year() == Date::MAX.year() => Err(StampError::Late),
+            _ => Err(StampError::Form),
+        },
+    }
 }
 
 /// As [`rfc3339`], in whole seconds, as Anthropic's headers have it.

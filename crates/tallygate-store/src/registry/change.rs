@@ -19,6 +19,8 @@ pub const MAX_TEXT: usize = 256;
 /// The longest reason, in bytes.
 pub const MAX_REASON: usize = 500;
 
+const THE_END: &str = "the key's end";
+
 /// How many labels a key may give.
 const MAX_LABELS: usize = 32;
 
@@ -41,6 +43,13 @@ pub enum Change {
     RevokeKey {
         /// The id.
         id: String,
+    },
+    /// Another end of a key.
+    ExpireKey {
+        /// The id.
+        id: String,
+        /// When it ends by itself; never unless given.
+        end: Option<Stamp>,
     },
     /// An override, in place of another of the same limit and metric. Its `since` and `by` are set from the author.
     SetOverride(Override),
@@ -150,6 +159,10 @@ impl Records {
                 self.revoke(id, author)?;
                 ("key.revoke", id.clone(), Map::new())
             }
+            Change::ExpireKey { id, end } => {
+                let detail = self.expire(id, *end, author)?;
+                ("key.expire", id.clone(), detail)
+            }
             Change::SetOverride(wanted) => {
                 let detail = self.set(wanted, author)?;
                 ("override.set", wanted.limit.clone(), detail)
@@ -235,6 +248,23 @@ impl Records {
         key.revoked = Some(author.at);
         key.former = None;
         Ok(())
+    }
+
+    fn expire(
+        &mut self,
+        id: &str,
+        end: Option<Stamp>,
+        author: &Author,
+    ) -> Result<Map<String, Value>, Refusal> {
+        if end.is_some_and(|end| end <= author.at) {
+            return Err(Refusal::Past(THE_END));
+        }
+        self.live(id, author.at)?;
+        if end.is_some() {
+            self.check_lasting(id, author)?;
+        }
+        self.live(id, author.at)?.expires = end;
+        Ok(object([("expires", json!(end))]))
     }
 
     fn set(&mut self, wanted: &Override, author: &Author) -> Result<Map<String, Value>, Refusal> {
@@ -360,7 +390,7 @@ fn check(grant: &Grant, now: Stamp) -> Result<(), Refusal> {
         return Err(Refusal::Shape("the key has no role"));
     }
     if grant.expires.is_some_and(|end| end <= now) {
-        return Err(Refusal::Past("the key's end"));
+        return Err(Refusal::Past(THE_END));
     }
     Ok(())
 }

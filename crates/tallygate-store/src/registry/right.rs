@@ -66,6 +66,17 @@ impl Records {
         }
     }
 
+    /// With the key `id` for a while only there must be a keeper as good as before.
+    pub(super) fn check_lasting(&self, id: &str, author: &Author) -> Result<(), Refusal> {
+        let with = self.keeper(author.at).max(author.elsewhere);
+        let others = self.keeper_among(author.at, |key| key.id != id);
+        let left = others.max(author.elsewhere).max(Keeper::Ending);
+        match left < with {
+            true => Err(Refusal::LastAdmin(id.to_owned())),
+            false => Ok(()),
+        }
+    }
+
     /// Who may administer by these keys at `now`.
     #[must_use]
     pub fn keeper(&self, now: Stamp) -> Keeper {

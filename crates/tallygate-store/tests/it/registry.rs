@@ -119,6 +119,13 @@ fn rotate(id: &str, text: &str, grace: Option<u64>) -> Change {
     }
 }
 
+fn expire(id: &str, end: Option<u64>) -> Change {
+    Change::ExpireKey {
+        id: id.to_owned(),
+        end: end.map(Stamp::from_millis),
+    }
+}
+
 fn revoke(id: &str) -> Change {
     Change::RevokeKey { id: id.to_owned() }
 }
@@ -191,6 +198,12 @@ async fn a_key_from_its_making_to_its_end(place: &dyn Place) {
     );
     assert_eq!(alice.state(Stamp::from_millis(999)), KeyState::Live);
     assert_eq!(alice.state(Stamp::from_millis(1_000)), KeyState::Expired);
+    let records = make(&registry, expire("alice", None), 35).await;
+    assert_eq!(records.key("alice").expect("a key").expires, None);
+    let records = make(&registry, expire("alice", Some(2_000)), 36).await;
+    let alice = records.key("alice").expect("a key");
+    assert_eq!(alice.state(Stamp::from_millis(1_999)), KeyState::Live);
+    assert_eq!(alice.state(Stamp::from_millis(2_000)), KeyState::Expired);
     let records = make(&registry, revoke("alice"), 40).await;
     let alice = records.key("alice").expect("it is remembered");
     assert_eq!(alice.state(Stamp::from_millis(41)), KeyState::Revoked);
@@ -208,7 +221,9 @@ async fn a_key_from_its_making_to_its_end(place: &dyn Place) {
     assert_eq!(
         actions,
         [
-            "4 key.revoke alice 10.0.0.1",
+            "6 key.revoke alice 10.0.0.1",
+            "5 key.expire alice 10.0.0.1",
+            "4 key.expire alice 10.0.0.1",
             "3 key.rotate alice 10.0.0.1",
             "2 key.rotate alice 10.0.0.1",
             "1 key.create alice 10.0.0.1"
@@ -285,6 +300,8 @@ async fn refusals_change_nothing(place: &dyn Place) {
         rotate("alice", "alice", None),
         rotate("alice", "other", Some(12)),
         revoke("bob"),
+        expire("bob", Some(100)),
+        expire("alice", Some(12)),
         set("day", 5, 12),
         set(&text(257), 5, 100),
         clear("hour"),
@@ -316,10 +333,11 @@ async fn random_changes_leave_the_records_of_the_model(place: &dyn Place) {
     for step in 0..120 {
         let (name, other) = (format!("n{}", dice(6)), format!("hash {step}"));
         let until = step + dice(30);
-        let change = match dice(7) {
+        let change = match dice(8) {
             0 | 1 => create(&name),
             2 => rotate(&name, &other, (dice(2) == 0).then_some(until)),
             3 => revoke(&name),
+            7 => expire(&name, (dice(3) > 0).then_some(until)),
             4 | 5 => set(&name, dice(100) + 1, until),
             _ => clear(&name),
         };

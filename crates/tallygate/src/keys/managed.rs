@@ -12,10 +12,11 @@ use serde_json::{Map, Value, json};
 use tallygate_server::identify::Role;
 
 use crate::exit::Failure;
-use crate::length::{Until, length, until};
+use crate::length::{Until, instant, length, until};
 use crate::remote::{Whom, escaped};
 use crate::screen::Screen;
 use crate::table::table;
+use stopped::Stopped;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -64,10 +65,56 @@ pub(crate) struct Create {
     whom: Whom,
 }
 
+/// Where the keys are.
+#[derive(Debug, Args)]
+struct Place {
+    /// The data folder of a server that is stopped, instead of a running server; --config names its configuration
+    #[arg(long, value_name = "FOLDER", conflicts_with = "admin")]
+    data: Option<PathBuf>,
+
+    #[command(flatten)]
+    whom: Whom,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct List {
     #[command(flatten)]
-    whom: Whom,
+    place: Place,
+}
+
+pub(super) const ENDS: &str = "\
+Examples:
+  tallygate keys expire alice --in 30d
+  tallygate keys expire alice --at 2027-01-31
+  tallygate keys expire alice --never";
+
+#[derive(Debug, Args)]
+pub(crate) struct Expire {
+    /// The key's id
+    id: String,
+
+    #[command(flatten)]
+    end: End,
+
+    #[command(flatten)]
+    place: Place,
+}
+
+/// When a key ends.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct End {
+    /// The instant, as 2027-01-31T18:00:00Z, or the day, as 2027-01-31, which is its midnight UTC
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    at: Option<String>,
+
+    /// How long from now, as 30d
+    #[arg(long = "in", value_name = "LENGTH", value_parser = length)]
+    after: Option<Duration>,
+
+    /// It has no end any more
+    #[arg(long)]
+    never: bool,
 }
 
 #[derive(Debug, Args)]
@@ -80,7 +127,7 @@ pub(crate) struct Rotate {
     grace: Option<Duration>,
 
     #[command(flatten)]
-    whom: Whom,
+    place: Place,
 }
 
 #[derive(Debug, Args)]
@@ -89,7 +136,7 @@ pub(crate) struct Revoke {
     id: String,
 
     #[command(flatten)]
-    whom: Whom,
+    place: Place,
 }
 
 fn roles() -> PossibleValuesParser {
@@ -106,7 +153,12 @@ fn label(text: &str) -> Result<(String, String), String> {
 impl Create {
     pub(super) async fn run(&self, screen: &Screen) -> Result<(), Failure> {
         let made = match &self.data {
-            Some(folder) => stopped::create(folder, self).await?,
+            Some(folder) => {
+                Stopped::open(folder, &self.whom)
+                    .await?
+                    .create(self)
+                    .await?
+            }
             None => {
                 let body = self.body();
                 let remote = self.whom.open()?;
@@ -153,18 +205,64 @@ pub(crate) fn millis(length: Duration) -> u64 {
 
 impl List {
     pub(super) async fn run(&self, screen: &Screen) -> Result<(), Failure> {
-        let told = self.whom.open()?.get("/api/keys").await?;
+        let told = match &self.place.data {
+            Some(folder) => stopped::list(folder, &self.place.whom)?,
+            None => self.place.whom.open()?.get("/api/keys").await?,
+        };
         screen.answer(&told, &list(&told));
         Ok(())
     }
 }
 
+impl Expire {
+    pub(super) async fn run(&self, screen: &Screen) -> Result<(), Failure> {
+        let body = self.end.body();
+        let told = match &self.place.data {
+            Some(folder) => {
+                let folder = Stopped::existing(folder, &self.place.whom).await?;
+                folder.expire(&self.id, &body.to_string()).await?
+            }
+            None => {
+                let path = format!("/api/keys/{}", escaped(&self.id));
+                let remote = self.place.whom.open()?;
+                remote.ask(Method::PATCH, &path, Some(&body)).await?
+            }
+        };
+        let text = match told["expires"].as_str() {
+            Some(end) => format!("{} ends {end}", self.id),
+            None => format!("{} has no end", self.id),
+        };
+        screen.answer(&told, &text);
+        Ok(())
+    }
+}
+
+impl End {
+    /// As the API has it.
+    fn body(&self) -> Value {
+        match (&self.at, self.after) {
+            (Some(instant), _) => json!({ "expires": instant }),
+            (None, Some(length)) => json!({ "ttl_ms": millis(length) }),
+            (None, None) => json!({ "expires": "never" }),
+        }
+    }
+}
+
 impl Rotate {
     pub(super) async fn run(&self, screen: &Screen) -> Result<(), Failure> {
-        let body = json!({ "grace_ms": self.grace.map_or(0, millis) });
-        let path = format!("/api/keys/{}/rotate", escaped(&self.id));
-        let remote = self.whom.open()?;
-        let made = remote.ask(Method::POST, &path, Some(&body)).await?;
+        let grace = self.grace.filter(|grace| !grace.is_zero());
+        let made = match &self.place.data {
+            Some(folder) => {
+                let folder = Stopped::existing(folder, &self.place.whom).await?;
+                folder.rotate(&self.id, grace).await?
+            }
+            None => {
+                let body = json!({ "grace_ms": grace.map_or(0, millis) });
+                let path = format!("/api/keys/{}/rotate", escaped(&self.id));
+                let remote = self.place.whom.open()?;
+                remote.ask(Method::POST, &path, Some(&body)).await?
+            }
+        };
         screen.answer(&made, &self::told(&made));
         Ok(())
     }
@@ -172,8 +270,17 @@ impl Rotate {
 
 impl Revoke {
     pub(super) async fn run(&self, screen: &Screen) -> Result<(), Failure> {
-        let path = format!("/api/keys/{}", escaped(&self.id));
-        let told = self.whom.open()?.ask(Method::DELETE, &path, None).await?;
+        let told = match &self.place.data {
+            Some(folder) => {
+                let folder = Stopped::existing(folder, &self.place.whom).await?;
+                folder.revoke(&self.id).await?
+            }
+            None => {
+                let path = format!("/api/keys/{}", escaped(&self.id));
+                let remote = self.place.whom.open()?;
+                remote.ask(Method::DELETE, &path, None).await?
+            }
+        };
         let text = format!("{} lets nobody in any more", self.id);
         screen.answer(&told, &text);
         Ok(())

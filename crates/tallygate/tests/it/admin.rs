@@ -120,6 +120,98 @@ fn keys_are_made_listed_rotated_and_revoked_and_all_of_it_is_noted() {
 }
 
 #[test]
+fn a_key_that_is_there_is_given_another_end() {
+    let folder = Folder::new("admin-ends");
+    let server = Server::start(&folder, "");
+    let root = key(&server.ask("", &["keys", "create", "root", "--role", "admin", "--json"]));
+    key(&server.ask(&root, &["keys", "create", "alice", "--json"]));
+    let expire = |arguments: &[&str]| server.ask(&root, &[&["keys", "expire"], arguments].concat());
+    let dated = expire(&["alice", "--at", "2999-01-01"]);
+    assert_eq!(
+        (dated.code, dated.stdout.as_str()),
+        (0, "alice ends 2999-01-01T00:00:00.000Z\n")
+    );
+    let listed = server.ask(&root, &["keys", "list"]).stdout;
+    assert!(listed.contains("2999-01-01T00:00:00.000Z"), "{listed}");
+    assert_eq!(expire(&["alice", "--never"]).stdout, "alice has no end\n");
+    let short = expire(&["alice", "--in", "30d", "--json"]).json();
+    assert!(short["expires"].is_string(), "{short}");
+    for (wrong, code, says) in [
+        (&["alice"][..], 2, "--never"),
+        (
+            &["alice", "--never", "--in", "1h"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["alice", "--at", "9999-12-31"],
+            2,
+            "later than the last instant",
+        ),
+        (&["alice", "--at", "2020-01-01"], 6, "in the past"),
+        (&["bob", "--in", "1h"], 6, "there is no key `bob`"),
+        (&["root", "--in", "1h"], 6, "is the last key with the role"),
+    ] {
+        let refused = expire(wrong);
+        assert_eq!(refused.code, code, "{wrong:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    }
+    let audit = server.ask(&root, &["audit"]).stdout;
+    assert_eq!(audit.matches("key.expire").count(), 3, "{audit}");
+}
+
+/// What a running server does with its keys is done in the folder of a stopped one too.
+#[test]
+fn the_keys_of_a_stopped_server_are_listed_rotated_revoked_and_given_an_end() {
+    let folder = Folder::new("admin-stopped");
+    let data = folder.path().join("data").display().to_string();
+    let keys =
+        |arguments: &[&str]| run(&[&["keys"], arguments, &["--data", &data, "--json"]].concat());
+    let missing = keys(&["rotate", "root"]);
+    assert_eq!(missing.code, 8, "{}", missing.stderr);
+    assert!(!folder.path().join("data").exists(), "it is not made");
+    let root = key(&keys(&["create", "root", "--role", "admin"]));
+    for id in ["alice", "bob", "carol"] {
+        key(&keys(&["create", id, "--role", "decide"]));
+    }
+    let rotated = keys(&["rotate", "alice", "--grace", "1h"]);
+    let alice = key(&rotated);
+    assert!(rotated.json()["old_key_until"].is_string());
+    assert_eq!(keys(&["revoke", "bob"]).json()["state"], "revoked");
+    let dated = keys(&["expire", "carol", "--at", "2999-01-01"]).json();
+    assert_eq!(dated["expires"], "2999-01-01T00:00:00.000Z");
+    let hash = format!("sha256:{}", "0".repeat(64));
+    let settings = format!("keys: [{{ id: filed, hash: '{hash}' }}]\n");
+    let filed = file(&folder, "filed.yaml", &settings);
+    for (wrong, says) in [
+        (&["revoke", "bob"][..], "is revoked"),
+        (&["revoke", "nobody"], "there is no key"),
+        (&["expire", "carol", "--at", "2020-01-01"], "in the past"),
+        (&["expire", "root", "--in", "1h"], "make another one"),
+        (&["revoke", "root"], "make another one"),
+        (
+            &["rotate", "filed", "--config", &filed],
+            "in the configuration",
+        ),
+    ] {
+        let refused = keys(wrong);
+        assert_eq!(refused.code, 4, "{wrong:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    }
+
+    let listed = keys(&["list"]).json();
+    let server = Server::start(&folder, &format!("store: {data}\n"));
+    assert_eq!(
+        server.ask(&root, &["keys", "list", "--json"]).json(),
+        listed
+    );
+    assert_eq!(keys(&["list"]).json(), listed, "in use too");
+    assert_eq!(keys(&["revoke", "carol"]).code, 8, "it is in use");
+    let mut asked = tallygate(&["explain", "--url", &server.data]);
+    assert_eq!(Ran::of(asked.env("TALLYGATE_KEY", &alice)).code, 0);
+}
+
+#[test]
 fn limits_are_overridden_explained_and_as_they_were_again() {
     let folder = Folder::new("admin-overrides");
     let server = Server::start(&folder, "");

@@ -161,6 +161,71 @@ async fn an_expired_key_is_refused_from_the_instant_on() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_there_may_be_given_another_end() {
+    let (world, clock) = timed(LIMITS).await;
+    let root = made(&world, None, json!({ "id": "root", "roles": ["admin"] })).await;
+    let alice = json!({ "id": "alice", "roles": ["decide"], "expires": "never" });
+    let alice = made(&world, Some(&root), alice).await;
+    let end = async |id: &str, body: Value| {
+        let path = format!("/api/keys/{id}");
+        let reply = ask(&world, Some(&root), Method::PATCH, (&path, body)).await;
+        (reply.status, reply.json())
+    };
+    let (status, told) = end("alice", json!({ "expires": "2027-01-15T08:00:01Z" })).await;
+    assert_eq!(
+        (status, &told["expires"]),
+        (200, &json!("2027-01-15T08:00:01.000Z"))
+    );
+    let (_, told) = end("alice", json!({ "expires": "never" })).await;
+    assert_eq!(told["expires"], Value::Null);
+    assert_eq!(end("alice", json!({ "ttl_ms": 60_000 })).await.0, 200);
+    for (id, body, status, says) in [
+        ("alice", json!({}), 400, "`expires` is missing"),
+        (
+            "alice",
+            json!({ "expires": "soon" }),
+            400,
+            "`expires` is no instant",
+        ),
+        (
+            "alice",
+            json!({ "expires": "9999-12-31" }),
+            400,
+            "later than the last instant that can be told",
+        ),
+        (
+            "alice",
+            json!({ "expires": "2027-01-15" }),
+            400,
+            "in the past",
+        ),
+        (
+            "alice",
+            json!({ "ttl_ms": 5, "roles": [] }),
+            400,
+            "unknown field `roles`",
+        ),
+        ("bob", json!({ "ttl_ms": 5 }), 404, "there is no key `bob`"),
+        ("root", json!({ "ttl_ms": 5 }), 409, "is the last key"),
+    ] {
+        let (found, told) = end(id, body.clone()).await;
+        let message = told["error"]["message"].as_str().unwrap_or_default();
+        assert_eq!(found, status, "{body}: {told}");
+        assert!(message.contains(says), "{told}");
+    }
+    clock.pass(Duration::from_millis(59_999));
+    assert_eq!(peek(&world, &alice).await, 200);
+    clock.pass(Duration::from_millis(1));
+    assert_eq!(peek(&world, &alice).await, 401);
+    assert_eq!(
+        end("alice", json!({ "expires": "never" })).await.0,
+        409,
+        "it has ended"
+    );
+    assert_eq!(audited(&world, &root).await[0], "key.expire alice by root");
+}
+
+#[tokio::test]
 async fn a_rotated_key_is_good_until_its_grace_is_over() {
     let (world, clock) = timed(LIMITS).await;
     let root = made(&world, None, json!({ "id": "root", "roles": ["admin"] })).await;

@@ -4,7 +4,7 @@ use tallygate_store::registry::{
     Author, Change, ChangeError, Grant, Keeper, LOCAL, NOBODY, Refusal, Registry, Right, Stamp,
 };
 
-use super::{Place, at, create, grant, hash, revoke, rotate};
+use super::{Place, at, create, expire, grant, hash, revoke, rotate};
 
 /// All rules, at one place.
 pub(super) async fn conforms(place: &dyn Place) {
@@ -157,6 +157,14 @@ async fn somebody_stays_who_may_administer(place: &dyn Place) {
         ..root.clone()
     };
     assert_eq!(refused(&registry, revoke("root"), &ends).await, last);
+    // Nor may the last one that lasts be given an end, unless another one lasts.
+    let end = expire("root", Some(1_000));
+    for who in [&root, &ends] {
+        assert_eq!(refused(&registry, end.clone(), who).await, last);
+    }
+    made(&registry, end, &filed).await;
+    made(&registry, expire("short", Some(200)), &root).await;
+    made(&registry, expire("root", None), &root).await;
     made(&registry, revoke("short"), &root).await;
     made(&registry, revoke("root"), &filed).await;
     // Where none lasts, the last one that ends stays.

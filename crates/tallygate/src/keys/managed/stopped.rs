@@ -1,13 +1,15 @@
-//! A key made in the data folder of a server that is stopped: the first one, with which the others are made.
+//! The keys in a data folder: those of a server that is stopped. The first one is made there, with which the others are.
 
+use std::fmt::Display;
 use std::path::Path;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tallygate_core::{Span, Time};
 use tallygate_server::Config;
-use tallygate_server::identify::{GrantError, read_grant};
-use tallygate_server::wire::rfc3339;
+use tallygate_server::identify::{GrantError, key_shown, read_end, read_grant};
+use tallygate_server::wire::stamp_rfc3339;
 use tallygate_store::folder::{DataFolder, Purpose};
 use tallygate_store::registry::{
     Author, Change, ChangeError, FolderRegistry, Keeper, LOCAL, Records, Refusal, Registry, Right,
@@ -17,51 +19,167 @@ use tallygate_store::registry::{
 use super::super::new_key;
 use super::Create;
 use crate::exit::{Exit, Failure};
+use crate::remote::Whom;
 use crate::settings::Settings;
 
-/// Makes the key, while nobody else has the folder.
-pub(super) async fn create(folder: &Path, args: &Create) -> Result<Value, Failure> {
-    let unusable = |error: &dyn std::fmt::Display| Failure::new(Exit::Store, error);
-    let folder = DataFolder::open(folder, Purpose::Own).map_err(|error| unusable(&error))?;
-    let registry = FolderRegistry::open(folder).map_err(|error| unusable(&error))?;
-    let config = args.whom.config.as_deref().map(configured).transpose()?;
-    if let Some(config) = &config {
-        check(args, config)?;
-    }
-    let (key, hash) = new_key()?;
+/// All keys of a folder, as a running server lists them; it may be in use.
+pub(super) fn list(folder: &Path, whom: &Whom) -> Result<Value, Failure> {
+    let folder = DataFolder::open(folder, Purpose::Read).map_err(|error| unusable(&error))?;
+    let records = FolderRegistry::peek(&folder).map_err(|error| unusable(&error))?;
+    let config = whom.config.as_deref().map(configured).transpose()?;
+    let of_file: Vec<&str> = config.iter().flat_map(Config::key_ids).collect();
     let now = now();
-    let elsewhere = config.map_or(Keeper::Nobody, |config| config.keyring().keeper(now));
-    let records = registry.load().await.map_err(|error| unusable(&error))?;
-    let author = Author {
-        by: LOCAL.to_owned(),
-        from: LOCAL.to_owned(),
-        at: now,
-        right: right(&records, elsewhere),
-        elsewhere,
-    };
-    let asked = args.body().to_string();
-    let grant = read_grant(asked.as_bytes(), (now, hash)).map_err(refused)?;
-    let change = Change::CreateKey(grant);
-    let records = registry.change(change, &author).await;
-    let records = records.map_err(|error| match error {
-        ChangeError::Refused(refusal @ Refusal::First(_)) => {
-            Failure::new(Exit::Input, refusal).mend(FIRST)
-        }
-        ChangeError::Refused(refusal) => Failure::new(Exit::Input, refusal),
-        error => unusable(&error),
-    })?;
-    let mut made = json!({
-        "id": args.id,
-        "key": key,
-        "roles": args.roles,
-        "subject": args.subject(),
-        "expires": records.key(&args.id).and_then(|key| key.expires).map(|end| rfc3339(end.into())),
-    });
-    if let Some(warning) = warning(records.keeper(now).max(elsewhere)) {
-        made["warnings"] = json!([warning]);
-    }
-    Ok(made)
+    let keys: Vec<Value> = records.keys().map(|key| key_shown(key, now)).collect();
+    Ok(json!({ "keys": keys, "of_configuration": of_file }))
 }
+
+/// The keys of a folder that nobody else has.
+pub(super) struct Stopped {
+    registry: Arc<FolderRegistry>,
+    config: Option<Config>,
+    records: Arc<Records>,
+    now: Stamp,
+}
+
+impl Stopped {
+    pub(super) async fn open(folder: &Path, whom: &Whom) -> Result<Self, Failure> {
+        let folder = DataFolder::open(folder, Purpose::Own).map_err(|error| unusable(&error))?;
+        let registry = FolderRegistry::open(folder).map_err(|error| unusable(&error))?;
+        let records = registry.load().await.map_err(|error| unusable(&error))?;
+        Ok(Self {
+            registry,
+            config: whom.config.as_deref().map(configured).transpose()?,
+            records,
+            now: now(),
+        })
+    }
+
+    /// One that is there already.
+    pub(super) async fn existing(folder: &Path, whom: &Whom) -> Result<Self, Failure> {
+        // To own one makes it where it is missing.
+        drop(DataFolder::open(folder, Purpose::Read).map_err(|error| unusable(&error))?);
+        Self::open(folder, whom).await
+    }
+
+    /// Makes a key.
+    pub(super) async fn create(&self, args: &Create) -> Result<Value, Failure> {
+        if let Some(config) = &self.config {
+            check(args, config)?;
+        }
+        let (key, hash) = new_key()?;
+        let asked = args.body().to_string();
+        let grant = read_grant(asked.as_bytes(), (self.now, hash)).map_err(refused)?;
+        let records = self.change(Change::CreateKey(grant)).await?;
+        let end = records.key(&args.id).and_then(|key| key.expires);
+        let mut made = json!({
+            "id": args.id,
+            "key": key,
+            "roles": args.roles,
+            "subject": args.subject(),
+            "expires": end.map(stamp_rfc3339),
+        });
+        if let Some(warning) = warning(records.keeper(self.now).max(self.elsewhere())) {
+            made["warnings"] = json!([warning]);
+        }
+        Ok(made)
+    }
+
+    /// Gives a key the end that `body` asks for, as the API has it.
+    pub(super) async fn expire(&self, id: &str, body: &str) -> Result<Value, Failure> {
+        let end = read_end(body.as_bytes(), self.now).map_err(refused)?;
+        let id = self.own(id)?;
+        self.changed(Change::ExpireKey { id, end }).await
+    }
+
+    /// Puts another key in the place of one, and tells it.
+    pub(super) async fn rotate(&self, id: &str, grace: Option<Duration>) -> Result<Value, Failure> {
+        let (key, hash) = new_key()?;
+        let change = Change::RotateKey {
+            id: self.own(id)?,
+            hash,
+            grace: grace.map(|grace| self.now.plus(grace)),
+        };
+        let mut made = self.changed(change).await?;
+        made["key"] = key.into();
+        Ok(made)
+    }
+
+    /// Lets nobody in by a key any more.
+    pub(super) async fn revoke(&self, id: &str) -> Result<Value, Failure> {
+        let id = self.own(id)?;
+        self.changed(Change::RevokeKey { id }).await
+    }
+
+    /// An id that is not the configuration's.
+    fn own(&self, id: &str) -> Result<String, Failure> {
+        match &self.config {
+            Some(config) if config.has_key(id) => {
+                let message = format!("the key `{id}` stands in the configuration");
+                Err(Failure::new(Exit::Input, message).mend("change it there"))
+            }
+            _ => Ok(id.to_owned()),
+        }
+    }
+
+    /// Makes a change of one key, and shows that.
+    async fn changed(&self, change: Change) -> Result<Value, Failure> {
+        let id = match &change {
+            Change::ExpireKey { id, .. }
+            | Change::RotateKey { id, .. }
+            | Change::RevokeKey { id } => id.clone(),
+            _ => String::new(),
+        };
+        let records = self.change(change).await?;
+        let key = records.key(&id).map(|key| key_shown(key, self.now));
+        Ok(key.unwrap_or_default())
+    }
+
+    async fn change(&self, change: Change) -> Result<Arc<Records>, Failure> {
+        let elsewhere = self.elsewhere();
+        let author = Author {
+            by: LOCAL.to_owned(),
+            from: LOCAL.to_owned(),
+            at: self.now,
+            right: right(&self.records, elsewhere),
+            elsewhere,
+        };
+        let changed = self.registry.change(change, &author).await;
+        changed.map_err(|error| match error {
+            ChangeError::Refused(refusal) => {
+                let mend = mend(&refusal);
+                let failure = Failure::new(Exit::Input, refusal);
+                match mend {
+                    Some(mend) => failure.mend(mend),
+                    None => failure,
+                }
+            }
+            error => unusable(&error),
+        })
+    }
+
+    /// Who may administer by the configuration.
+    fn elsewhere(&self) -> Keeper {
+        let config = self.config.as_ref();
+        config.map_or(Keeper::Nobody, |config| config.keyring().keeper(self.now))
+    }
+}
+
+fn unusable(error: &dyn Display) -> Failure {
+    Failure::new(Exit::Store, error)
+}
+
+fn mend(refusal: &Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::First(_) => Some(FIRST),
+        Refusal::LastAdmin(_) => Some(LAST),
+        Refusal::NoKey(_) => {
+            Some("`tallygate keys list` with the same folder shows those there are")
+        }
+        _ => None,
+    }
+}
+
+const LAST: &str = "make another one without an end first, or name the configuration, if it has one, by --config FILE";
 
 const FIRST: &str = "from then on every caller needs a key: make one with --role admin and without --expires first, or name the \
                      configuration, if it has a key with that role, by --config FILE";
