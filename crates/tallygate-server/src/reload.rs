@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use tokio::fs;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, Severity};
 use crate::observe::Observer;
 use crate::registrar::Reread;
 use crate::server::{ReloadError, ServerHandle};
@@ -199,7 +199,7 @@ impl Watcher {
         let config = match parsed {
             Ok(config) => config,
             Err(errors) => {
-                let why = errors.problems().iter().map(ToString::to_string).collect();
+                let why = reasons(&errors);
                 return self.keep(why, |observer| observer.reload_refused(&errors));
             }
         };
@@ -220,6 +220,21 @@ impl Watcher {
         tell(self.server.observer());
         Looked::Kept
     }
+}
+
+/// Why a file is refused, each with its place and mend. What is merely worth knowing is no reason.
+fn reasons(errors: &ConfigErrors) -> Vec<String> {
+    let problems = errors.problems().iter();
+    let errors = problems.filter(|problem| problem.severity() == Severity::Error);
+    let told = errors.map(|problem| {
+        let (line, column) = (problem.line(), problem.column());
+        let mend = problem.mending().map(|mend| format!(" ({mend})"));
+        format!(
+            "line {line}, column {column}: {problem}{}",
+            mend.unwrap_or_default()
+        )
+    });
+    told.collect()
 }
 
 async fn look(path: &Path) -> io::Result<Look> {

@@ -1,9 +1,10 @@
 //! Reading a JSON object field by field, so that what is wrong is named by its path.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use tallygate_core::MAX_AMOUNT;
 
@@ -30,6 +31,9 @@ pub(crate) enum FieldError {
         /// What would be right.
         wanted: &'static str,
     },
+    /// A field that stands in its object more than once: readers differ on which one counts.
+    #[error("the field `{0}` is given twice")]
+    Twice(String),
     /// A field that must be there.
     #[error("the field `{0}` is missing")]
     Missing(String),
@@ -40,7 +44,10 @@ impl FieldError {
     pub(crate) fn path(&self) -> Option<&str> {
         match self {
             Self::Syntax(_) => None,
-            Self::Unknown(path) | Self::Missing(path) | Self::Wrong { path, .. } => Some(path),
+            Self::Unknown(path)
+            | Self::Twice(path)
+            | Self::Missing(path)
+            | Self::Wrong { path, .. } => Some(path),
         }
     }
 }
@@ -57,30 +64,35 @@ impl<'a> Fields<'a> {
     /// The fields of a whole body.
     ///
     /// # Errors
-    /// [`FieldError::Syntax`] with line and column.
+    /// [`FieldError::Syntax`] with line and column; [`FieldError::Twice`].
     pub(crate) fn of_body(body: &'a [u8]) -> Result<Self, FieldError> {
-        let left = serde_json::from_slice(body).map_err(|e| FieldError::Syntax(e.to_string()))?;
-        Ok(Self {
-            prefix: String::new(),
-            left,
-        })
+        let members = serde_json::from_slice(body);
+        let members = members.map_err(|error| FieldError::Syntax(error.to_string()))?;
+        Self::of_members(String::new(), members)
+    }
+
+    fn of_members(prefix: String, members: Members<'a>) -> Result<Self, FieldError> {
+        match members.twice {
+            Some(name) => Err(FieldError::Twice(format!("{prefix}{name}"))),
+            None => Ok(Self {
+                prefix,
+                left: members.once,
+            }),
+        }
     }
 
     /// The fields of the object in the field `name` of a body.
     ///
     /// # Errors
-    /// When it is no object.
+    /// When it is no object, or has a field twice.
     pub(crate) fn of_field(name: &str, raw: &'a RawValue) -> Result<Self, FieldError> {
         let wanted = "an object";
         let wrong = |_| FieldError::Wrong {
             path: name.to_owned(),
             wanted,
         };
-        let left = serde_json::from_str(raw.get()).map_err(wrong)?;
-        Ok(Self {
-            prefix: format!("{name}."),
-            left,
-        })
+        let members = serde_json::from_str(raw.get()).map_err(wrong)?;
+        Self::of_members(format!("{name}."), members)
     }
 
     /// The path of the field `name`.
@@ -128,11 +140,11 @@ impl<'a> Fields<'a> {
 
     /// An object.
     pub(crate) fn object(&mut self, name: &str) -> Result<Option<Self>, FieldError> {
-        let left = self.value(name, "an object")?;
-        Ok(left.map(|left| Self {
-            prefix: format!("{}{name}.", self.prefix),
-            left,
-        }))
+        let members = self.value(name, "an object")?;
+        let prefix = format!("{}{name}.", self.prefix);
+        members
+            .map(|members| Self::of_members(prefix, members))
+            .transpose()
     }
 
     /// The names of all fields not read yet.
@@ -190,6 +202,42 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The members of an object, and the first name that it has more than once.
+struct Members<'a> {
+    once: BTreeMap<String, &'a RawValue>,
+    twice: Option<String>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Members<'de>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a map")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Members<'de>, M::Error> {
+                let mut members = Members {
+                    once: BTreeMap::new(),
+                    twice: None,
+                };
+                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    if members.twice.is_none() && members.once.contains_key(&name) {
+                        members.twice = Some(name.clone());
+                    }
+                    members.once.insert(name, value);
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +259,16 @@ mod tests {
         assert_eq!(deeper.end(), Err(FieldError::Unknown("c.e.f".into())));
         assert_eq!(nested.end(), Ok(()));
         assert_eq!(fields.end(), Ok(()));
+    }
+
+    #[test]
+    fn a_field_that_is_given_twice_is_named_wherever_it_is() {
+        let twice = |body: &[u8]| Fields::of_body(body).unwrap_err();
+        let body = br#"{"id": "a", "b": 1, "id": "b"}"#;
+        assert_eq!(twice(body), FieldError::Twice("id".into()));
+        assert_eq!(twice(br#"{"id": "a", "\u0069d": null}"#).path(), Some("id"));
+        let mut fields = Fields::of_body(br#"{"c": {"d": 1, "d": 1}}"#).unwrap();
+        assert_eq!(fields.object("c").unwrap_err().path(), Some("c.d"));
     }
 
     #[test]

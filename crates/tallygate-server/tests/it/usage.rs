@@ -349,6 +349,9 @@ async fn a_wrong_question_is_told_with_its_parameter() {
         ("timezone=Mars/Base", "timezone"),
         ("day=2026-11-22", "day"),
         ("by=a,b,c,d,e,f,g,h,i", "by"),
+        ("by=user&by=model", "by"),
+        ("from=2d&from=1d", "from"),
+        ("outcome=settled&outcome=setled", "outcome"),
         ("format=xml", "format"),
     ] {
         let answer = usage(&world, query).await;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::Dimension;
+use super::{Dimension, Outcome};
 
 /// What is wrong with a question.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +31,14 @@ pub enum QueryError {
     /// A time zone that is not known.
     #[error("`{0}` is no time zone: name one as Europe/Berlin")]
     Zone(String),
+    /// It filters by an outcome that no call has.
+    #[error(
+        "no call's outcome is `{0}`: name settled, cancelled, refused, failed, denied, never or expired"
+    )]
+    Outcome(String),
+    /// It says something twice of which only one can be meant.
+    #[error("`{0}` is given twice: name all in one, or leave one out")]
+    Twice(&'static str),
     /// It filters by a length of the calendar.
     #[error("usage is not filtered by `{0}`: say `from` and `to`")]
     Filter(String),
@@ -44,6 +52,8 @@ impl QueryError {
             Self::Dimension(_) | Self::TooMany => Some("by"),
             Self::Moment { name, .. } => Some(name),
             Self::Zone(_) => Some("timezone"),
+            Self::Outcome(_) => Some("outcome"),
+            Self::Twice(name) => Some(name),
             Self::Filter(name) => Some(name),
         }
     }
@@ -79,18 +89,22 @@ impl Query {
         now: u64,
     ) -> Result<Self, QueryError> {
         let mut query = Self::default();
-        let (mut from, mut to) = (None, None);
+        let [mut by, mut from, mut to, mut timezone] = [None; 4];
         for (name, value) in pairs {
             match name {
-                "by" => {
-                    let names = value.split(',').filter(|name| !name.is_empty());
-                    query.by = names.map(str::parse).collect::<Result<_, _>>()?;
-                }
-                "from" => from = Some(value),
-                "to" => to = Some(value),
-                "timezone" => query.zone = zone(value)?,
+                "by" => once("by", &mut by, value)?,
+                "from" => once("from", &mut from, value)?,
+                "to" => once("to", &mut to, value)?,
+                "timezone" => once("timezone", &mut timezone, value)?,
                 name => query.require(name.parse()?, value),
             }
+        }
+        if let Some(by) = by {
+            let names = by.split(',').filter(|name| !name.is_empty());
+            query.by = names.map(str::parse).collect::<Result<_, _>>()?;
+        }
+        if let Some(timezone) = timezone {
+            query.zone = zone(timezone)?;
         }
         if let Some(from) = from {
             query.from = moment("from", from, (now, &query.zone))?;
@@ -119,6 +133,12 @@ impl Query {
         if self.by.len() > Self::MOST_BY {
             return Err(QueryError::TooMany);
         }
+        let outcomes = self.only.iter().filter(|(of, _)| *of == Dimension::Outcome);
+        let mut outcomes = outcomes.flat_map(|(_, values)| values);
+        let is_known = |value: &&String| Outcome::ALL.iter().any(|known| known.word() == *value);
+        if let Some(unknown) = outcomes.find(|value| !is_known(value)) {
+            return Err(QueryError::Outcome(unknown.chars().take(64).collect()));
+        }
         match self
             .only
             .iter()
@@ -140,6 +160,18 @@ impl Default for Query {
             zone: TimeZone::UTC,
             only: Vec::new(),
         }
+    }
+}
+
+/// Takes what is said once at most.
+fn once<'a>(
+    name: &'static str,
+    said: &mut Option<&'a str>,
+    value: &'a str,
+) -> Result<(), QueryError> {
+    match said.replace(value) {
+        Some(_) => Err(QueryError::Twice(name)),
+        None => Ok(()),
     }
 }
 

@@ -92,6 +92,12 @@ async fn a_reload_reads_the_file_now_says_why_not_and_is_noted() {
         status == 409 && said.contains("the old configuration stays"),
         "{said}"
     );
+    assert!(said.contains("line 3, column "), "{said}");
+    // A warning is no reason.
+    write("limits: [{ name: three, when: { teer: pro }, tokens: 5, every: day }]\nlimitz: []");
+    let (_, said) = reload().await;
+    let why = "in force: line 4, column 1: `limitz` is not a key of a configuration (did you mean `limits`?)\"";
+    assert!(said.contains(why), "{said}");
     assert_eq!(names(world.standings(&[]).await), ["two"]);
     assert_eq!(audited(&world, &root).await[0], "config.reload  by root");
     watching.abort();
