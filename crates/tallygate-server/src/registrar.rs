@@ -25,7 +25,7 @@ mod keys;
 mod left;
 mod overriding;
 
-pub(crate) use asking::{Asking, Reread};
+pub(crate) use asking::{Asking, Intent, Reread, Trial};
 pub(crate) use keys::keyring;
 pub(crate) use overriding::{Unfit, overridden};
 
@@ -103,11 +103,7 @@ impl Registrar {
     pub(crate) fn reload(&self, config: Config) -> Result<Vec<String>, ReloadError> {
         let mut in_force = self.in_force.lock();
         let before = self.pipeline.setup();
-        match before.config().reloadable(&config) {
-            // The keys of the registry are left.
-            Err(Unreloadable::Keys) if in_force.records.keys().next().is_some() => {}
-            other => other?,
-        }
+        check_reload(before.config(), &config, &in_force.records)?;
         let config = Arc::new(config);
         self.limit(&config, &mut in_force, Because::Configuration)?;
         self.let_in(Arc::clone(&config), &in_force.records);
@@ -116,6 +112,24 @@ impl Registrar {
         let keepers = [before, self.pipeline.setup()].map(|setup| setup.keyring().keeper(now));
         told.extend(left::keeper(keepers));
         Ok(told)
+    }
+
+    /// What putting another configuration in force would come to. Nothing changes.
+    ///
+    /// # Errors
+    /// When it needs a restart.
+    pub(crate) fn trial(&self, config: &Config) -> Result<Trial, ReloadError> {
+        let in_force = self.in_force.lock();
+        let before = self.pipeline.setup();
+        check_reload(before.config(), config, &in_force.records)?;
+        let now = self.pipeline.stamp();
+        let mut trial = left::limits(before.config().rules(), config.rules());
+        trial.warnings = left::keys(config, &in_force.records, now);
+        let then = keyring(config, in_force.records.keys()).keeper(now);
+        trial
+            .warnings
+            .extend(left::keeper([before.keyring().keeper(now), then]));
+        Ok(trial)
     }
 
     /// Makes a change, and puts it in force here before it returns.
@@ -233,6 +247,15 @@ impl Registrar {
         in_force.policy = policy;
         in_force.overrides = applied;
         Ok(())
+    }
+}
+
+/// Whether `next` may follow `before` without a restart.
+fn check_reload(before: &Config, next: &Config, records: &Records) -> Result<(), ReloadError> {
+    match before.reloadable(next) {
+        // The keys of the registry are left.
+        Err(Unreloadable::Keys) if records.keys().next().is_some() => Ok(()),
+        other => Ok(other?),
     }
 }
 

@@ -13,9 +13,9 @@ use std::time::{Duration, SystemTime};
 use tokio::fs;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::{Config, ConfigErrors, Severity};
+use crate::config::{Config, ConfigErrors, Problem, Severity};
 use crate::observe::Observer;
-use crate::registrar::Reread;
+use crate::registrar::{Intent, Reread};
 use crate::server::{ReloadError, ServerHandle};
 
 /// How often the file is looked at.
@@ -141,15 +141,39 @@ impl Watcher {
             tokio::select! {
                 _ = ticks.tick() => { self.tick().await; }
                 () = hangup.recv() => { self.read_anew().await; }
-                Some(answer) = asked.recv() => {
-                    let reread = match self.read_anew().await {
-                        Looked::Kept => Reread::Kept(std::mem::take(&mut self.why)),
-                        _ => Reread::Taken(std::mem::take(&mut self.left)),
+                Some((intent, answer)) = asked.recv() => {
+                    let reread = match intent {
+                        Intent::Reload => self.answer().await,
+                        Intent::Try => self.try_out().await,
                     };
                     // Who asked may be gone.
                     let _ = answer.send(reread);
                 }
             }
+        }
+    }
+
+    async fn answer(&mut self) -> Reread {
+        match self.read_anew().await {
+            Looked::Kept => Reread::Kept(std::mem::take(&mut self.why)),
+            _ => Reread::Taken(std::mem::take(&mut self.left)),
+        }
+    }
+
+    /// What taking the file over as it is would come to.
+    async fn try_out(&self) -> Reread {
+        let config = match load(&self.path, &*self.env).await {
+            Ok(config) => config,
+            Err(LoadError::Config(errors)) => return Reread::Kept(reasons(&errors)),
+            Err(error) => return Reread::Kept(vec![error.to_string()]),
+        };
+        match self.server.registrar().trial(&config) {
+            Ok(mut trial) => {
+                let warnings = config.warnings().problems().iter().map(placed);
+                trial.warnings.splice(..0, warnings);
+                Reread::Possible(trial)
+            }
+            Err(error) => Reread::Kept(vec![error.to_string()]),
         }
     }
 
@@ -226,15 +250,14 @@ impl Watcher {
 fn reasons(errors: &ConfigErrors) -> Vec<String> {
     let problems = errors.problems().iter();
     let errors = problems.filter(|problem| problem.severity() == Severity::Error);
-    let told = errors.map(|problem| {
-        let (line, column) = (problem.line(), problem.column());
-        let mend = problem.mending().map(|mend| format!(" ({mend})"));
-        format!(
-            "line {line}, column {column}: {problem}{}",
-            mend.unwrap_or_default()
-        )
-    });
-    told.collect()
+    errors.map(placed).collect()
+}
+
+fn placed(problem: &Problem) -> String {
+    let (line, column) = (problem.line(), problem.column());
+    let mend = problem.mending().map(|mend| format!(" ({mend})"));
+    let mend = mend.unwrap_or_default();
+    format!("line {line}, column {column}: {problem}{mend}")
 }
 
 async fn look(path: &Path) -> io::Result<Look> {

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use http::Method;
 use serde_json::{Value, json};
 use tallygate_server::Config;
 use tallygate_server::config::{CheckReport, StoreChoice};
 use tallygate_store::{FoundServer, RedisFindings};
 
 use crate::exit::{Exit, Failure};
+use crate::remote::Whom;
 use crate::screen::{Screen, tell};
 use crate::settings::Settings;
 use crate::storage::{self, FolderFindings};
@@ -16,15 +18,24 @@ use crate::storage::{self, FolderFindings};
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// The configuration; `-` is standard input
-    file: PathBuf,
+    #[arg(required_unless_present = "admin")]
+    file: Option<PathBuf>,
 
     /// Open the store too, and tell what is there
     #[arg(long)]
     connect: bool,
+
+    /// Ask the admin listener of a running server instead: whether it would take its file over as it is now, and what that would
+    /// change. Its key, where keys are configured, is in TALLYGATE_ADMIN_KEY
+    #[arg(long, value_name = "URL", conflicts_with_all = ["file", "connect"])]
+    admin: Option<String>,
 }
 
 pub(crate) async fn run(args: &CheckArgs, screen: &Screen) -> Result<(), Failure> {
-    let settings = Settings::read(&args.file)?;
+    let Some(file) = &args.file else {
+        return at_server(args.admin.clone(), screen).await;
+    };
+    let settings = Settings::read(file)?;
     match settings.parse() {
         Ok(config) => good(args, &settings.name, &config, screen).await,
         Err(errors) if screen.is_json() => {
@@ -58,6 +69,33 @@ async fn good(
         }
         told["connected"] = found.told;
     }
+    screen.answer(&told, &text);
+    Ok(())
+}
+
+/// What a running server would make of its file. It alone reads it: what others sent it to check could name its variables and files.
+async fn at_server(admin: Option<String>, screen: &Screen) -> Result<(), Failure> {
+    let whom = Whom {
+        admin,
+        config: None,
+    };
+    let path = "/api/reload?dry_run=true";
+    let told = whom.open()?.ask(Method::POST, path, None).await?;
+    let names = |of: &Value| -> Vec<String> {
+        let names = of.as_array().into_iter().flatten();
+        names.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    if !screen.is_json() {
+        for warning in names(&told["warnings"]) {
+            tell(&format!("warning: {warning}"));
+        }
+    }
+    let limits = ["added", "removed", "changed"].map(|how| (how, names(&told["limits"][how])));
+    let lines = limits.iter().filter(|(_, names)| !names.is_empty());
+    let lines: String = lines
+        .map(|(how, names)| format!("\n  limits {how}: {}", names.join(", ")))
+        .collect();
+    let text = format!("the server would take its file over{lines}");
     screen.answer(&told, &text);
     Ok(())
 }

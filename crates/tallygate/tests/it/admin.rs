@@ -160,6 +160,39 @@ fn a_key_that_is_there_is_given_another_end() {
     assert_eq!(audit.matches("key.expire").count(), 3, "{audit}");
 }
 
+/// Whether its file could be taken over, without doing it.
+#[test]
+fn a_running_server_is_asked_what_it_would_make_of_its_file() {
+    let folder = Folder::new("admin-check");
+    let server = Server::start(&folder, "");
+    let good = server.ask("", &["check"]);
+    assert_eq!(
+        (good.code, good.stdout.as_str()),
+        (0, "the server would take its file over\n"),
+        "{}",
+        good.stderr
+    );
+    file(&folder, "tallygate.yaml", &format!("{LIMITS}limitz: []\n"));
+    let wrong = server.ask("", &["check"]);
+    assert_eq!(wrong.code, 6);
+    let why = "would not be taken over: line 4, column 1: ";
+    assert!(wrong.stderr.contains(why), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("did you mean `limits`?"),
+        "{}",
+        wrong.stderr
+    );
+    file(
+        &folder,
+        "tallygate.yaml",
+        &LIMITS.replace("admin: 127.0.0.1:0", "admin: none"),
+    );
+    let fixed = server.ask("", &["check"]);
+    assert_eq!(fixed.code, 6, "{}{}", fixed.stdout, fixed.stderr);
+    assert!(fixed.stderr.contains("restart"), "{}", fixed.stderr);
+    assert_eq!(run(&["check"]).code, 2, "a file or a server");
+}
+
 /// What a running server does with its keys is done in the folder of a stopped one too.
 #[test]
 fn the_keys_of_a_stopped_server_are_listed_rotated_revoked_and_given_an_end() {

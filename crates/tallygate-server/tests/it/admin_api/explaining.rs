@@ -54,16 +54,12 @@ limits:
 #[tokio::test]
 async fn a_reload_reads_the_file_now_says_why_not_and_is_noted() {
     let (world, root) = administered("limits: [{ name: one, tokens: 5, every: day }]").await;
-    let reload = async || {
-        let reply = ask(
-            &world,
-            Some(&root),
-            Method::POST,
-            ("/api/reload", Value::Null),
-        )
-        .await;
+    let post = async |path: &str| {
+        let reply = ask(&world, Some(&root), Method::POST, (path, Value::Null)).await;
         (reply.status, reply.json().to_string())
     };
+    let reload = async || post("/api/reload").await;
+    let try_out = async || post("/api/reload?dry_run=true").await;
     let (status, said) = reload().await;
     assert!(
         status == 409 && said.contains("no configuration file"),
@@ -93,13 +89,32 @@ async fn a_reload_reads_the_file_now_says_why_not_and_is_noted() {
         "{said}"
     );
     assert!(said.contains("line 3, column "), "{said}");
+    let (status, said) = try_out().await;
+    assert!(
+        status == 409 && said.contains("would not be taken over: line 3, column "),
+        "{said}"
+    );
     // A warning is no reason.
     write("limits: [{ name: three, when: { teer: pro }, tokens: 5, every: day }]\nlimitz: []");
     let (_, said) = reload().await;
     let why = "in force: line 4, column 1: `limitz` is not a key of a configuration (did you mean `limits`?)\"";
     assert!(said.contains(why), "{said}");
     assert_eq!(names(world.standings(&[]).await), ["two"]);
-    assert_eq!(audited(&world, &root).await[0], "config.reload  by root");
+    for wrong in ["dry_run=yes", "dryrun=true"] {
+        let (status, said) = post(&format!("/api/reload?{wrong}")).await;
+        assert!(status == 400 && said.contains("field"), "{said}");
+    }
+    // One that is in force already changes nothing.
+    write("limits: [{ name: two, tokens: 5, every: day }]");
+    let none =
+        r#"{"limits":{"added":[],"changed":[],"removed":[]},"reloaded":false,"warnings":[]}"#;
+    assert_eq!(try_out().await, (200, none.to_owned()));
+    let reloads = audited(&world, &root).await;
+    assert_eq!(reloads[0], "config.reload  by root");
+    assert!(
+        !reloads[1].contains("reload"),
+        "to try is no change: {reloads:?}"
+    );
     watching.abort();
     let _ = std::fs::remove_file(&file);
 }
