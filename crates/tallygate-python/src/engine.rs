@@ -19,8 +19,8 @@ use tallygate_core::{Bounds, Metrics, Policy};
 use tallygate_store::folder::{DataFolder, Purpose};
 use tallygate_store::registry::{RedisRegistry, Stamp};
 use tallygate_store::{
-    Durability, MemoryOptions, MemoryStore, RedisOpenError, RedisOptions, RedisStore, Store,
-    StoreError, StoreHealth,
+    Durability, MemoryOptions, MemoryStore, RedisOpenError, RedisOptions, RedisStore,
+    RedisUrlError, Store, StoreError, StoreHealth,
 };
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -266,13 +266,8 @@ impl Engine {
     #[staticmethod]
     #[pyo3(signature = (url, key_prefix=None))]
     fn redis(py: Python<'_>, url: &str, key_prefix: Option<&str>) -> PyResult<Self> {
-        let url = match key_prefix {
-            Some(prefix) => with_prefix(url, prefix),
-            None => url.to_owned(),
-        };
-        let options =
-            RedisOptions::parse(&url).map_err(|error| failure::value(error.to_string()))?;
-        let options = options.with_waiters(WAITERS);
+        let options = redis_options(url, key_prefix);
+        let options = options.map_err(|error| failure::value(error.to_string()))?;
         let runtime = fork::runtime()?;
         let opening = async {
             let store = RedisStore::open(options.clone(), &empty()).await?;
@@ -448,10 +443,12 @@ fn open_folder(path: &Path, durability: Durability) -> PyResult<(Arc<dyn Store>,
     Ok((store, policy, kept))
 }
 
-/// The URL with a prefix for its keys.
-fn with_prefix(url: &str, prefix: &str) -> String {
-    let join = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{join}prefix={prefix}")
+fn redis_options(url: &str, key_prefix: Option<&str>) -> Result<RedisOptions, RedisUrlError> {
+    let options = RedisOptions::parse(url)?.with_waiters(WAITERS);
+    match key_prefix {
+        Some(prefix) => options.with_prefix(prefix),
+        None => Ok(options),
+    }
 }
 
 /// A length of time in seconds; what is longer than ten years is ten years.

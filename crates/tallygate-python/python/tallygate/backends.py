@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _native
+from ._prefix import stored_prefix
 from .quotas import checked_prefix
 
 
@@ -83,7 +84,7 @@ class RedisBackendBuilder(_StoreBuilder):
         self._url = _url_of(redis_client_or_url)
 
     def open(self) -> _native.Engine:
-        return _native.Engine.redis(self._url, self._key_prefix)
+        return _native.Engine.redis(self._url, stored_prefix(self._key_prefix))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(key_prefix={self._key_prefix!r})"

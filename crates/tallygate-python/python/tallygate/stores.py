@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, Union
 
 from . import _native
+from ._prefix import stored_prefix
 from ._waiting import finish
 from .rules import Written
 
@@ -106,7 +107,7 @@ def open_store(store: StoreLike = None, *, key_prefix: str | None = None, durabi
         return Store(_native.Engine.memory())
     text = os.fspath(store)
     if "://" in text:
-        return Store(_native.Engine.redis(text, key_prefix))
+        return Store(_native.Engine.redis(text, None if key_prefix is None else stored_prefix(key_prefix)))
     return Store(_native.Engine.folder(text, durability))
 
 

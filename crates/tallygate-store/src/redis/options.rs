@@ -74,6 +74,19 @@ impl RedisOptions {
         self
     }
 
+    /// The same, with another prefix than the usual one for all keys: 1 to 64 of `A-Z a-z 0-9 _ - . :`, not escaped.
+    ///
+    /// # Errors
+    /// When it is none of these, or the URL names a prefix too.
+    pub fn with_prefix(mut self, prefix: &str) -> Result<Self, RedisUrlError> {
+        let prefix = query::prefix(prefix.to_owned())?;
+        if self.prefix != Self::PREFIX {
+            return Err(RedisUrlError::Twice { name: "prefix" });
+        }
+        self.prefix = prefix;
+        Ok(self)
+    }
+
     /// The same, with room for so many callers of this process in its lines (10,000 unless said).
     #[must_use]
     pub fn with_waiters(mut self, most: usize) -> Self {

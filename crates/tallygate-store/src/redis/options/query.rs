@@ -93,7 +93,7 @@ fn set<T>(place: &mut Option<T>, name: &'static str, value: T) -> Result<(), Red
     }
 }
 
-fn prefix(value: String) -> Result<String, RedisUrlError> {
+pub(super) fn prefix(value: String) -> Result<String, RedisUrlError> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_:.-".contains(&byte);
     if (1..=64).contains(&value.len()) && value.bytes().all(good) {
         return Ok(value);

@@ -261,3 +261,24 @@ fn no_refusal_tells_a_password() {
         );
     }
 }
+
+#[test]
+fn a_prefix_may_be_said_beside_the_url() {
+    let named = |url: &str, prefix| options(url).with_prefix(prefix);
+    let read = named("redis://h?timeout=5ms", "app:1").unwrap();
+    assert_eq!(
+        (read.prefix(), read.timeout),
+        ("app:1", Duration::from_millis(5))
+    );
+    let long = "p".repeat(65);
+    for wrong in ["", "a&timeout=9s", "a%41", &long] {
+        assert!(
+            named("redis://h", wrong)
+                .unwrap_err()
+                .to_string()
+                .contains("prefix")
+        );
+    }
+    let twice = named("redis://h?prefix=one", "two").unwrap_err();
+    assert_eq!(twice, RedisUrlError::Twice { name: "prefix" });
+}
