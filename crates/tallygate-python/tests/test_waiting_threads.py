@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from custom_backends import SyncBuilder
 from limiters import MODEL, left, limiter, until_waiting_here, use
 
-from tallygate import ClosedError, RateLimiter, SyncRateLimiter
+from tallygate import ClosedError, RateLimiter, SyncMemoryBackendBuilder, SyncRateLimiter
 
 
 def test_threads_never_spend_a_quota_twice() -> None:
@@ -82,15 +85,16 @@ def test_closing_answers_threads_that_wait() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no process forks here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_limiter_of_before_a_fork_is_refused_after_it() -> None:
-    rates = limiter(SyncRateLimiter)
+@pytest.mark.parametrize("backend", [SyncMemoryBackendBuilder, SyncBuilder])
+def test_a_limiter_of_before_a_fork_is_refused_after_it(backend: Callable[[], Any]) -> None:
+    rates = limiter(SyncRateLimiter, backend=backend())
     held = rates.acquire_capacity(use(), MODEL)
     child = os.fork()
     if child == 0:
         os._exit(_child_of_a_fork(rates, held))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     rates.refund_capacity(use(0, 0), held)
-    assert left(rates) == {"requests": 10, "tokens": 1000}
+    rates.acquire_capacity(use(10, 1000), MODEL, timeout=0)
 
 
 def _child_of_a_fork(rates: SyncRateLimiter, held: object) -> int:
@@ -99,6 +103,8 @@ def _child_of_a_fork(rates: SyncRateLimiter, held: object) -> int:
         lambda: rates.acquire_capacity(use(), MODEL),
         lambda: rates.refund_capacity(use(), held),  # type: ignore[arg-type]
         lambda: rates.acquire_capacity(use(), "another"),
+        lambda: rates.record_usage(use(), MODEL),
+        lambda: rates.set_max_capacity(MODEL, "requests", 3600, 20),
     ):
         try:
             operation()
@@ -109,7 +115,7 @@ def _child_of_a_fork(rates: SyncRateLimiter, held: object) -> int:
     own.acquire_capacity(use(1), MODEL)
     own.close()
     rates.close()
-    return 0 if refused == 3 else 1
+    return 0 if refused == 5 else 1
 
 
 SCRIPT = """

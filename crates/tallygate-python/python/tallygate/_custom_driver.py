@@ -8,6 +8,7 @@ calls answer where :class:`SyncCustomDriver` takes it.
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 import uuid
@@ -96,6 +97,7 @@ class _Book:
         self._ending: set[str] = set()
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._closed = False
+        self._process = os.getpid()
 
     @property
     def closed(self) -> bool:
@@ -119,6 +121,7 @@ class _Book:
             }
 
     def _take(self, ask: Ask, take: str, **options: object) -> _Steps[CustomReservation]:
+        self._check_process()
         if ask.config.is_unlimited:
             return (yield from self._unlimited(ask))
         checked_usage(ask.usage, frozenset(ask.config.quotas.names), "usage")
@@ -160,6 +163,7 @@ class _Book:
             raise AcquireRefundFailedError(reservation, interrupted, error) from error
 
     def _refund(self, reservation: CustomReservation, actual: object) -> _Steps[None]:
+        self._check_process()
         if not isinstance(reservation, CustomReservation):
             raise ValueError(f"reservation must be what acquire_capacity answered, not {type(reservation).__name__}")
         if reservation.is_unlimited:
@@ -269,6 +273,7 @@ class _Book:
         return (yield lambda: old.prepare_reconfigured_backend(new, family.config))
 
     def _set_limit(self, ask: Ask, bucket: BucketId, value: float) -> _Steps[None]:
+        self._check_process()
         metric, window = bucket
         if bucket not in _limits(ask.config):
             raise ValueError(f"family {ask.family!r} has no quota of {metric!r} for {window} seconds")
@@ -324,9 +329,25 @@ class _Book:
             if len(self._ended) > _ENDED_KEPT:
                 self._ended.popitem(last=False)
 
+    def _check_process(self) -> None:
+        """Not under the lock: after a fork it may be held by a thread that is not here."""
+        if not self._is_here():
+            raise RuntimeError("this limiter was made in another process: make it in each worker, after the fork")
+
+    def _is_here(self) -> bool:
+        return self._process == os.getpid()
+
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError("the limiter is closed: make a new one")
+
+    def _closes(self) -> bool:
+        """Closes it; whether it was open. After a fork it is the parent's, to be closed there."""
+        if not self._is_here():
+            return False
+        with self._lock:
+            was_closed, self._closed = self._closed, True
+        return not was_closed
 
     def _tell(self, event_type: str, reservation: CustomReservation, request_id: str | None) -> _Steps[None]:
         if not self._hears("on_lifecycle_event"):
@@ -381,18 +402,14 @@ class CustomDriver(_Book):
 
     async def aclose(self) -> None:
         """Ends all use, and closes the builder once."""
-        with self._lock:
-            was_closed, self._closed = self._closed, True
         close = getattr(self._builder, "aclose", None) or getattr(self._builder, "close", None)
-        if close is not None and not was_closed:
+        if self._closes() and close is not None:
             await _waiting.carry_out(lambda: _closed(close))
 
     def close(self) -> None:
         """Ends all use, where nobody can wait."""
-        with self._lock:
-            was_closed, self._closed = self._closed, True
         close = getattr(self._builder, "close", None)
-        if close is not None and not was_closed:
+        if self._closes() and close is not None:
             close()
 
     def _bundle(self) -> RateLimiterCallbacks | None:
@@ -430,10 +447,8 @@ class SyncCustomDriver(_Book):
 
     def close(self) -> None:
         """Ends all use, and closes the builder once."""
-        with self._lock:
-            was_closed, self._closed = self._closed, True
         close = getattr(self._builder, "close", None)
-        if close is not None and not was_closed:
+        if self._closes() and close is not None:
             close()
 
     def _bundle(self) -> SyncRateLimiterCallbacks | None:
