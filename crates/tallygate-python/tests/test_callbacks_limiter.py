@@ -338,3 +338,28 @@ def test_a_wait_whose_callback_is_interrupted_leaves_the_line():
             await limiter.acquire_capacity({"tokens": 10}, model="m", timeout=0)
 
     asyncio.run(asyncio.wait_for(run(), 60))
+
+
+@pytest.mark.parametrize("slot", ["on_capacity_consumed", "on_lifecycle_event"])
+def test_who_is_cancelled_while_a_callback_hears_of_his_capacity_gives_it_back(place: Place, slot: str):
+    async def run() -> None:
+        begun = asyncio.Event()
+
+        async def slow(**_given: Any) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        callbacks = RateLimiterCallbacks(**{slot: slow})
+        async with RateLimiter(config, backend=place.backend(), callbacks=callbacks, callback_timeout=None) as limiter:
+            taking = asyncio.ensure_future(limiter.acquire_capacity({"tokens": 10}, model="m"))
+            await begun.wait()
+            taking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await taking
+            assert limiter.snapshot_state()["in_flight_reservations"] == 0
+            begun.clear()
+            again = asyncio.ensure_future(limiter.acquire_capacity({"tokens": 10}, model="m", timeout=50))
+            await begun.wait()
+            again.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 120))

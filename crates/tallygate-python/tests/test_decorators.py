@@ -118,6 +118,21 @@ def test_a_coroutine_function() -> None:
     asyncio.run(main())
 
 
+def test_a_coroutine_function_that_fails_has_used_what_was_said() -> None:
+    async def main() -> None:
+        async with RateLimiter(CONFIG) as limiter:
+
+            @limited(limiter, model="gpt-4o", usage=used(1_000), usage_on_error=used(400), timeout=0)
+            async def ask() -> None:
+                raise OverflowError
+
+            with pytest.raises(OverflowError):
+                await ask()
+            await limiter.acquire_capacity(used(600), "gpt-4o", timeout=0)
+
+    asyncio.run(main())
+
+
 def test_function_and_limiter_must_fit() -> None:
     async def coroutine() -> None: ...
 
