@@ -76,10 +76,18 @@ async def run(jobs: int, tokens_per_minute: int) -> Progress:
     return progress
 
 
+def count(text: str) -> int:
+    """A whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--jobs", type=int, default=400)
-    parser.add_argument("--tokens-per-minute", type=int, default=600_000)
+    parser.add_argument("--jobs", type=count, default=400)
+    parser.add_argument("--tokens-per-minute", type=count, default=600_000)
     options = parser.parse_args()
     progress = asyncio.run(run(options.jobs, options.tokens_per_minute))
     seconds = time.monotonic() - progress.started

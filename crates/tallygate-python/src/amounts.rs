@@ -2,6 +2,7 @@
 use crate::failure;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyMapping, PyString};
+use std::borrow::Cow;
 use tallygate_core::{Amounts, MAX_AMOUNT, Metric, Metrics, Stated};
 
 /// A usage: amounts, and which metrics were spoken of.
@@ -43,13 +44,25 @@ impl Usage {
         let name = name
             .cast::<PyString>()
             .map_err(|_| failure::value(format!("usage has a metric that is no str: {name:?}")))?;
-        let metric = metrics.find(&name.to_cow()?);
+        let metric = metrics.find(&text(name, "usage")?);
         let metric = metric.ok_or_else(|| unknown_metric(metrics, name))?;
         let amount = Scale::WHOLE.count(amount, "usage", name.as_any())?;
         self.amounts.set(metric, amount);
         self.stated.set(metric, amount);
         Ok(())
     }
+}
+
+/// The name of a metric of an argument.
+///
+/// # Errors
+/// When there is half a character in it.
+pub(crate) fn text<'a>(name: &'a Bound<'_, PyString>, argument: &str) -> PyResult<Cow<'a, str>> {
+    name.to_cow().map_err(|_| {
+        failure::value(format!(
+            "{argument} has a metric whose name is no text: {name:?}"
+        ))
+    })
 }
 
 /// How finely a metric is counted: how many counts make one unit of it.

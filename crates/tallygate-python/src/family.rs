@@ -132,7 +132,7 @@ impl Traits {
 
     fn find(&self, name: &Bound<'_, PyAny>, argument: &str) -> PyResult<&Counted> {
         if let Ok(text) = name.cast::<PyString>() {
-            let text = text.to_cow()?;
+            let text = amounts::text(text, argument)?;
             let found = self.metrics.iter().find(|known| *known.name == *text);
             if let Some(known) = found {
                 return Ok(known);

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +97,31 @@ def test_a_request_after_the_end_opens_the_store_again(tmp_path: Path) -> None:
     with client:
         assert client.get("/", headers={"x-user": "alice"}).status_code == 404
     assert client.get("/", headers={"x-user": "alice"}).status_code == 404
+
+
+FORKING = """
+import asyncio, os, sys
+sys.path.insert(0, {tests!r})
+from test_asgi_lives import Limit, app_of, no_lifespan, post
+
+def statuses(count):
+    return [asyncio.run(post(app)).status_code for _ in range(count)]
+
+app = app_of(no_lifespan, limits=[Limit("one", requests=2, every=3_600)])
+assert statuses(1) == [200]
+child = os.fork()
+if child == 0:
+    os._exit(0 if statuses(3) == [200, 200, 429] else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert statuses(2) == [200, 429]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process forks here")
+def test_a_worker_that_was_forked_after_it_was_made_has_a_store_of_its_own() -> None:
+    script = FORKING.format(tests=str(Path(__file__).parent))
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
 
 
 def test_a_start_that_fails_closes_the_store(tmp_path: Path) -> None:

@@ -49,6 +49,12 @@ def test_the_quick_start_says_what_it_gave_back() -> None:
     assert run((EXAMPLES / "quickstart.py").read_text(), "quickstart.py") == run(BLOCKS[0][2], "README.md")
 
 
+@pytest.mark.parametrize("wrong", [("--jobs", "0"), ("--jobs", "-4"), ("--tokens-per-minute", "0"), ("--tokens-per-minute", "x")])
+def test_the_batch_refuses_what_cannot_be(wrong: tuple[str, str]) -> None:
+    said = subprocess.run([sys.executable, str(EXAMPLES / "batch.py"), *wrong], capture_output=True, text=True, check=False)
+    assert said.returncode == 2 and wrong[0] in said.stderr and "Traceback" not in said.stderr
+
+
 def test_the_batch_uses_its_quota() -> None:
     command = [sys.executable, str(EXAMPLES / "batch.py"), "--jobs", "40", "--tokens-per-minute", "240000"]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout

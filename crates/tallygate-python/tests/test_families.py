@@ -118,3 +118,12 @@ def test_a_family_whose_limit_was_changed_is_not_forgotten() -> None:
     assert rates.clear_unused_model_families(0) == 0
     with pytest.raises(ValueError, match="at most 3"):
         rates.acquire_capacity(use(10), MODEL, timeout=0)
+
+
+def test_families_and_metrics_with_slashes_are_apart() -> None:
+    quotas = {"a": Quota("b/c", 5, 60), "a/b": Quota("c", 7, 60)}
+    with SyncRateLimiter(lambda model: PerModelConfig(UsageQuotas([quotas[model]]))) as rates:
+        rates.acquire_capacity({"b/c": 5}, "a", timeout=0)
+        rates.acquire_capacity({"c": 7}, "a/b", timeout=0)
+        with pytest.raises(TimeoutError):
+            rates.acquire_capacity({"b/c": 1}, "a", timeout=0)

@@ -297,7 +297,9 @@ def _rule(family: str, bucket: BucketId, limit: float, scale: int) -> Any:
 
 def _rule_name(family: str, bucket: BucketId, scale: int) -> str:
     """What is counted otherwise goes by another name, so that no counter is taken for what it is not."""
-    name = f"{family}/{bucket[0]}/{bucket[1]}s"
+    # A family may have a slash in its name; the metric's own parts nothing, so that no two name one rule.
+    metric = bucket[0].replace("%", "%25").replace("/", "%2F")
+    name = f"{family}/{metric}/{bucket[1]}s"
     return name if scale == 1 else f"{name}/{scale}"
 
 

@@ -18,7 +18,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -145,6 +147,7 @@ class RateLimitMiddleware:
         self._opening = threading.Lock()
         self._ended = False
         self._store = self._open()
+        _made.add(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -188,6 +191,11 @@ class RateLimitMiddleware:
             if self._ended:
                 self._store, self._ended = self._open(), False
             return self._store
+
+    def _forked(self) -> None:
+        """In a worker that was forked after this was made: its store is the parent's, and the lock may be a thread's that is not here."""
+        self._opening = threading.Lock()
+        self._ended = not isinstance(self._place[0], Store)
 
     def _close(self) -> None:
         if not isinstance(self._place[0], Store):
@@ -271,6 +279,18 @@ class RateLimitMiddleware:
             raise
         finally:
             answer.close()
+
+
+_made: weakref.WeakSet[RateLimitMiddleware] = weakref.WeakSet()
+
+
+def _all_forked() -> None:
+    for middleware in list(_made):
+        middleware._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_all_forked)
 
 
 class _Call:

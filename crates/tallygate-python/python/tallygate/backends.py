@@ -8,6 +8,7 @@ from typing import Any
 
 from . import _native
 from ._prefix import stored_prefix
+from ._texts import checked_text
 from .quotas import checked_prefix
 
 
@@ -111,7 +112,7 @@ _NOT_NEEDED = frozenset(
 def _url_of(client: object) -> str:
     """The URL of a client of redis-py, or the URL itself."""
     if isinstance(client, str):
-        return client
+        return checked_text(client, "redis_client_or_url")
     pool = getattr(client, "connection_pool", None)
     settings = getattr(pool, "connection_kwargs", None)
     if not isinstance(settings, Mapping):

@@ -215,6 +215,8 @@ class _Terms:
     """How a transport reserves."""
 
     def __init__(self, limiter: RateLimiter | SyncRateLimiter, timeout: float | None, usage: Usage | None) -> None:
+        if usage is not None and not callable(usage):
+            raise TypeError(f"usage must be a function that tells what a call reserves, not {type(usage).__name__}")
         self.limiter = limiter
         self._usage = usage
         self.timeout = checked_timeout(timeout)
@@ -538,6 +540,8 @@ def _is_limited(transport: Any, terms: _Terms) -> bool:
 
 def _check_kind(limiter: object, *, waits: bool) -> None:
     """Raises ``TypeError`` where client and limiter do not fit."""
+    if not callable(getattr(limiter, "acquire_capacity", None)):
+        raise TypeError(f"limiter must be a RateLimiter or a SyncRateLimiter, not {type(limiter).__name__}")
     if inspect.iscoroutinefunction(getattr(limiter, "acquire_capacity", None)) != waits:
         kinds = "an asynchronous client needs a RateLimiter" if waits else "a synchronous client needs a SyncRateLimiter"
         raise TypeError(f"{kinds}, not {type(limiter).__name__}")

@@ -37,6 +37,8 @@ def openai_model_family_getter(model: str, /) -> str:
     ``openai/`` before the name is dropped, a fine-tuned model (``ft:gpt-4o:…``) is of its base's family.
     ``ValueError`` for ``ft:`` without a base.
     """
+    if not isinstance(model, str):
+        raise ValueError(f"model must be a str, not {type(model).__name__}")
     name = model.removeprefix("openai/")
     if name.startswith("ft:"):
         base, _, rest = name[3:].partition(":")

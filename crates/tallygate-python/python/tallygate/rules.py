@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Literal, TypeAlias, get_args
+
+from ._texts import checked_text
 
 __all__ = ["Limit"]
 
@@ -51,8 +53,14 @@ class Limit:
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"name of a limit must be a str, not {type(self.name).__name__}")
+        checked_text(self.name, "name of a limit")
         if isinstance(self.per, str):
             raise TypeError(f"per of the limit {self.name!r} must be a sequence of labels, such as ({self.per!r},)")
+        twice = sorted(set(self.metrics) & self._named().keys())
+        if twice:
+            raise ValueError(f"metrics of the limit {self.name!r} name {twice[0]!r}, which has an argument of its own: give it there")
         if not self.amounts:
             raise ValueError(f"the limit {self.name!r} bounds nothing: give it requests=, tokens= or another metric")
         for metric, amount in self.amounts.items():
@@ -63,16 +71,18 @@ class Limit:
     @property
     def amounts(self) -> dict[str, int]:
         """The amount of each metric; money in micro-dollars."""
-        named = {
+        named = {**self._named(), **self.metrics}
+        return {metric: amount for metric, amount in named.items() if amount is not None}
+
+    def _named(self) -> dict[str, int | None]:
+        return {
             "requests": self.requests,
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "tokens": self.tokens,
             "cost": None if self.dollars is None else _micros(self.name, self.dollars),
             "concurrency": self.concurrency,
-            **self.metrics,
         }
-        return {metric: amount for metric, amount in named.items() if amount is not None}
 
 
 Written: TypeAlias = tuple[str, dict[str, list[str]], list[str], list[tuple[str, int, str]]]
@@ -145,7 +155,12 @@ MOST_SECONDS = 366 * 24 * 3600
 def _micros(name: str, dollars: int | str | Decimal) -> int:
     if isinstance(dollars, float):
         raise TypeError(f"dollars of the limit {name!r} must be an int, a Decimal or a text such as '12.50', not a float")
-    micros = Decimal(dollars).scaleb(6)
+    try:
+        micros = Decimal(dollars).scaleb(6)
+    except InvalidOperation:
+        micros = Decimal("NaN")
+    if not micros.is_finite():
+        raise ValueError(f"dollars of the limit {name!r} must be a number such as '12.50', not {dollars!r}")
     if micros != micros.to_integral_value():
         raise ValueError(f"dollars of the limit {name!r} has more than six decimals: {dollars}")
     return int(micros)

@@ -20,6 +20,7 @@ from html import escape
 from typing import Any, TypeVar
 
 from . import _native
+from ._texts import checked_text
 from ._waiting import finish, finish_here
 from .rules import CALENDAR, Limit, Shape, checked_seconds, written
 from .stores import Store, StoreLike, open_store
@@ -223,7 +224,7 @@ class _Limiter:
     def _subject(self, identifier: str) -> _native.Subject:
         if not isinstance(identifier, str):
             raise TypeError(f"identifier must be a str, not {type(identifier).__name__}")
-        return self._store._subject({"limiter": self._name, "identifier": identifier})
+        return self._store._subject({"limiter": self._name, "identifier": checked_text(identifier, "identifier")})
 
 
 L = TypeVar("L", bound=_Limiter)

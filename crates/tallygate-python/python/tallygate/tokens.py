@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 from . import _native
+from ._texts import checked_text
 
 __all__ = [
     "Count",
@@ -190,7 +191,7 @@ def _body(request: Mapping[str, Any] | bytes | str) -> bytes:
     if isinstance(request, bytes):
         return request
     if isinstance(request, str):
-        return request.encode()
+        return checked_text(request, "request").encode()
     if isinstance(request, Mapping):
         return json.dumps(dict(request), default=_plain).encode()
     raise TypeError(f"request must be a mapping, bytes or str, not {type(request).__name__}")
@@ -221,13 +222,13 @@ def _request_model(request: Any, model: str | None) -> str | None:
 def _text(text: str) -> str:
     if not isinstance(text, str):
         raise TypeError(f"text must be a str, not {type(text).__name__}")
-    return text
+    return checked_text(text, "text")
 
 
 def _model(model: str) -> str:
     if not isinstance(model, str):
         raise TypeError(f"model must be a str, not {type(model).__name__}")
-    return model
+    return checked_text(model, "model")
 
 
 def _tokens(name: str, tokens: int) -> int:
