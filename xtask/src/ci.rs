@@ -4,6 +4,7 @@ pub(crate) mod package;
 mod sdk;
 pub(crate) mod servers;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::provision::Program;
@@ -151,6 +152,18 @@ fn summary(times: &[(&str, Duration)]) {
     }
     let total: Duration = times.iter().map(|(_, elapsed)| *elapsed).sum();
     println!("  {:<8} {:>7.1} s", "total", total.as_secs_f64());
+}
+
+/// `tallygate` itself, for steps that run it. The test step builds it too, with the same features, so that nothing is built twice.
+fn program(workspace: &Workspace) -> Outcome<PathBuf> {
+    process::run(&mut workspace.cargo(&[
+        "test",
+        "--locked",
+        "--workspace",
+        "--no-run",
+        "--quiet",
+    ]))?;
+    Ok(workspace.target().join("debug/tallygate"))
 }
 
 fn tools(workspace: &Workspace) -> Outcome {

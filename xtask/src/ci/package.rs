@@ -1,6 +1,8 @@
 //! The Python step: the package is built as a wheel, installed, its types checked, its tests run, on the machine's own Python and on the
 //! oldest and the newest that it has besides.
 //!
+//! It brings what its tests run: the program is built and the servers are installed where no step before has done it.
+//!
 //! Tests find servers and programs by their environment: `TALLYGATE_BIN`, `TALLYGATE_VALKEY`, `TALLYGATE_REDIS`. What is set must be used:
 //! a test that finds them missing there fails.
 
@@ -8,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::servers;
 use crate::workspace::Workspace;
 use crate::{Outcome, process, provision};
 
@@ -17,17 +20,20 @@ pub(crate) const REQUIREMENTS: &str = "crates/tallygate-python/requirements.txt"
 pub(crate) const MINORS: std::ops::RangeInclusive<u32> = 10..=15;
 
 pub(crate) fn run(workspace: &Workspace) -> Outcome {
+    servers::run(workspace)?;
+    let program = super::program(workspace)?;
     let python = provision::python(workspace, "package", &[REQUIREMENTS])?;
     let wheel = wheel(workspace, &python, &[])?;
     install(&python, &wheel)?;
     types(workspace, &python)?;
-    tests(workspace, &python)?;
+    let tests = |python: &Path| tests(workspace, python, &program);
+    tests(&python)?;
     for (minor, interpreter) in others(&python)? {
         println!("on Python 3.{minor}");
         let name = format!("package-3.{minor}");
         let python = provision::python_by(workspace, &interpreter, &name, &[REQUIREMENTS])?;
         install(&python, &wheel)?;
-        tests(workspace, &python)?;
+        tests(&python)?;
     }
     Ok(())
 }
@@ -71,12 +77,12 @@ fn types(workspace: &Workspace, python: &Path) -> Outcome {
     )
 }
 
-fn tests(workspace: &Workspace, python: &Path) -> Outcome {
+fn tests(workspace: &Workspace, python: &Path, program: &Path) -> Outcome {
     let servers = workspace.cache("servers").join("bin");
     let mut pytest = Command::new(python);
     pytest
         .args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"])
-        .env("TALLYGATE_BIN", workspace.target().join("debug/tallygate"))
+        .env("TALLYGATE_BIN", program)
         .env("TALLYGATE_VALKEY", servers.join("valkey-server"))
         .env("TALLYGATE_REDIS", servers.join("redis-server"))
         .env("PYTHONDONTWRITEBYTECODE", "1")

@@ -75,15 +75,7 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     if scripts.is_empty() {
         return Err(format!("no script in {PYTHON} or {JS}"));
     }
-    // Already built by the test step; with the same features, so nothing is built twice.
-    process::run(&mut workspace.cargo(&[
-        "test",
-        "--locked",
-        "--workspace",
-        "--no-run",
-        "--quiet",
-    ]))?;
-    let program = workspace.target().join("debug/tallygate");
+    let program = super::program(workspace)?;
     let runs = scripts
         .iter()
         .flat_map(|script| MODES.iter().map(move |mode| (script, mode)));
