@@ -243,7 +243,8 @@ impl Asking {
         Outcome::Held(self.held(hold, created))
     }
 
-    fn held(self, hold: Hold, created: Duration) -> Held {
+    fn held(mut self, hold: Hold, created: Duration) -> Held {
+        self.slot.begin(created);
         Held::new(
             hold,
             (self.traits, self.model),

@@ -7,14 +7,16 @@ use crate::failure;
 use crate::family::{Counted, Family, Traits};
 use crate::hold::{End, Taken};
 use crate::line::{Line, Told};
+use crate::open::{Open, Span};
 use crate::pending;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyFrozenSet, PyString};
 use std::ops::ControlFlow::{Break, Continue};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tallygate_core::Time;
 use tallygate_store::Settlement;
 
 /// One limiter: its name, its bounds, and how many reservations it has open.
@@ -29,7 +31,7 @@ pub(crate) struct Inner {
     pub(crate) instance: String,
     pub(crate) lifetime: Duration,
     pub(crate) line: Line,
-    open: AtomicUsize,
+    open: Open,
     most: usize,
 }
 
@@ -47,13 +49,13 @@ impl Gate {
         lifetime: Option<f64>,
     ) -> PyResult<Self> {
         let lifetime = lifetime.map(|lifetime| engine::duration("lifetime", lifetime));
-        let lifetime = lifetime.transpose()?;
+        let lifetime = lifetime.transpose()?.unwrap_or(LIFETIME);
         let inner = Inner {
             core: engine.core().clone(),
             instance,
-            lifetime: lifetime.unwrap_or(LIFETIME),
+            lifetime,
             line: Line::default(),
-            open: AtomicUsize::new(0),
+            open: Open::new(lifetime),
             most,
         };
         Ok(Self {
@@ -61,10 +63,14 @@ impl Gate {
         })
     }
 
-    /// How many reservations are open or waited for.
+    /// How many reservations are open or waited for; those whose lifetime is over are not.
     #[getter]
     fn open(&self) -> usize {
-        self.inner.open.load(Ordering::Relaxed)
+        // A store that is closed has no time.
+        if let Ok(store) = self.inner.core.store() {
+            self.inner.open.forget(since_epoch(store.now()));
+        }
+        self.inner.open.count()
     }
 
     /// How many wait, and of the first `most` of them: family, model, usage, seconds waited, and seconds until they give up.
@@ -100,7 +106,8 @@ impl Gate {
     /// A reservation where nothing is limited.
     fn unlimited(&self, model: Py<PyString>) -> PyResult<CapacityReservation> {
         let now = self.inner.core.store()?.now();
-        let slot = Slot::take(&self.inner, None)?;
+        let mut slot = Slot::take(&self.inner, None)?;
+        slot.begin(since_epoch(now));
         Ok(CapacityReservation::unlimited(slot, model, now))
     }
 
@@ -196,10 +203,15 @@ fn no_reservation(given: &Bound<'_, PyAny>) -> PyErr {
     ))
 }
 
-/// A place among the reservations that a limiter may have open. Given back when it is dropped.
+fn since_epoch(time: Time) -> Duration {
+    Duration::from_nanos(time.as_nanos())
+}
+
+/// A place among the reservations that a limiter may have open. Given back when it is dropped, or its reservation's lifetime is over.
 pub(crate) struct Slot {
     pub(crate) gate: Arc<Inner>,
     traits: Option<Arc<Traits>>,
+    began: Option<Span>,
 }
 
 impl Slot {
@@ -208,24 +220,34 @@ impl Slot {
     /// # Errors
     /// When all are taken.
     pub(crate) fn take(gate: &Arc<Inner>, traits: Option<&Arc<Traits>>) -> PyResult<Self> {
-        let open = gate.open.fetch_add(1, Ordering::Relaxed);
+        let before = gate.open.enter();
         if let Some(traits) = traits {
             traits.open.fetch_add(1, Ordering::Relaxed);
         }
         let slot = Self {
             gate: gate.clone(),
             traits: traits.cloned(),
+            began: None,
         };
-        match open < gate.most {
+        if before < gate.most {
+            return Ok(slot);
+        }
+        gate.open.forget(since_epoch(gate.core.store()?.now()));
+        match gate.open.count() <= gate.most {
             true => Ok(slot),
             false => Err(failure::too_many(gate.most)),
         }
+    }
+
+    /// Its reservation was given out at this time, and is no longer waited for.
+    pub(crate) fn begin(&mut self, created: Duration) {
+        self.began = self.gate.open.begin(created);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.gate.open.fetch_sub(1, Ordering::Relaxed);
+        self.gate.open.exit(self.began);
         if let Some(traits) = &self.traits {
             traits.open.fetch_sub(1, Ordering::Relaxed);
         }

@@ -17,6 +17,7 @@ mod gate;
 mod hold;
 mod kept;
 mod line;
+mod open;
 mod overrides;
 mod pending;
 mod refusal;
