@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import sys
+import time
+import urllib.request
 from typing import Any, Callable
 
 import anthropic
@@ -11,6 +13,13 @@ import openai
 
 BASE_URL = os.environ.get("TALLYGATE_BASE_URL", "").rstrip("/")
 KEYS: dict[str, str] = json.loads(os.environ.get("TALLYGATE_KEYS", "{}"))
+ADMIN_URL = os.environ.get("TALLYGATE_ADMIN_URL", "").rstrip("/")
+ADMIN_KEY = os.environ.get("TALLYGATE_ADMIN_KEY", "")
+# Micro-dollars: of a user's tier, and for a million tokens.
+BUDGETS: dict[str, int] = json.loads(os.environ.get("TALLYGATE_BUDGETS", "{}"))
+PRICE: dict[str, int] = json.loads(os.environ.get("TALLYGATE_PRICE", "{}"))
+# How long what was answered may take to be settled.
+PATIENCE_S = 120
 
 SHORT = {"metadata": {"mock_output_tokens": "25"}}
 CHAT: dict[str, Any] = {
@@ -26,6 +35,8 @@ MESSAGE: dict[str, Any] = {
     "metadata": {"mock_output_tokens": 25},
     "messages": [{"role": "user", "content": "Name the seas."}],
 }
+# It writes all that it may, so what is held for it is what it costs.
+PRICED = CHAT | {"messages": [{"role": "user", "content": "Hello world"}], "max_tokens": 25}
 NEVER = {"x-tallygate-downgrade": "never"}
 
 
@@ -55,14 +66,71 @@ DOWN = ("gpt-4o-mini", "gpt-4o")
 CLAUDE_DOWN = ("claude-haiku-4-5", "claude-sonnet-4-6")
 
 
-def refused(error: type[Exception], call: Callable[[], Any], code: str | None) -> None:
-    """The call fails by this error, at the first attempt."""
+def refused(error: type[Exception], call: Callable[[], Any], code: str | None) -> str:
+    """The call fails by this error, at the first attempt; what it says."""
     try:
         call()
     except error as failure:
         expect_equal(getattr(failure, "code", None), code, "code of the error")
-    else:
-        raise Failed(f"no {error.__name__}")
+        return str(failure)
+    raise Failed(f"no {error.__name__}")
+
+
+def no_fraction(text: str) -> Any:
+    raise Failed(f"{text} is no whole number")
+
+
+def administer(path: str) -> Any:
+    """What the admin listener says, in whole numbers."""
+    request = urllib.request.Request(f"{ADMIN_URL}{path}", headers={"authorization": f"Bearer {ADMIN_KEY}"})
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+        return json.load(answer, parse_float=no_fraction)
+
+
+def expect_soon(read: Callable[[], Any], expected: Any, what: str) -> None:
+    """What was answered is settled, if not before the caller has it."""
+    end = time.monotonic() + PATIENCE_S
+    while (got := read()) != expected and time.monotonic() < end:
+        time.sleep(0.02)
+    expect_equal(got, expected, what)
+
+
+def cost_of(usage: Any) -> int:
+    """What a call cost by the price, in micro-dollars: rounded up, once."""
+    exact = usage.prompt_tokens * PRICE["input"] + usage.completion_tokens * PRICE["output"]
+    return -(-exact // 1_000_000)
+
+
+def dollars(micros: int) -> str:
+    return f"${micros // 1_000_000}.{micros % 1_000_000:06}"
+
+
+def counted(tier: str) -> tuple[int, int]:
+    """What the tier's budget has spent, and what it has left."""
+    limits = administer(f"/api/explain?tenant=acme&tier={tier}")["limits"]
+    [budget] = [limit for limit in limits if limit["name"] == f"{tier}-spend"]
+    return budget["used"], budget["remaining"]
+
+
+def booked(user: str) -> tuple[int, int, int]:
+    """A user's calls, those of them that were denied, and what all cost, by the ledger."""
+    totals = administer(f"/api/usage?user={user}")["totals"]
+    return totals["calls"], totals["denied"], totals["cost"]
+
+
+def spend(user: str, calls: int) -> int:
+    """Makes the calls that a budget has room for and one more, which it refuses; what all of them cost, in micro-dollars."""
+    sdk = openai_of(user).with_options(max_retries=0)
+    budget, spent = BUDGETS[user], 0
+    for _ in range(calls):
+        spent += cost_of(sdk.chat.completions.create(**PRICED).usage)
+        expect_soon(lambda: counted(user), (spent, budget - spent), "spent and left")
+    said = refused(openai.RateLimitError, lambda: sdk.chat.completions.create(**PRICED), "insufficient_quota")
+    for part in (f"in limit {user}-spend on dollars per month", f"Limit {dollars(budget)}, Used {dollars(spent)}"):
+        expect_equal(part in said, True, f"{part!r} in {said!r}")
+    expect_equal(counted(user), (spent, budget - spent), "spent and left after the refusal")
+    expect_soon(lambda: booked(user), (calls + 1, 1, spent), "calls, denied, cost")
+    return spent
 
 
 def free_user_is_refused_and_served_on_the_mini() -> None:
@@ -131,6 +199,14 @@ def anthropic_user_is_downgraded_and_told_so() -> None:
     refused(anthropic.RateLimitError, never, None)
 
 
+def enterprise_budget_stops_at_the_micro_dollar() -> None:
+    spent = spend("enterprise", 3)
+    expect_equal(spent, BUDGETS["enterprise"], "spent: all of the budget")
+    one = spent // 3
+    expect_equal(spend("smaller", 2), 2 * one, "spent where there is a micro-dollar less")
+    expect_equal(BUDGETS["smaller"] - 2 * one, one - 1, "left there")
+
+
 # In this order: the first call of a pro user is what its day has.
 CHECKS = [
     free_user_is_refused_and_served_on_the_mini,
@@ -140,12 +216,13 @@ CHECKS = [
     responses_too,
     async_calls_too,
     anthropic_user_is_downgraded_and_told_so,
+    enterprise_budget_stops_at_the_micro_dollar,
 ]
 
 
 def main() -> None:
-    if not BASE_URL or not KEYS:
-        sys.exit("set TALLYGATE_BASE_URL and TALLYGATE_KEYS")
+    if not all([BASE_URL, KEYS, ADMIN_URL, ADMIN_KEY, BUDGETS, PRICE]):
+        sys.exit("set TALLYGATE_BASE_URL, _KEYS, _ADMIN_URL, _ADMIN_KEY, _BUDGETS and _PRICE")
     failures = 0
     for check in CHECKS:
         line: dict[str, Any] = {"suite": "tiers", "check": check.__name__}

@@ -148,6 +148,7 @@ fn run_script(workspace: &Workspace, program: &Path, script: &Script, mode: &Mod
 struct Servers {
     upstream: String,
     address: String,
+    admin: String,
     _mock: Server,
     _gateway: Server,
 }
@@ -174,6 +175,7 @@ impl Servers {
         Ok(Self {
             upstream,
             address: gateway.wait_for("gateway listening on ")?,
+            admin: gateway.wait_for("admin listening on ")?,
             _mock: mock,
             _gateway: gateway,
         })
