@@ -19,7 +19,7 @@ mod identity;
 mod key;
 mod shown;
 
-pub use grant::{GrantError, read_end, read_grant};
+pub use grant::{GrantError, read_end, read_grant, untiered};
 pub use identity::{Downgrade, Identity, Role, Roles};
 pub use key::{KEY_PREFIX, KeyHash, KeyHashError, generate};
 pub use shown::key_shown;

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tallygate_store::registry::{Change, Grant, Lasting, Right};
 
 use super::{Admin, Administrator, Refused, Route};
-use crate::config::{Config, tierless};
+use crate::config::Config;
 use crate::decision::Fields;
-use crate::identify::{self, GrantError, KeyHash, Role, key_shown, read_end, read_grant};
+use crate::identify::{self, GrantError, KeyHash, key_shown, read_end, read_grant, untiered};
 
 pub(super) fn routes() -> [Route; 6] {
     [
@@ -174,19 +174,6 @@ fn check_place(admin: &Admin, id: &str) -> Result<(), Refused> {
         .mend("change it there")),
         false => Ok(()),
     }
-}
-
-/// The warning of a key that no tier's limits would count.
-fn untiered(grant: &Grant, config: &Config) -> Option<String> {
-    let mut roles = grant.roles.iter();
-    let counted = roles.any(|role| {
-        [Role::Call, Role::Decide]
-            .iter()
-            .any(|of| role == of.word())
-    });
-    let has_tiers = config.tier_names().next().is_some();
-    let is_untiered = counted && has_tiers && !grant.subject.contains_key("tier");
-    is_untiered.then(|| tierless(&grant.id))
 }
 
 fn warnings(admin: &Admin, first: bool) -> Vec<String> {

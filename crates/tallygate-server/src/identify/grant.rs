@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tallygate_store::registry::{Grant, Stamp};
 
 use super::{Downgrade, Role};
-use crate::config::SERVER_LABELS;
+use crate::config::{Config, SERVER_LABELS, tierless};
 use crate::decision::{FieldError, Fields};
 use crate::wire::read_stamp;
 
@@ -78,6 +78,20 @@ pub fn read_end(body: &[u8], now: Stamp) -> Result<Option<Stamp>, GrantError> {
     end.ok_or_else(|| {
         GrantError::from(missing).mend("say when it ends, as 2027-01-31 or `never`, or `ttl_ms`")
     })
+}
+
+/// What is to be known of a key that calls or decides, and has no tier where `config` has some.
+#[must_use]
+pub fn untiered(grant: &Grant, config: &Config) -> Option<String> {
+    let mut roles = grant.roles.iter();
+    let counted = roles.any(|role| {
+        [Role::Call, Role::Decide]
+            .iter()
+            .any(|of| role == of.word())
+    });
+    let has_tiers = config.tier_names().next().is_some();
+    let is_untiered = counted && has_tiers && !grant.subject.contains_key("tier");
+    is_untiered.then(|| tierless(&grant.id))
 }
 
 /// The word for no end.

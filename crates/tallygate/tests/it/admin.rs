@@ -387,9 +387,12 @@ fn a_key_of_a_stopped_server_goes_with_its_configuration() {
     let ending = ending.json();
     let warning = ending["warnings"][0].as_str().expect("a warning");
     assert!(warning.contains("ends by itself"), "{warning}");
+    let untiered = "the key `b` has no tier, so no tier's limits count it";
+    assert_eq!(ending["warnings"][1], untiered);
     for (wrong, says) in [
         (&["root"][..], "is taken by the configuration"),
         (&["c", "--tier", "gold"], "is not under `tiers`"),
+        (&["c", "--label", "tier=gold"], "is not under `tiers`"),
     ] {
         let refused = create(("lasting", ""), wrong);
         assert_eq!(refused.code, 4, "{wrong:?}: {}", refused.stderr);

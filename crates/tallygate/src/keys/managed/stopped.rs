@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tallygate_core::{Span, Time};
 use tallygate_server::Config;
-use tallygate_server::identify::{GrantError, key_shown, read_end, read_grant};
+use tallygate_server::identify::{GrantError, key_shown, read_end, read_grant, untiered};
 use tallygate_server::wire::stamp_rfc3339;
 use tallygate_store::folder::{DataFolder, Purpose};
 use tallygate_store::registry::{
-    Author, Change, ChangeError, FolderRegistry, Keeper, LOCAL, Records, Refusal, Registry, Right,
-    Stamp,
+    Author, Change, ChangeError, FolderRegistry, Grant, Keeper, LOCAL, Records, Refusal, Registry,
+    Right, Stamp,
 };
 
 use super::super::new_key;
@@ -63,12 +63,16 @@ impl Stopped {
 
     /// Makes a key.
     pub(super) async fn create(&self, args: &Create) -> Result<Value, Failure> {
-        if let Some(config) = &self.config {
-            check(args, config)?;
-        }
         let (key, hash) = new_key()?;
         let asked = args.body().to_string();
         let grant = read_grant(asked.as_bytes(), (self.now, hash)).map_err(refused)?;
+        let no_tier = match &self.config {
+            Some(config) => {
+                check(&grant, config)?;
+                untiered(&grant, config)
+            }
+            None => None,
+        };
         let records = self.change(Change::CreateKey(grant)).await?;
         let end = records.key(&args.id).and_then(|key| key.expires);
         let mut made = json!({
@@ -78,8 +82,14 @@ impl Stopped {
             "subject": args.subject(),
             "expires": end.map(stamp_rfc3339),
         });
-        if let Some(warning) = warning(records.keeper(self.now).max(self.elsewhere())) {
-            made["warnings"] = json!([warning]);
+        let keeper = records.keeper(self.now).max(self.elsewhere());
+        let warnings: Vec<String> = warning(keeper)
+            .map(str::to_owned)
+            .into_iter()
+            .chain(no_tier)
+            .collect();
+        if !warnings.is_empty() {
+            made["warnings"] = warnings.into();
         }
         Ok(made)
     }
@@ -197,13 +207,13 @@ fn right(records: &Records, elsewhere: Keeper) -> Right {
 }
 
 /// Whether the key goes with the configuration.
-fn check(args: &Create, config: &Config) -> Result<(), Failure> {
-    if config.has_key(&args.id) {
-        let message = format!("the key id `{}` is taken by the configuration", args.id);
+fn check(grant: &Grant, config: &Config) -> Result<(), Failure> {
+    if config.has_key(&grant.id) {
+        let message = format!("the key id `{}` is taken by the configuration", grant.id);
         return Err(Failure::new(Exit::Input, message)
             .mend("choose another id, or remove the key from the configuration"));
     }
-    match &args.tier {
+    match grant.subject.get("tier") {
         Some(tier) if !config.may_be_tier(tier) => {
             let names: Vec<&str> = config.tier_names().collect();
             let message = format!("the tier `{tier}` is not under `tiers`");
