@@ -64,7 +64,8 @@ pub use secret::Secret;
 pub use serving::{DearerLength, Serving, ServingPrice, ServingStep};
 pub use store::StoreChoice;
 pub use tiers::Forbidden;
-pub use unread::{Passthrough, Unread};
+pub(crate) use unread::UNREAD_ENDPOINT;
+pub use unread::{Passthrough, Unread, UnsizedCalls};
 pub use upstream::Upstream;
 pub use webhooks::Webhook;
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod ask;
+mod unread;
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! `GET /api/explain`: which limits apply to a caller, where they stand and what they promise.
+//! `GET /api/explain`: which limits apply to a caller, where they stand and what they promise, and what becomes of calls that
+//! nobody can size.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -51,14 +52,15 @@ async fn explain(
     });
     let limits: Vec<Value> = told.collect();
     let models = servings(setup.config(), query.as_deref().unwrap_or_default());
-    let subject: Map<String, Value> = labels
+    let named: Map<String, Value> = labels
         .iter()
         .map(|(label, value)| (label.clone(), value.as_str().into()))
         .collect();
     let mut told = json!({
-        "subject": subject,
+        "subject": named,
         "store": setup.config().store().to_string(),
         "limits": limits,
+        "unsized_calls": setup.config().unsized_calls(&subject),
     });
     if let Some(models) = models {
         told["models"] = models;

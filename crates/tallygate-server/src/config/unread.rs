@@ -1,12 +1,17 @@
 //! What stands against calls whose size nobody can read: budgets that they would escape.
 
-use tallygate_core::{Metric, Mode, Pattern, Rule};
+use serde::Serialize;
+use tallygate_core::{DOWNGRADED, Metric, Mode, Pattern, Rule};
 
-use super::Config;
 use super::tiers::Forbidden;
+use super::{Config, Upstream, Went};
+
+/// The value of the label `endpoint` of a call that has no size.
+pub(crate) const UNREAD_ENDPOINT: &str = "other";
 
 /// Whether an upstream is handed calls that may generate and that nobody can size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Passthrough {
     /// Those of callers whom neither a budget nor their tier's models stand against.
     #[default]
@@ -44,6 +49,18 @@ impl Unread {
             Self::Tier(_) | Self::Forbidden(_) => "",
         }
     }
+}
+
+/// What becomes of a caller's calls that may generate and that nobody can size, at an upstream that they go to: what `explain`
+/// tells of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnsizedCalls {
+    /// The upstream's name.
+    pub upstream: String,
+    /// What it may be handed.
+    pub passthrough: Passthrough,
+    /// What stands against them, in words; `None` where they pass.
+    pub refused_because: Option<String>,
 }
 
 /// The limits that count tokens or money and deny.
@@ -142,4 +159,37 @@ impl Config {
             }),
         }
     }
+
+    /// What becomes of calls of `subject` that may generate and that nobody can size, at each upstream that they go to: the first
+    /// of its dialect. Of the labels those of its calls are left out, for such a call has its own.
+    #[must_use]
+    pub fn unsized_calls(&self, subject: &[(&str, &str)]) -> Vec<UnsizedCalls> {
+        let caller = subject.iter().filter(|(label, _)| !OF_CALL.contains(label));
+        let caller: Vec<_> = caller
+            .copied()
+            .chain(self.downgraded(Went::AsAsked))
+            .collect();
+        let upstreams = self.upstreams().iter().map(|upstream| &**upstream);
+        upstreams
+            .filter(|upstream| self.is_first_of_dialect(upstream))
+            .map(|upstream| {
+                let known = [("upstream", upstream.name()), ("endpoint", UNREAD_ENDPOINT)];
+                let call = [&caller[..], &known].concat();
+                let refusal = self.may_pass_unread(upstream.name(), &call).err();
+                UnsizedCalls {
+                    upstream: upstream.name().to_owned(),
+                    passthrough: upstream.passthrough(),
+                    refused_because: refusal.map(|by| by.to_string()),
+                }
+            })
+            .collect()
+    }
+
+    fn is_first_of_dialect(&self, upstream: &Upstream) -> bool {
+        let first = self.upstream_for(upstream.dialect());
+        first.is_some_and(|first| first.name() == upstream.name())
+    }
 }
+
+/// The labels that say which call it is, and not whose.
+const OF_CALL: [&str; 4] = ["model", "upstream", "endpoint", DOWNGRADED];

@@ -18,7 +18,7 @@ use super::path::Yields;
 use super::payload::Payload;
 use super::revocation::Revocation;
 use super::{AnswerBody, TTL_SLACK, address, finish_headers, forward};
-use crate::config::{NoRoute, Unread, Went};
+use crate::config::{NoRoute, UNREAD_ENDPOINT, Unread, Went};
 use crate::identify::{Rejection, Role};
 use crate::ledger::{Entry, Recorder, Reserved, Subject, Use};
 use crate::observe::Door;
@@ -35,9 +35,6 @@ const METHODS: [http::Method; 7] = [
     http::Method::DELETE,
     http::Method::OPTIONS,
 ];
-
-/// The value of the label `endpoint` for what has no size.
-const ENDPOINT: &str = "other";
 
 /// Hands one request on to the upstream of its dialect, under its request limits alone. One that may generate passes where
 /// neither a budget nor a tier's models stand against it.
@@ -57,7 +54,7 @@ pub(crate) async fn pass(
         .ok_or(ApiError::NoRoute(NoRoute::Dialect(dialect)))?;
     let mut known = vec![
         ("upstream", provider.upstream().name()),
-        ("endpoint", ENDPOINT),
+        ("endpoint", UNREAD_ENDPOINT),
     ];
     known.extend(caller.config().downgraded(Went::AsAsked));
     let subject = labels(caller.identity(), &known);

@@ -2,9 +2,11 @@
 
 use http::{Method, Request};
 use http_body_util::Full;
+use serde_json::{Value, json};
 use tallygate_core::Metric;
 use tallygate_sim::{ApiCall, Client, Reply};
 
+use crate::admin_api;
 use crate::calls::echo;
 use crate::http::ask_with;
 use crate::usage::report;
@@ -186,19 +188,55 @@ async fn what_nobody_can_size_does_not_escape_a_budget_or_a_tier() {
         send(client, method, path).await;
         assert_eq!(world.mock.received().last().expect("one").path, path);
     }
-    let headers = ["host: 127.0.0.1", "authorization: Bearer open"];
-    let line = "GET /api/usage?by=outcome,limit";
-    let answer = ask_with(world.admin_addr(), line, &headers).await;
-    let report: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+    let report = administer(&world, "/api/usage?by=outcome,limit").await;
     let rows = report["rows"].as_array().expect("rows").iter();
     let denied = |limit| {
-        let key = serde_json::json!({ "outcome": "denied", "limit": limit });
+        let key = json!({ "outcome": "denied", "limit": limit });
         rows.clone().find(|row| row["key"] == key).expect("a row")["calls"].clone()
     };
     assert_eq!((denied(""), denied("spend")), (6.into(), 6.into()));
     let counted = "door=\"gateway\",decision=\"deny\",reason=\"unsized_call\"} 12";
     let metrics = world.metrics();
     assert!(metrics.contains(counted), "{metrics}");
+}
+
+/// What the admin listener says to the key `open`.
+async fn administer(world: &World, path: &str) -> Value {
+    let headers = ["host: 127.0.0.1", "authorization: Bearer open"];
+    let answer = ask_with(world.admin_addr(), &format!("GET {path}"), &headers).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    serde_json::from_str(&answer.body).expect("JSON")
+}
+
+/// To each caller `explain` gives the reason that the gateway gives, whatever call is asked about.
+#[tokio::test]
+async fn explain_tells_whose_calls_that_nobody_can_size_are_refused() {
+    let world = World::new(TIERS).await;
+    for (key, tier, why) in [
+        (
+            "secret",
+            "free",
+            Some("the tier `free` has some models only"),
+        ),
+        ("paid", "paid", Some("the limit `spend` counts cost")),
+        ("open", "open", None),
+    ] {
+        for call in ["", "&model=gpt-4o", "&endpoint=embeddings&downgraded=yes"] {
+            let told = administer(&world, &format!("/api/explain?tier={tier}{call}")).await;
+            let at = |name: &str| json!({ "upstream": name, "passthrough": "guarded", "refused_because": why });
+            let all = [at("openai"), at("anthropic"), at("gemini")];
+            assert_eq!(told["unsized_calls"], json!(all), "{tier}{call}");
+        }
+        let client = world.client.clone().with_key(key);
+        let answer = send(&client, Method::POST, "/v1/batches").await;
+        let said = answer.json()["error"]["message"].to_string();
+        let refused = why.is_some_and(|why| said.contains(why));
+        assert_eq!(
+            (answer.status == 403, refused),
+            (why.is_some(), why.is_some()),
+            "{said}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -243,6 +281,11 @@ async fn an_operator_may_let_all_of_it_pass_and_the_ledger_tells() {
     ] {
         assert_eq!(send(&world.client, method, path).await.status, 200);
     }
+    let told = admin_api::ask(&world, None, Method::GET, ("/api/explain", Value::Null)).await;
+    assert_eq!(
+        told.json()["unsized_calls"],
+        json!([{ "upstream": "a", "passthrough": "allow", "refused_because": null }])
+    );
     let report = report(&world, "by=outcome").await;
     assert_eq!(report["totals"]["calls"], 3);
     assert_eq!(report["totals"]["unpriced_calls"], 1);

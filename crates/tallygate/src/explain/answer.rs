@@ -8,6 +8,7 @@ use tallygate_core::{Metric, StoreDown};
 use tallygate_store::Regime;
 
 use super::ask::{Label, Size};
+use super::unread::{self, Unsized};
 
 /// One limit and where its counter stands.
 pub(super) struct Row {
@@ -43,6 +44,8 @@ pub(super) struct Answer {
     pub(super) size: Option<Size>,
     /// The models that would serve, in the order in which they are tried; `None` where no model was named.
     pub(super) models: Option<Vec<Model>>,
+    /// What becomes of calls that nobody can size; `None` where that was not told.
+    pub(super) unsized_calls: Option<Vec<Unsized>>,
 }
 
 /// A model that would serve.
@@ -73,6 +76,7 @@ impl Answer {
     /// The same with what `written` promises: a server tells where its counters stand, its configuration what they are for.
     pub(super) fn promising(mut self, written: &Self) -> Self {
         self.store.clone_from(&written.store);
+        self.unsized_calls.clone_from(&written.unsized_calls);
         for row in &mut self.rows {
             let same = |other: &&Row| other.name == row.name && other.metric == row.metric;
             if let Some(known) = written.rows.iter().find(same) {
@@ -96,6 +100,9 @@ impl Answer {
         }
         if let Some(models) = &self.models {
             told["models"] = json!(models);
+        }
+        if let Some(calls) = &self.unsized_calls {
+            told["unsized_calls"] = json!(calls);
         }
         if let Some(size) = self.size {
             told["demand"] =
@@ -140,6 +147,9 @@ impl Answer {
         }
         if let Some(models) = &self.models {
             lines.extend(served(models));
+        }
+        if let Some(calls) = &self.unsized_calls {
+            lines.extend(unread::refused(calls));
         }
         lines.extend(self.size.map(|size| self.verdict(size)));
         lines.join("\n")
@@ -365,6 +375,7 @@ mod tests {
             rows: vec![row],
             size: None,
             models: None,
+            unsized_calls: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tallygate_core::{Standing, StoreDown};
 use tallygate_server::Config;
@@ -10,7 +11,7 @@ use tallygate_server::config::{Priced, Went};
 use tallygate_sim::Client;
 use tallygate_store::{Regime, Store};
 
-use super::answer::{Answer, Model, Row};
+use super::answer::{Answer, Row};
 use crate::exit::{Exit, Failure};
 use crate::remote::{Whom, escaped};
 
@@ -109,6 +110,7 @@ pub(super) async fn configuration(
     let tier = tier.map(|Label(_, tier)| tier.as_str());
     let models = question.model.as_deref();
     let models = models.map(|model| json!(config.servings(tier, model)));
+    let unsized_calls = json!(config.unsized_calls(&subject));
     let store = config.store();
     let elsewhere = store.is_elsewhere();
     let rows = standings.iter().map(|standing| Row {
@@ -123,6 +125,7 @@ pub(super) async fn configuration(
             .size
             .map(|size| size.priced(config, question.model.as_deref())),
         models: models.and_then(|models| serde_json::from_value(models).ok()),
+        unsized_calls: serde_json::from_value(unsized_calls).ok(),
     })
 }
 
@@ -177,13 +180,14 @@ pub(super) async fn admin(whom: &Whom, question: &Question) -> Result<Answer, Fa
         store: store.map(str::to_owned),
         rows: rows.collect(),
         size: question.size,
-        models: models_of_json(&told),
+        models: list_of_json(&told, "models"),
+        unsized_calls: list_of_json(&told, "unsized_calls"),
     })
 }
 
-/// The models that a server says would serve; one that is older says nothing of them.
-fn models_of_json(told: &Value) -> Option<Vec<Model>> {
-    serde_json::from_value(told.get("models")?.clone()).ok()
+/// What a server says under this name; one that is older says nothing.
+fn list_of_json<T: DeserializeOwned>(told: &Value, name: &str) -> Option<Vec<T>> {
+    serde_json::from_value(told.get(name)?.clone()).ok()
 }
 
 fn store_down(limit: &Value) -> Option<StoreDown> {
@@ -235,7 +239,8 @@ pub(super) async fn server(
                 store: None,
                 rows,
                 size: question.size,
-                models: models_of_json(&body),
+                models: list_of_json(&body, "models"),
+                unsized_calls: None,
             })
         }
         (401, _) => Err(

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use crate::command::{Ran, run, run_with};
 use crate::folder::Folder;
 
@@ -113,6 +115,55 @@ tiers:
     ] {
         assert!(text.contains(said), "{said} is not in {text}");
     }
+}
+
+/// Where calls that nobody can size are refused, why, and what lets them pass; nothing where nothing stands against them.
+#[test]
+fn what_nobody_can_size_is_told_where_it_is_refused() {
+    let folder = Folder::new("unsized");
+    let file = folder.path().join("tallygate.yaml");
+    let config = "
+upstreams:
+  openai: { dialect: openai, base_url: \"http://127.0.0.1:1/v1\" }
+  second: { dialect: openai, base_url: \"http://127.0.0.1:1/v1\" }
+  anthropic: { dialect: anthropic, base_url: \"http://127.0.0.1:1\" }
+  gemini: { dialect: gemini, base_url: \"http://127.0.0.1:1\", passthrough: allow }
+models: { mini: { upstream: openai } }
+tiers:
+  free: { models: [mini], limits: [{ name: free-day, per: [user], requests: 500, every: day }] }
+  paid: { limits: [{ name: spend, when: { model: gpt-4o, upstream: openai }, cost: 1.00, every: month }] }
+";
+    fs::write(&file, config).expect("a file");
+    let path = file.display().to_string();
+    let told = |tier: &str| run(&["explain", "--config", &path, tier]).stdout;
+    let refused =
+        "calls that nobody can size are refused where they may generate (403, unsized_call)";
+    let option =
+        "`passthrough: allow` at an upstream lets them pass there, counted as requests alone";
+    for (tier, at) in [
+        (
+            "tier=free",
+            "  at openai, anthropic: the tier `free` has some models only\n",
+        ),
+        ("tier=paid", "  at openai: the limit `spend` counts cost\n"),
+    ] {
+        let text = told(tier);
+        for said in [refused, at, option] {
+            assert!(text.contains(said), "{said} is not in {text}");
+        }
+    }
+    assert!(!told("user=ann").contains("nobody can size"));
+    // Such a call does not go where the one asked about goes.
+    let asked = ["tier=paid", "--model", "claude-sonnet-4-5", "--json"];
+    let json = run(&[&["explain", "--config", &path], &asked[..]].concat()).json();
+    assert_eq!(json["subject"]["upstream"], "anthropic");
+    let calls = |upstream: &str, passthrough: &str, why: Option<&str>| json!({ "upstream": upstream, "passthrough": passthrough, "refused_because": why });
+    let all = [
+        calls("openai", "guarded", Some("the limit `spend` counts cost")),
+        calls("anthropic", "guarded", None),
+        calls("gemini", "allow", None),
+    ];
+    assert_eq!(json["unsized_calls"], json!(all));
 }
 
 #[test]

@@ -202,6 +202,21 @@ async fn explain_asks_a_running_server() {
 }
 
 #[test]
+fn explain_tells_of_a_running_server_what_it_refuses_unread() {
+    let pair = Pair::start("explain-unread", "{ name: hour, tokens: 9, every: 1h }");
+    let file = pair.folder.path().join("tallygate.yaml");
+    let file = file.display().to_string();
+    for whom in [
+        &["--admin", &pair.admin][..],
+        &["--url", &pair.url, "--config", &file],
+    ] {
+        let text = run(&[&["explain"], whom].concat()).stdout;
+        let said = "(403, unsized_call): batches, images, speech and the like\n  at openai: the limit `hour` counts tokens\n";
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[test]
 fn without_configuration_and_keys_it_says_what_to_do() {
     let ran = run(&["serve"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (3, ""));
