@@ -119,6 +119,12 @@ local function stay_outside(asks, stand, e)
   end
 end
 
+-- The answer for one that was admitted before. By a call whose answer was lost one behind it may have come to stand in its line.
+local function was_admitted(said, line, limit, order, ...)
+  if line and not f.is_past(line, limit, order) then f.hand_on(line, limit, ...) end
+  return said
+end
+
 function f.reserve(op, q, knocks)
   local rec, name, stand, ttl, keep, blob, asks
   rec, name, stand, ttl, keep, blob, q = get('<I2I2I2I7I7I3c0', op, q)
@@ -135,10 +141,8 @@ function f.reserve(op, q, knocks)
   local free = not known and f.may_go(asks, order)
   -- It may have been admitted by a call whose answer was lost.
   known = known or not free and f.made_before(rec)
-  if known then
-    if stand > 0 then f.leave_line(accounts[stand], limit) end
-    return known
-  end
+  local line = stand > 0 and accounts[stand]
+  if known then return was_admitted(known, line, limit, order, after, after_queued, stay) end
   if not free then
     stay_outside(asks, stand, stand > 0 and {
       limit = limit, node = node, order = order, queued = queued, till = now + stay, turn = turn,
@@ -149,17 +153,11 @@ function f.reserve(op, q, knocks)
   local seq, dl = f.next_seq(asks), now + ttl
   local raw = put('<BBI2I7I7I7', 1, 0, 1, dl, now, seq) .. blob
   local kept = ceil(ttl / 1000) + keep
-  if not call('SET', KEYS[rec], raw, 'NX', 'PX', kept) then return f.made_before(rec) end
-  if name > 0 then call('SET', KEYS[name], id, 'PX', kept) end
-  if stand > 0 then
-    local a = accounts[stand]
-    f.leave_line(a, limit)
-    if after > 0 then
-      f.enter_line(a, limit, {
-        limit = limit, node = node, order = after, queued = after_queued, till = now + stay, turn = 0,
-      })
-    end
+  if not call('SET', KEYS[rec], raw, 'NX', 'PX', kept) then
+    return was_admitted(f.made_before(rec), line, limit, order, after, after_queued, stay)
   end
+  if name > 0 then call('SET', KEYS[name], id, 'PX', kept) end
+  if line then f.hand_on(line, limit, after, after_queued, stay) end
   f.hold_all(asks, id, 1, seq, dl)
   return put('<c1I7I7I7', 'A', dl, now, seq)
 end

@@ -70,13 +70,20 @@ local function remove_entry(a, j)
   end
 end
 
--- Whether it is this caller of its process that stands in a limit's line.
-function f.leads(a, j, order)
+-- Whose place a process has in a limit's line, by its arrival.
+local function leader(a, j)
   for i = 1, #a.line do
     local e = a.line[i]
-    if e.limit == j and e.node == node then return e.order == order end
+    if e.limit == j and e.node == node then return e.order end
   end
-  return false
+end
+
+function f.leads(a, j, order) return leader(a, j) == order end
+
+-- Whether one behind this caller of its process stands in a limit's line.
+function f.is_past(a, j, order)
+  local first = leader(a, j)
+  return first and first > order
 end
 
 function f.leave_line(a, j)
@@ -93,6 +100,13 @@ function f.enter_line(a, j, e)
   while a.line[at] and a.line[at].order <= e.order do at = at + 1 end
   table.insert(a.line, at, e)
   a.dirty = true
+end
+
+-- The first of a process goes, and the next one, if there is one, has its place.
+function f.hand_on(a, j, order, queued, stay)
+  f.leave_line(a, j)
+  if order == 0 then return end
+  f.enter_line(a, j, { limit = j, node = node, order = order, queued = queued, till = now + stay, turn = 0 })
 end
 
 -- Tells the first of each line of an account that something has changed for it.

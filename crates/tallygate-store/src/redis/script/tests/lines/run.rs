@@ -45,6 +45,11 @@ impl World {
         letters.collect()
     }
 
+    fn leave_line(&mut self, who: usize) {
+        let leaves = [Op::Leave(self.account.clone(), 0)];
+        assert_eq!(self.told(who, &leaves), "S");
+    }
+
     /// Who stands in the line of tokens: process and order.
     fn heads(&mut self) -> Vec<(usize, u64)> {
         let (line, _) = self.peek();
@@ -74,8 +79,7 @@ fn one_of_another_process_who_came_before_goes_first() {
     let run = world.run_of(&[(1, 10), (2, 10), (4, 10), (5, 10)], 6);
     assert_eq!(world.told(0, &run), "AABT");
     assert_eq!(world.heads(), [(1, 3), (0, 4)]);
-    let leaves = [Op::Leave(world.account.clone(), 0)];
-    assert_eq!(world.told(1, &leaves), "S");
+    world.leave_line(1);
     assert_eq!(world.told(0, &run[2..]), "AA", "it leads now");
     assert_eq!(world.heads(), [(0, 6)]);
 }
@@ -85,9 +89,44 @@ fn a_run_that_is_sent_again_takes_nothing_twice() {
     let mut world = World::new(true);
     let run = world.run_of(&[(1, 30), (2, 30), (3, 30), (4, 30)], 5);
     assert_eq!(world.told(0, &run), "AAAB");
-    let again = world.told(0, &run);
-    assert_eq!(&again[..3], "PPP", "{again}");
+    assert_eq!(world.told(0, &run), "PPPB");
     assert_eq!(world.peek().1[0], 10);
+}
+
+#[test]
+fn a_run_that_is_sent_again_keeps_its_processs_place() {
+    let mut world = World::new(true);
+    let run = world.run_of(&[(1, 30), (2, 30), (3, 30), (4, 30)], 5);
+    assert_eq!(world.told(0, &run), "AAAB");
+    let later = world.run_of(&[(6, 5)], 0);
+    assert_eq!(world.told(1, &later), "B");
+    for part in [&run[..1], &run[1..2], &run[..3], &run] {
+        world.told(0, part);
+        assert_eq!(world.heads(), [(0, 4), (1, 6)]);
+        assert_eq!(world.told(1, &later), "B", "one who came before waits");
+    }
+    world.leave_line(0);
+    assert_eq!(world.told(0, &run), "PPPB", "its place was lost meanwhile");
+    assert_eq!(world.heads(), [(0, 4), (1, 6)]);
+}
+
+#[test]
+fn the_namesake_of_one_who_was_admitted_hands_its_place_on() {
+    let mut world = World::new(true);
+    let mut run = world.run_of(&[(1, 30), (2, 30), (3, 80), (5, 10)], 7);
+    for op in &mut run[..2] {
+        let Op::Reserve(one) = op else { continue };
+        one.name = Some(names::key(
+            &world.desk.node.prefix,
+            world.account.tag,
+            b'n',
+            &[1; 16],
+        ));
+    }
+    let later = world.run_of(&[(4, 200)], 0);
+    assert_eq!(world.told(1, &later), "B");
+    assert_eq!(world.told(0, &run), "ANBT");
+    assert_eq!(world.heads(), [(0, 3), (1, 4)]);
 }
 
 #[test]
