@@ -64,7 +64,9 @@ impl Directory {
         directory.check_free(lock)?;
         directory.check_places().map_err(failed)?;
         let names = directory.names().map_err(failed)?;
-        let is_new = names.iter().all(|name| name == lock);
+        // What a killed process was writing is removed by whoever owns it next.
+        let is_left = |name: &String| name == lock || name.ends_with(UNFINISHED);
+        let is_new = names.iter().all(is_left);
         Ok((!is_new).then_some(directory))
     }
 

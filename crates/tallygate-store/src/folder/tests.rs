@@ -97,6 +97,11 @@ fn whether_a_folder_could_be_owned_is_seen_without_owning_it() {
     assert_eq!(fs::metadata(&deep).unwrap().modified().unwrap(), before);
     fs::remove_file(deep.join("FORMAT")).unwrap();
     assert!(DataFolder::probe(&deep).unwrap().is_none(), "it is empty");
+    fs::write(deep.join("FORMAT.new"), "tall").unwrap();
+    assert!(
+        DataFolder::probe(&deep).unwrap().is_none(),
+        "a killed one's"
+    );
     fs::write(deep.join("FORMAT"), "tallygate 2\n").unwrap();
     let refused = DataFolder::probe(&deep).unwrap_err();
     assert!(matches!(refused, FolderError::Newer { .. }), "{refused}");
