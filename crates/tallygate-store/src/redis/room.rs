@@ -14,6 +14,7 @@
 //! it therefore keeps its place while it stands in the next line too, if that makes the others wait no longer than a
 //! [`PATIENCE`]th of what it has waited itself.
 mod keeper;
+mod patience;
 mod rehoming;
 mod run;
 
@@ -26,6 +27,7 @@ use crate::store::StoreError;
 use parking_lot::Mutex;
 use run::Run;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -238,34 +240,29 @@ impl Room {
     }
 
     /// Takes a caller out, wherever it stands.
-    fn take(&self, order: u64, by_itself: bool) -> Option<Waiter> {
-        let mut lines = self.lines.lock();
-        let mut waiter = lines.waiters.remove(&order)?;
-        lines.unline(order, &mut waiter);
-        if let Some(asking) = lines.asking.get_mut(&order)
-            && by_itself
-            && !asking.left
-        {
-            asking.left = true;
-            self.unsure.fetch_add(1, Ordering::SeqCst);
-        }
-        if waiter.counted {
-            self.standing.fetch_sub(1, Ordering::SeqCst);
-        }
-        Some(waiter)
+    fn take(&self, order: u64) -> Option<Waiter> {
+        self.lines.lock().take(order, &self.standing)
     }
 
-    /// Takes a caller out of its lines, to put it into another.
-    fn lift(&self, order: u64) -> Option<Arc<Errand>> {
+    /// Takes a caller out that leaves by itself; answers what it asked for, unless it is just being asked for.
+    fn abandon(&self, order: u64) -> Option<Arc<Errand>> {
         let mut lines = self.lines.lock();
-        let mut waiter = lines.waiters.remove(&order)?;
-        lines.unline(order, &mut waiter);
-        if std::mem::take(&mut waiter.counted) {
-            self.standing.fetch_sub(1, Ordering::SeqCst);
-        }
-        let errand = waiter.errand.clone();
-        lines.waiters.insert(order, waiter);
-        Some(errand)
+        let waiter = lines.take(order, &self.standing)?;
+        let Some(asking) = lines.asking.get_mut(&order) else {
+            return Some(waiter.errand);
+        };
+        asking.left = true;
+        self.unsure.fetch_add(1, Ordering::SeqCst);
+        None
+    }
+
+    /// Takes a caller out of its lines, to put it into another; whether it still waits.
+    fn lift(&self, order: u64) -> bool {
+        let mut lines = self.lines.lock();
+        let waiter = lines.take(order, &self.standing);
+        let still_waits = waiter.is_some();
+        lines.waiters.extend(waiter.map(|waiter| (order, waiter)));
+        still_waits
     }
 
     /// The first of a line, to be asked for, and those behind it who may be asked for with it; an empty line is closed.
@@ -315,11 +312,11 @@ impl Room {
         self.lines.lock().begin(order)
     }
 
-    /// The question for a caller is answered.
-    fn asked(&self, order: u64) {
+    /// The question for a caller is answered; whether it has left since.
+    fn asked(&self, order: u64) -> bool {
         let mut lines = self.lines.lock();
         let Some(asking) = lines.asking.remove(&order) else {
-            return;
+            return false;
         };
         if asking.left {
             self.unsure.fetch_sub(1, Ordering::SeqCst);
@@ -328,6 +325,7 @@ impl Room {
             let lines = waiter.stands.iter().filter_map(|at| lines.by_place.get(at));
             lines.for_each(|line| line.bell.notify_one());
         }
+        asking.left
     }
 
     /// A line is entered in the store: its callers are known to stand in it.
@@ -410,10 +408,10 @@ impl Room {
             .collect()
     }
 
-    /// Everybody, by arrival, and where they stand; last where they came last.
-    fn everybody(&self) -> Vec<(u64, Arc<Errand>, Vec<Place>)> {
+    /// Everybody whose order is among these, by arrival, and where they stand; last where they came last.
+    fn among(&self, orders: impl RangeBounds<u64>) -> Vec<(u64, Arc<Errand>, Vec<Place>)> {
         let lines = self.lines.lock();
-        let all = lines.waiters.iter();
+        let all = lines.waiters.range(orders);
         all.map(|(order, waiter)| (*order, waiter.errand.clone(), waiter.stands.clone()))
             .collect()
     }
@@ -504,6 +502,15 @@ impl Lines {
             errand: waiter.errand.clone(),
             stand,
         })
+    }
+
+    fn take(&mut self, order: u64, standing: &AtomicUsize) -> Option<Waiter> {
+        let mut waiter = self.waiters.remove(&order)?;
+        self.unline(order, &mut waiter);
+        if std::mem::take(&mut waiter.counted) {
+            standing.fetch_sub(1, Ordering::SeqCst);
+        }
+        Some(waiter)
     }
 
     /// Takes a caller out of its lines; they are asked again.

@@ -13,6 +13,7 @@ mod grudge;
 pub(in crate::redis) mod network;
 mod town;
 pub(in crate::redis) mod truth;
+mod waiting;
 
 use self::engine::Engine;
 use self::ground::Overshoot;

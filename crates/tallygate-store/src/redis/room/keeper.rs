@@ -8,6 +8,7 @@ use crate::redis::record::Held;
 use crate::redis::script::Op;
 use crate::redis::sheet::Order;
 use crate::redis::store::{Errand, Outcomes, Shared, Turn};
+use futures_util::future::join_all;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,7 +25,7 @@ struct Visit {
 }
 
 /// What a line is for.
-struct Standing {
+pub(super) struct Standing {
     account: Arc<Account>,
     limit: usize,
 }
@@ -125,6 +126,7 @@ impl Shared {
             receiver,
             done: false,
         };
+        self.keep_up(order, &errand);
         visit.answer().await
     }
 
@@ -146,7 +148,7 @@ impl Shared {
             Ok(Decision::Admit(admission)) => Some(admission.id),
             _ => None,
         };
-        let refused = match self.room.take(order, false) {
+        let refused = match self.room.take(order) {
             Some(waiter) => {
                 let waited = waiter.since.elapsed();
                 waiter.reply.send(with_wait(answer, waited)).is_some()
@@ -169,7 +171,7 @@ impl Shared {
         }
     }
 
-    async fn admit_waiter(
+    pub(super) async fn admit_waiter(
         self: &Arc<Self>,
         order: u64,
         errand: &Errand,
@@ -183,49 +185,9 @@ impl Shared {
         }
     }
 
-    /// Answers a caller whose patience has ended: its turn may have come at the same instant.
-    async fn lose_patience(self: &Arc<Self>, order: u64, errand: &Errand, stand: &Standing) {
-        let turn = Turn {
-            order: Order(order),
-            stand: None,
-        };
-        match self.attempt(errand, &turn).await {
-            Ok(Outcomes::Admitted(admission, held)) => {
-                self.admit_waiter(order, errand, (admission, held)).await;
-            }
-            Ok(Outcomes::Never(never)) => self.tell(order, Ok(never), None).await,
-            Ok(Outcomes::Blocked(..)) => {
-                let gone = self.room.take(order, false);
-                // The others' place is made good first: nobody is behind who has gone.
-                if self.serve(&stand.place(), Time::ZERO).await.is_none() {
-                    self.leave(stand).await;
-                }
-                let denial = self.newcomers_denial(errand).await;
-                if let Some(gone) = gone {
-                    gone.reply.send(denial);
-                }
-            }
-            Err(error) => {
-                self.outage.give_up(errand);
-                self.tell(order, Err(error.into()), None).await;
-            }
-        }
-    }
-
-    /// What somebody is told who comes now and finds no room.
-    async fn newcomers_denial(&self, errand: &Errand) -> Answer {
-        let (sheets, now) = self.look_surely(errand, |_| true).await?;
-        let views = views(&errand.ask.accounts, &sheets);
-        Ok(match remote::judge(&views, &errand.ask.demand, now) {
-            Judgement::Blocked(blocks) => remote::denial(blocks, now),
-            Judgement::Never(never) => Decision::Never(never),
-            Judgement::Free => remote::denial(Vec::new(), now),
-        })
-    }
-
     /// Asks once for the first of a line, and for those behind it for whom there may be room too; answers until when there is
     /// nothing to do, or nothing when the line is empty.
-    async fn serve(self: &Arc<Self>, place: &Place, turn: Time) -> Option<Time> {
+    pub(super) async fn serve(self: &Arc<Self>, place: &Place, turn: Time) -> Option<Time> {
         let run = match self.room.next(place, turn)? {
             Question::Ask(run) => run,
             // It rings when that is answered.
@@ -253,13 +215,17 @@ impl Shared {
         for ((next, _), _) in early {
             self.room.asked(next.order);
         }
-        let (mut admitted, mut again) = (0, Time::ZERO);
-        for ((next, (errand, turn)), told) in told {
-            let outcome = self.hear(errand, turn, told).await;
-            let (count, till) = self.served((next, place), outcome).await;
-            (admitted, again) = (admitted + count, again.max(till));
-        }
-        (admitted, again)
+        // What is taken back of those who have left holds up nobody who has not.
+        let heard = told
+            .into_iter()
+            .map(|((next, (errand, turn)), told)| async move {
+                let outcome = self.hear(errand, turn, told).await;
+                self.served((next, place), outcome).await
+            });
+        let heard = join_all(heard).await;
+        let admitted = heard.iter().map(|(admitted, _)| admitted).sum();
+        let again = heard.iter().map(|(_, again)| *again).max();
+        (admitted, again.unwrap_or(Time::ZERO))
     }
 
     /// Does what an answer says to one of a line; answers how many it admits, and until when there is nothing to do.
@@ -269,6 +235,7 @@ impl Shared {
         outcome: Result<Option<Outcomes>, LinkError>,
     ) -> (usize, Time) {
         let mut admitted = 0;
+        let is_lost = outcome.is_err();
         let again = match outcome {
             Ok(Some(Outcomes::Admitted(admission, held))) => {
                 admitted = 1;
@@ -296,7 +263,11 @@ impl Shared {
                 again
             }
         };
-        self.room.asked(next.order);
+        // Who has left, or asks by other rules since, does not ask for it again.
+        let is_over = self.room.asked(next.order) || !self.room.still_asks(next);
+        if is_lost && is_over {
+            self.outage.give_up(&next.errand);
+        }
         (admitted, again)
     }
 
@@ -333,8 +304,9 @@ impl Shared {
                 again
             }
             Ways::Move => {
-                if let Some(errand) = self.room.lift(next.order) {
-                    self.line_up(&there, next.order, &errand);
+                // As it was when it was asked for: what it asks since may know nothing of that place.
+                if self.room.lift(next.order) {
+                    self.line_up(&there, next.order, &next.errand);
                 }
                 Time::ZERO
             }
@@ -358,12 +330,8 @@ async fn keep(shared: Weak<Shared>, stand: Standing) {
             Some(again) => turn = again,
         }
         strong.turn_away_kept(&place).await;
-        for (order, errand) in strong.room.impatient(&place) {
-            if strong.room.begin(order) {
-                strong.lose_patience(order, &errand, &stand).await;
-                strong.room.asked(order);
-                turn = Time::ZERO;
-            }
+        if strong.answer_impatient(&stand).await {
+            turn = Time::ZERO;
         }
         let clock = strong.pump.clock();
         let patience = strong.room.patience(&place).unwrap_or(BEAT);
@@ -378,7 +346,7 @@ async fn keep(shared: Weak<Shared>, stand: Standing) {
 
 impl Shared {
     /// Gives up a place in the store's line, unless somebody has come to stand there.
-    async fn leave(&self, stand: &Standing) {
+    pub(super) async fn leave(&self, stand: &Standing) {
         if self.room.bell(&stand.place()).is_none() {
             self.denials.outdate(std::slice::from_ref(&stand.account));
             let op = Op::Leave(stand.account.clone(), stand.limit);
@@ -389,7 +357,7 @@ impl Shared {
 }
 
 impl Standing {
-    fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         (self.account.key.clone(), self.limit)
     }
 }
@@ -416,7 +384,9 @@ impl Drop for Visit {
         if self.done {
             return;
         }
-        self.shared.room.take(self.order, true);
+        if let Some(errand) = self.shared.room.abandon(self.order) {
+            self.shared.outage.give_up(&errand);
+        }
         if let Some(Ok(Decision::Admit(admission))) = self.receiver.leave() {
             let shared = self.shared.clone();
             shared.room.unsure.fetch_add(1, Ordering::SeqCst);

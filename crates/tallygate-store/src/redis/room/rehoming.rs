@@ -7,6 +7,7 @@ use crate::redis::pump::BATCH;
 use crate::redis::sheet::Order;
 use crate::redis::store::{Errand, Outcomes, Shared, Turn};
 use futures_util::future::join_all;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tallygate_core::remote::{self, Block, Judgement};
@@ -18,12 +19,24 @@ impl Shared {
         let shared = self.clone();
         self.pump
             .runtime()
-            .spawn(async move { shared.rehome_all().await });
+            .spawn(async move { shared.rehome_among(..).await });
     }
 
-    async fn rehome_all(self: &Arc<Self>) {
+    /// Puts one in line anew who has come while the rules changed: those who were there then may have been without it.
+    pub(super) fn keep_up(self: &Arc<Self>, order: u64, errand: &Errand) {
+        let desk = self.desk();
+        if Arc::ptr_eq(&desk, &errand.desk) || desk.rules.extend(&errand.desk.rules) {
+            return;
+        }
+        let shared = self.clone();
+        self.pump
+            .runtime()
+            .spawn(async move { shared.rehome_among(order..=order).await });
+    }
+
+    async fn rehome_among(self: &Arc<Self>, orders: impl RangeBounds<u64>) {
         let (mut doubtful, mut free) = (Vec::new(), Vec::new());
-        for (order, errand, stands) in self.room.everybody() {
+        for (order, errand, stands) in self.room.among(orders) {
             let errand = Arc::new(self.renewed(&errand));
             match errand.home(&stands) {
                 Some(home) => self.rehome_one(order, &errand, &home),
@@ -49,7 +62,7 @@ impl Shared {
 
     /// Has one ask by the new rules, where it stands if it can: nobody comes between who keeps its place.
     fn rehome_one(self: &Arc<Self>, order: u64, errand: &Arc<Errand>, home: &Place) {
-        if !self.room.renew(order, errand, home) && self.room.lift(order).is_some() {
+        if !self.room.renew(order, errand, home) && self.room.lift(order) {
             self.line_up(home, order, errand);
         }
     }
@@ -74,11 +87,7 @@ impl Shared {
 
     async fn settle_in(self: &Arc<Self>, order: u64, waiter: Waiter) {
         let errand = waiter.errand.clone();
-        let turn = Turn {
-            order: Order(order),
-            stand: None,
-        };
-        let outcome = self.attempt(&errand, &turn).await;
+        let outcome = self.attempt(&errand, &Turn::out_of_line(order)).await;
         let place = match &outcome {
             Ok(Outcomes::Blocked(blocks, _)) if !errand.is_kept(blocks) => errand.place_of(blocks),
             _ => None,
@@ -92,7 +101,8 @@ impl Shared {
         }
     }
 
-    async fn dismiss(&self, waiter: Waiter, outcome: Result<Outcomes, LinkError>) {
+    /// Tells a caller that stands in no line any more; what was admitted for one that has left is given back.
+    pub(super) async fn dismiss(&self, waiter: Waiter, outcome: Result<Outcomes, LinkError>) {
         if waiter.counted {
             self.room.standing.fetch_sub(1, Ordering::SeqCst);
         }

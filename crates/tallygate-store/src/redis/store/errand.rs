@@ -92,6 +92,14 @@ impl Turn {
             stand: None,
         }
     }
+
+    /// Of one who has stood in line, and does not any more.
+    pub(crate) const fn out_of_line(order: u64) -> Self {
+        Self {
+            order: Order(order),
+            stand: None,
+        }
+    }
 }
 
 /// What came of an errand.
