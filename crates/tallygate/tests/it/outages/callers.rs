@@ -8,19 +8,23 @@ use std::time::{Duration, Instant};
 use tallygate_sim::{ApiCall, Client, Reply};
 use tokio::task::JoinHandle;
 
-use super::fleet::{Fleet, until};
+use super::fleet::{Fleet, GATEWAYS, LIMIT, until};
 
 /// Callers at each gateway.
 const CALLERS: usize = 3;
 
+/// How long each pauses between two calls. Fleets of all cases run beside each other.
+const PACE: Duration = Duration::from_millis(50);
+
 /// What they call.
 pub(super) const MODEL: &str = "gpt-4o";
 
-/// An answer: which gateway gave it, its status, and when it was there.
+/// An answer: which gateway gave it, its status, when it was asked for and when it was there.
 #[derive(Clone, Copy)]
 struct Answer {
     gateway: usize,
     status: u16,
+    asked: Instant,
     at: Instant,
 }
 
@@ -28,6 +32,8 @@ struct Answer {
 #[derive(Default)]
 pub(super) struct Told {
     stop: AtomicBool,
+    /// Whether callers go on however many were admitted.
+    goes_on: AtomicBool,
     answers: Mutex<Vec<Answer>>,
     tokens: AtomicU64,
 }
@@ -55,14 +61,15 @@ impl Callers {
         until("admissions", async || self.told.count(200, now..) >= more).await;
     }
 
-    /// Waits until every gateway refuses them for want of room.
-    pub(super) async fn are_denied(&self, fleet: &Fleet) {
-        let now = Instant::now();
-        let gateways = 0..fleet.gateways.len();
-        until("denials", async || {
-            gateways
-                .clone()
-                .all(|one| self.told.count_of(one, 429, now..) > 5)
+    /// Lets them go on from now on: most of the limit is left for what comes.
+    pub(super) fn go_on(&self) {
+        self.told.goes_on.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until every gateway has given some answers of this status to calls that began after `since`.
+    pub(super) async fn are_told(&self, status: u16, since: Instant) {
+        until(&format!("answers of {status}"), async || {
+            (0..GATEWAYS).all(|one| self.told.count_of(one, status, since..) > 5)
         })
         .await;
     }
@@ -83,7 +90,7 @@ impl Told {
         self.matching(|answer| answer.status == status && when.contains(&answer.at))
     }
 
-    /// The same from one gateway.
+    /// The same from one gateway, asked for in that span too.
     pub(super) fn count_of(
         &self,
         gateway: usize,
@@ -91,8 +98,14 @@ impl Told {
         when: impl RangeBounds<Instant>,
     ) -> u64 {
         self.matching(|answer| {
-            (answer.gateway, answer.status) == (gateway, status) && when.contains(&answer.at)
+            let is_within = when.contains(&answer.asked) && when.contains(&answer.at);
+            (answer.gateway, answer.status) == (gateway, status) && is_within
         })
+    }
+
+    /// Whether so many were admitted already that the limit would soon be reached.
+    fn is_early(&self) -> bool {
+        !self.goes_on.load(Ordering::SeqCst) && self.admitted() >= LIMIT / 3
     }
 
     pub(super) fn admitted(&self) -> u64 {
@@ -109,13 +122,14 @@ impl Told {
         answers.iter().filter(|one| is_meant(one)).count() as u64
     }
 
-    fn note(&self, gateway: usize, reply: &Reply) {
+    fn note(&self, gateway: usize, asked: Instant, reply: &Reply) {
         if reply.status == 200 {
             self.tokens.fetch_add(used(reply), Ordering::SeqCst);
         }
         let answer = Answer {
             gateway,
             status: reply.status,
+            asked,
             at: Instant::now(),
         };
         self.answers
@@ -135,11 +149,16 @@ pub(super) fn used(reply: &Reply) -> u64 {
 async fn call_on(told: Arc<Told>, gateway: usize, client: Client) {
     let call = ApiCall::chat(MODEL, "Hello world").max_tokens(5).output(5);
     while !told.stop.load(Ordering::SeqCst) {
+        if told.is_early() {
+            tokio::time::sleep(PACE).await; // tidy: sleeps because callers on a slow machine wait for its other processes
+            continue;
+        }
+        let asked = Instant::now();
         let reply = client.call(&call).await.expect("an answer");
         match reply.status {
-            200 | 429 | 503 => told.note(gateway, &reply),
+            200 | 429 | 503 => told.note(gateway, asked, &reply),
             other => panic!("a gateway answered {other}"),
         }
-        tokio::time::sleep(Duration::from_millis(25)).await; // tidy: sleeps because callers are not a flood
+        tokio::time::sleep(PACE).await; // tidy: sleeps because callers are not a flood
     }
 }

@@ -9,10 +9,13 @@ use tallygate_sim::Client;
 use tallygate_sim::servers::{Engine, Server};
 
 use super::callers::MODEL;
+use super::case::{Case, Choice};
 use super::held;
 use crate::command::{run, tallygate};
 use crate::folder::Folder;
 use crate::running::Running;
+
+pub(super) const GATEWAYS: usize = 3;
 
 /// Calls of one model that all gateways together may let pass.
 pub(super) const LIMIT: u64 = 600;
@@ -51,17 +54,17 @@ pub(super) struct Counted {
 }
 
 impl Fleet {
-    /// On a server of its own that has written what it answered, with limits that do this when it is away.
-    pub(super) async fn start(store_down: &str) -> Self {
+    /// On a server of its own that has written what it answered.
+    pub(super) async fn start(case: Case) -> Self {
         let durable = ["appendonly yes", "appendfsync always"];
         let server = Server::start(Engine::Redis, &durable).expect("a server");
-        let folder = Folder::new(&format!("outage-{store_down}"));
+        let folder = Folder::new(&format!("outage-{case}"));
         let mut mock = Running::start(&mut tallygate(&["mock", "--listen", "127.0.0.1:0"]));
         let upstream = mock.said("mock listening on ");
         let file = folder.path().join("tallygate.yaml");
-        let text = configuration(&server.url(), &upstream, store_down);
+        let text = configuration(&server.url(), &upstream, case.choice);
         fs::write(&file, text).expect("a file");
-        let started: Vec<Running> = (0..3)
+        let started: Vec<Running> = (0..GATEWAYS)
             .map(|_| Running::start(tallygate(&["serve", "--config"]).arg(&file)))
             .collect();
         Self {
@@ -74,8 +77,8 @@ impl Fleet {
     }
 
     /// Waits until every gateway has shares of both limits of calls, if it ever will.
-    pub(super) async fn has_shares(&self, store_down: &str) {
-        if store_down != "share" {
+    pub(super) async fn has_shares(&self, choice: Choice) {
+        if choice != Choice::Share {
             return;
         }
         for gateway in &self.gateways {
@@ -204,11 +207,12 @@ fn counted(file: &str, model: &str) -> Counted {
 
 /// Each model has counters of its own. Where a limit of slots applies each call is decided in the store, so that counters can
 /// be compared to the last token; without one, which has no share, gateways lease.
-fn configuration(store: &str, upstream: &str, store_down: &str) -> String {
-    let exact = match store_down {
-        "share" => held::MODEL,
-        _ => "*",
+fn configuration(store: &str, upstream: &str, choice: Choice) -> String {
+    let exact = match choice {
+        Choice::Share => held::MODEL,
+        Choice::Closed | Choice::Open => "*",
     };
+    let store_down = choice.word();
     format!(
         "listen: 127.0.0.1:0
 admin: 127.0.0.1:0
