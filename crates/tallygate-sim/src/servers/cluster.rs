@@ -66,6 +66,13 @@ impl Cluster {
         format!("redis+cluster://{}", nodes.join(","))
     }
 
+    /// The same over TLS, as `rediss+cluster://host:port,host:port…`, with all nodes that were given a certificate.
+    pub fn tls_url(&self) -> String {
+        let addrs = self.nodes.iter().filter_map(Server::tls_addr);
+        let addrs: Vec<String> = addrs.map(|addr| addr.to_string()).collect();
+        format!("rediss+cluster://{}", addrs.join(","))
+    }
+
     /// The slot of a key, from its `{hash tag}` if it has one.
     ///
     /// # Errors

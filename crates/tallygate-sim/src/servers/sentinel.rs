@@ -42,21 +42,21 @@ pub struct Sentinels {
 
 impl Sentinels {
     /// Starts them, and waits until the replica copies the primary and all three Sentinels know all others.
-    /// `config` is added to the configuration of the primary and of the replica.
+    /// `config` is added to the configuration of the primary and of the replica, what it says of TLS to that of the Sentinels too.
     ///
     /// # Errors
     /// As [`Server::start`], or they do not find together within half a minute.
     pub fn start(engine: Engine, config: &[&str]) -> Result<Self, ServerError> {
         let lines = [&["repl-diskless-sync-delay 0"], config].concat();
         let primary = Server::start(engine, &lines)?;
-        let of = format!("replicaof 127.0.0.1 {}", primary.port());
+        let of = format!("replicaof 127.0.0.1 {}", primary.peer_port());
         let replica = Server::start(engine, &[lines.as_slice(), &[of.as_str()]].concat())?;
         // What a Sentinel sees when it first looks it need not find out later.
         patience::until("the replica to copy the primary", FORM, || copies(&replica))?;
         // A replica is sent nothing before its first word, which it may say a second later.
         primary.command(&["PUBLISH", "", ""])?;
         patience::until("the replica to hear", FORM, || hears(&primary, &replica))?;
-        let sentinels = (0..SENTINELS).map(|_| watch(engine, primary.port()));
+        let sentinels = (0..SENTINELS).map(|_| watch(engine, primary.peer_port(), config));
         let sentinels = sentinels.collect::<Result<_, _>>()?;
         let started = Self {
             sentinels,
@@ -76,6 +76,13 @@ impl Sentinels {
         let sentinels = self.sentinels.iter();
         let addrs: Vec<String> = sentinels.map(|each| each.addr().to_string()).collect();
         format!("redis+sentinel://{}/{MASTER}", addrs.join(","))
+    }
+
+    /// The same over TLS, as `rediss+sentinel://host:port,host:port,host:port/name`, with all that were given a certificate.
+    pub fn tls_url(&self) -> String {
+        let addrs = self.sentinels.iter().filter_map(Server::tls_addr);
+        let addrs: Vec<String> = addrs.map(|addr| addr.to_string()).collect();
+        format!("rediss+sentinel://{}/{MASTER}", addrs.join(","))
     }
 
     /// The three Sentinels.
@@ -98,7 +105,10 @@ impl Sentinels {
             port: self.sentinels[0].port(),
         })?;
         let port = named_by(sentinel)?;
-        let named = self.servers.iter().find(|server| server.port() == port);
+        let named = self
+            .servers
+            .iter()
+            .find(|server| server.peer_port() == port);
         named.ok_or_else(|| ServerError::Answer {
             command: "SENTINEL GET-MASTER-ADDR-BY-NAME",
             wanted: "one of the servers".to_owned(),
@@ -172,7 +182,7 @@ impl Sentinels {
 
     fn look_beyond(&self, old: &Server) -> Result<Seen<()>, ServerError> {
         for sentinel in self.sentinels.iter().filter(|each| each.is_awake()) {
-            if named_by(sentinel)? == old.port() {
+            if named_by(sentinel)? == old.peer_port() {
                 let port = sentinel.port();
                 return Ok(Seen::NotYet(format!("{port} still names {}", old.port())));
             }
@@ -197,7 +207,7 @@ impl Sentinels {
             let knows = |name: &str, count: u16| seen.get(name) == Some(&count.to_string());
             let all = knows("num-slaves", 1)
                 && knows("num-other-sentinels", SENTINELS - 1)
-                && knows("port", primary.port());
+                && knows("port", primary.peer_port());
             if !all || sentinel.command(&["SENTINEL", "CKQUORUM", MASTER]).is_err() {
                 let port = sentinel.port();
                 return Ok(Seen::NotYet(format!("{port} does not know all")));
@@ -208,11 +218,13 @@ impl Sentinels {
 }
 
 /// A Sentinel that watches the primary on `port`.
-fn watch(engine: Engine, port: u16) -> Result<Server, ServerError> {
+fn watch(engine: Engine, port: u16, config: &[&str]) -> Result<Server, ServerError> {
     let monitor = format!("sentinel monitor {MASTER} 127.0.0.1 {port} {QUORUM}");
     let down = format!("sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}");
     let timeout = format!("sentinel failover-timeout {MASTER} {FAILOVER_TIMEOUT_MS}");
-    let sentinel = Server::start_as(Role::Sentinel, engine, &[&monitor, &down, &timeout])?;
+    let mut lines = vec![monitor.as_str(), &down, &timeout];
+    lines.extend(config.iter().filter(|line| line.starts_with("tls-")));
+    let sentinel = Server::start_as(Role::Sentinel, engine, &lines)?;
     sentinel.command(&[["SENTINEL", "DEBUG"].as_slice(), &PERIODS].concat())?;
     Ok(sentinel)
 }

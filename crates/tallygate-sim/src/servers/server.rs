@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::patience::{self, Seen};
-use super::port::{Claim, loopback};
+use super::port::{BUS_OFFSET, Claim, loopback};
 use super::process::{Folder, Process};
 use super::wire::{KEEPER, Wire};
 use super::{Engine, ServerError};
@@ -33,11 +33,13 @@ pub struct Server {
     paused: AtomicBool,
     wire: Wire,
     claim: Claim,
+    encrypted: Option<Claim>,
     folder: Folder,
 }
 
 impl Server {
-    /// Starts a server with these lines added to its configuration (`appendonly yes`), and waits until it answers.
+    /// Starts a server with these lines added to its configuration (`appendonly yes`), and waits until it answers. One that is
+    /// given a certificate (`tls-cert-file`) speaks TLS too, on [`Server::tls_addr`].
     ///
     /// # Errors
     /// The engine is missing, a line of the configuration is wrong, or no answer came within 20 s.
@@ -63,9 +65,12 @@ impl Server {
 
     fn new(role: Role, engine: Engine, config: &[&str]) -> Result<Self, ServerError> {
         let (claim, folder) = (Claim::new()?, Folder::new()?);
+        let has_certificate = config.iter().any(|line| line.starts_with("tls-cert-file "));
+        let encrypted = has_certificate.then(Claim::new).transpose()?;
+        let ports = (claim.port(), encrypted.as_ref().map(Claim::port));
         fs::write(
             folder.path().join(CONFIG),
-            role.configuration(claim.port(), config),
+            role.configuration(ports, config),
         )
         .map_err(ServerError::machine("write the configuration of a server"))?;
         Ok(Self {
@@ -75,6 +80,7 @@ impl Server {
             paused: AtomicBool::new(false),
             wire: role.wire(claim.port()),
             claim,
+            encrypted,
             folder,
         })
     }
@@ -97,6 +103,16 @@ impl Server {
     /// Where it listens, also while it is stopped.
     pub fn addr(&self) -> SocketAddr {
         loopback(self.port())
+    }
+
+    /// Where it speaks TLS, if it does.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.encrypted.as_ref().map(|claim| loopback(claim.port()))
+    }
+
+    /// Where other servers reach it: those that have certificates talk over TLS.
+    pub(super) fn peer_port(&self) -> u16 {
+        self.tls_addr().unwrap_or(self.addr()).port()
     }
 
     /// Its address as `redis://127.0.0.1:port`.
@@ -301,8 +317,15 @@ impl Role {
         }
     }
 
-    fn configuration(self, port: u16, config: &[&str]) -> String {
+    fn configuration(self, (port, encrypted): (u16, Option<u16>), config: &[&str]) -> String {
         let mut text = format!("bind 127.0.0.1\nport {port}\n");
+        if let Some(encrypted) = encrypted {
+            text.push_str(&format!("tls-port {encrypted}\n"));
+        }
+        if encrypted.is_some() && config.contains(&"cluster-enabled yes") {
+            // Nodes that talk over TLS would do so above that port.
+            text.push_str(&format!("cluster-port {}\n", port + BUS_OFFSET));
+        }
         if let Self::Data = self {
             text.push_str("save \"\"\nappendonly no\n");
             text.push_str(&format!("user {KEEPER} on >{KEEPER} ~* &* +@all\n"));

@@ -18,6 +18,7 @@ mod redis_leases;
 mod redis_lines;
 mod redis_rights;
 mod redis_rules;
+mod redis_tls;
 mod registry;
 mod renamed;
 mod suite;

@@ -38,7 +38,9 @@ struct OneStore {
 impl Harness for Shared {
     fn open(&self, policy: Policy) -> BoxFuture<'_, Result<Box<dyn Rig>, String>> {
         let number = self.opened.fetch_add(1, Ordering::SeqCst);
-        let url = format!("{}?prefix={}{number}&timeout=5s", self.url, self.prefix);
+        let more = if self.url.contains('?') { '&' } else { '?' };
+        let options = format!("prefix={}{number}&timeout=5s", self.prefix);
+        let url = format!("{}{more}{options}", self.url);
         Box::pin(async move {
             let store = open(&url, &policy).await?;
             let rig: Box<dyn Rig> = Box::new(OneStore { store, url, policy });
@@ -104,15 +106,14 @@ fn conforms(url: String) {
 }
 
 /// The first few cases of each group.
-pub(crate) fn few_of_each_group() -> Vec<Case> {
-    const FEW: usize = 3;
+pub(crate) fn few_of_each_group(few: usize) -> Vec<Case> {
     let mut taken: HashMap<&str, usize> = HashMap::new();
     let mut chosen = cases();
     chosen.retain(|case| {
         let group = case.name.split("::").next().unwrap_or_default();
         let taken = taken.entry(group).or_default();
         *taken += 1;
-        *taken <= FEW
+        *taken <= few
     });
     chosen
 }

@@ -49,7 +49,7 @@ fn the_documented_user_conforms() {
     for engine in Engine::ALL {
         let server = Server::start(engine, &[]).expect("a server");
         make(&server, &documented());
-        conforms_in(url(&server), "tg:t", few_of_each_group());
+        conforms_in(url(&server), "tg:t", few_of_each_group(3));
         assert_eq!(refusals(&server), Vec::<Vec<String>>::new());
     }
 }
@@ -60,7 +60,7 @@ fn the_documented_user_conforms_on_a_cluster() {
     for node in cluster.nodes() {
         make(node, &[documented(), vec![format!("+{MANY}")]].concat());
     }
-    conforms_in(cluster_url(&cluster), "tg:t", few_of_each_group());
+    conforms_in(cluster_url(&cluster), "tg:t", few_of_each_group(3));
     for node in cluster.nodes() {
         assert_eq!(refusals(node), Vec::<Vec<String>>::new());
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::view;
 use crate::servers::patience::{self, Seen};
+use crate::servers::port::BUS_OFFSET;
 use crate::servers::{Server, ServerError};
 
 /// How long meeting may take; nodes that are new wait 2 s before they answer anyway.
@@ -23,7 +24,9 @@ pub(super) fn form(nodes: &[Server], primaries: usize) -> Result<(), ServerError
     }
     for (index, node) in nodes.iter().enumerate() {
         for other in &nodes[index + 1..] {
-            node.command(&["CLUSTER", "MEET", "127.0.0.1", &other.port().to_string()])?;
+            let ports = [other.peer_port(), other.port() + BUS_OFFSET];
+            let [port, bus] = ports.map(|port| port.to_string());
+            node.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus])?;
         }
     }
     patience::until("the nodes to meet", FORM, || all_met(nodes))?;

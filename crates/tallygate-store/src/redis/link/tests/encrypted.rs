@@ -1,5 +1,5 @@
 //! The way over TLS.
-use tallygate_sim::servers::{Engine, Server, free_port};
+use tallygate_sim::servers::{Engine, Server};
 
 use super::*;
 use crate::redis::RedisOpenError;
@@ -8,16 +8,16 @@ const CERTIFICATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls");
 
 /// A server that speaks TLS on another port than plainly; gives that port.
 fn encrypted() -> (Server, u16) {
-    let port = free_port().unwrap();
     let lines = [
-        format!("tls-port {port}"),
         format!("tls-cert-file {CERTIFICATES}/server.pem"),
         format!("tls-key-file {CERTIFICATES}/server.key"),
         format!("tls-ca-cert-file {CERTIFICATES}/ca.pem"),
         "tls-auth-clients no".to_owned(),
     ];
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    (started(Engine::Redis, &lines), port)
+    let server = started(Engine::Redis, &lines);
+    let port = server.tls_addr().unwrap().port();
+    (server, port)
 }
 
 async fn refusal(url: &str) -> RedisOpenError {
