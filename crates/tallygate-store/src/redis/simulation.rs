@@ -261,6 +261,12 @@ fn losses_partitions_and_deaths_break_nothing() {
     assert_eq!(all_hold(100..116, Habit::Rough).most, 0);
 }
 
+// One caller asks for more, and another one, of the same idempotency key, settles: their calls go out as one.
+#[test]
+fn what_is_extended_and_ended_in_one_call_is_seen_to_be() {
+    assert_eq!(all_hold(223..224, Habit::Rough).most, 0);
+}
+
 #[test]
 fn clocks_that_are_set_break_nothing() {
     assert_eq!(all_hold(200..212, Habit::Clocks).most, 0);

@@ -507,8 +507,9 @@ impl Inner {
             let account = before.0;
             let limits = account.rule.rule.limits();
             let losses = uses[0].iter().zip(&uses[1]).zip(limits);
-            let losses = losses.map(|((before, after), limit)| {
-                let again = self.truth.given_back(gone, &account, limit.metric());
+            let losses = losses.enumerate().map(|(at, ((before, after), limit))| {
+                let again = self.truth.given_back(gone, &account, limit.metric())
+                    + self.truth.unshared_since(gone, &account, at);
                 // Both are rounded.
                 let part = u64::from(matches!(limit.info().shape, Shape::Bucket { .. }));
                 (before + again + part).saturating_sub(*after)

@@ -398,9 +398,10 @@ impl Town {
                 .await
                 .map_err(|error| error.to_string())?;
             self.network.with(|inner| {
+                let now = inner.look_at_clock().shown;
                 for (account, sheet) in accounts.iter().zip(&sheets) {
                     inner.truth.sums_are_exact(account, sheet)?;
-                    inner.truth.is_at_rest(sheet)?;
+                    inner.truth.is_at_rest(sheet, now)?;
                 }
                 Ok::<(), String>(())
             })?;

@@ -1,6 +1,7 @@
 //! What really took effect in the store, as its answers show whether they arrived or not, and what must hold of it.
 use super::engine::Engine;
 use super::ground::{Ground, Left};
+use crate::pack::{Pack, Unpack};
 use crate::redis::desk::Desk;
 use crate::redis::link::Call;
 use crate::redis::names::{Account, id_of};
@@ -50,6 +51,8 @@ pub(in crate::redis) struct Truth {
     by_key: BTreeMap<Vec<u8>, Arc<Account>>,
     /// What was decided elsewhere than in the store.
     beside: Vec<Beside>,
+    /// What processes have given back of their shares: an amount a limit.
+    unshared: BTreeMap<Vec<u8>, Vec<u64>>,
     pub(in crate::redis) ground: Ground,
 }
 
@@ -90,6 +93,15 @@ impl Truth {
             Some(sum(entry).saturating_sub(sum(later)))
         });
         back.sum()
+    }
+
+    /// What of a limit was given back of shares since, in what came later: a report without an answer is sent again.
+    pub(super) fn unshared_since(&self, later: &Self, account: &Account, limit: usize) -> u64 {
+        let sum = |truth: &Self| {
+            let amounts = truth.unshared.get(&account.key);
+            amounts.and_then(|amounts| amounts.get(limit)).copied()
+        };
+        sum(later).unwrap_or(0) - sum(self).unwrap_or(0)
     }
 
     /// Every account that is known.
@@ -139,10 +151,13 @@ impl Truth {
         let mut reserved = Vec::new();
         let mut overrun = false;
         for (op, answer) in call.args.iter().skip(1).zip(&answers.operations) {
+            if (op[0], answer[0]) == (LEASE, b'L') {
+                self.unshare(key_in(op, call), op);
+            }
             let Some(id) = id_in(op, call) else { continue };
             match (op[0], answer[0]) {
                 (1 | 3, b'A') => {
-                    let raw = engine.get(key_in(op, call));
+                    let raw = self.left_by(op, id, engine.get(key_in(op, call)));
                     let more = self.hold(id, (&raw, desk), moment)?;
                     charged.push((id.bits(), more));
                     if op[0] == 1 {
@@ -163,6 +178,26 @@ impl Truth {
         self.ground_holds(answers, moment, overran)?;
         // An extension takes none, unless the clock was set back: it brings back what its deadline had ended.
         self.slots_are_kept(&reserved)
+    }
+
+    fn unshare(&mut self, key: &[u8], report: &[u8]) {
+        let sums = self.unshared.entry(key.to_vec()).or_default();
+        let backs: Vec<u64> = amounts_in(report, BACK).collect();
+        sums.resize(backs.len(), 0);
+        sums.iter_mut()
+            .zip(backs)
+            .for_each(|(sum, back)| *sum += back);
+    }
+
+    /// A record as this operation left it: its extension may be followed by its end in the same call.
+    fn left_by(&self, op: &[u8], id: ReservationId, raw: Vec<u8>) -> Vec<u8> {
+        const OPEN: u8 = 1;
+        match self.entries.get(&id.bits()) {
+            Some(entry) if op[0] == EXTEND && raw.first() != Some(&OPEN) => {
+                written(op, entry.held.deadline).unwrap_or(raw)
+            }
+            _ => raw,
+        }
     }
 
     fn ground_holds(&mut self, answers: &Answers, moment: Moment, overran: bool) -> Verdict {
@@ -373,10 +408,12 @@ impl Truth {
     }
 
     /// G5: nothing is held any more, and nobody stands in line.
-    pub(in crate::redis) fn is_at_rest(&self, sheet: &Sheet) -> Verdict {
+    pub(in crate::redis) fn is_at_rest(&self, sheet: &Sheet, now: u64) -> Verdict {
         let open = self.entries.values().filter(|one| one.end.is_none());
         let held: u64 = sheet.counters.iter().map(|seen| seen.held).sum();
-        match (open.count(), held, sheet.line.len(), sheet.leases.len()) {
+        // A place that has lapsed is nobody's.
+        let line = sheet.line.iter().filter(|entry| entry.till > now);
+        match (open.count(), held, line.count(), sheet.leases.len()) {
             (0, 0, 0, 0) => Ok(()),
             left => Err(format!("open, held, in line, leases: {left:?}")),
         }
@@ -428,15 +465,42 @@ impl Entry {
     }
 }
 
+/// The operation that extends a reservation.
+const EXTEND: u8 = 3;
+
 /// The operation that reports on a share.
 const LEASE: u8 = 7;
 
+/// The record of an open reservation that an extension writes.
+fn written(extension: &[u8], deadline: Time) -> Option<Vec<u8>> {
+    let mut bytes = Unpack(extension);
+    // The kind, two keys, the parts before, what for, how long, and how long it is kept.
+    bytes.bytes(1 + 2 + 2 + 2 + 1 + 7 + 7)?;
+    let length = usize::try_from(bytes.uint(3)?).ok()?;
+    let mut raw = vec![1, 0];
+    raw.uint(0, 2);
+    raw.long(micros(deadline));
+    raw.extend_from_slice(bytes.bytes(length)?);
+    Some(raw)
+}
+
+/// Where a report says of each limit what was used above the share, and what is given back of it.
+const OVER: usize = 20;
+const BACK: usize = 40;
+
 /// Whether a report of a share charges what is no part of it.
-fn is_over(op: &[u8]) -> bool {
-    let limits = op.get(18..).unwrap_or_default();
+fn is_over(report: &[u8]) -> bool {
+    amounts_in(report, OVER).any(|amount| amount > 0)
+}
+
+/// An amount of each limit in a report of a share.
+fn amounts_in(report: &[u8], place: usize) -> impl Iterator<Item = u64> {
+    let limits = report.get(18..).unwrap_or_default();
     // Spent, over, back, more, spare: an amount of 7 bytes and its cost of 13.
-    let mut over = limits.chunks(100).filter_map(|limit| limit.get(20..27));
-    over.any(|amount| amount.iter().any(|byte| *byte != 0))
+    let amounts = limits
+        .chunks(100)
+        .filter_map(move |limit| limit.get(place..));
+    amounts.filter_map(|rest| Unpack(rest).long())
 }
 
 /// The record that an operation is about.

@@ -366,8 +366,9 @@ impl World {
         for user in USERS {
             let (accounts, sheets) = last.sheets(&[("user", user)]).await?;
             self.network.with(|inner| {
+                let now = inner.look_at_clock().shown;
                 for (account, sheet) in accounts.iter().zip(&sheets) {
-                    inner.truth.is_at_rest(sheet)?;
+                    inner.truth.is_at_rest(sheet, now)?;
                     if self.habit == Habit::Calm {
                         inner.truth.sums_are_exact(account, sheet)?;
                     }
