@@ -200,6 +200,12 @@ impl Book {
         shares.map(amounts).collect()
     }
 
+    /// Whether a reservation is open here.
+    #[cfg(test)]
+    pub(super) fn holds_it(&self, id: ReservationId) -> bool {
+        matches!(self.holds.get(id), Some(Known::Open(_)))
+    }
+
     /// Open reservations, and accounts of which there is a share.
     pub(crate) fn counts(&self, at: Moment) -> (usize, usize) {
         let shares = self.shares.values();

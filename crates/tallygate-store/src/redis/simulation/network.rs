@@ -1,16 +1,19 @@
 //! The network of a simulation: what is on its way is delayed and lost, processes are cut off and die, the server's clock
 //! is set and its state falls back to that of a replica.
+mod reach;
+mod wire;
+
+use self::reach::Reach;
+pub(in crate::redis) use self::wire::Wire;
 use super::engine::Engine;
 use super::ground::{Ground, Left, Overshoot};
 use super::truth::{Moment, Truth, Verdict};
 use crate::pack::Unpack;
 use crate::redis::desk::Desk;
-use crate::redis::link::{Call, LinkError, Notice, Route};
+use crate::redis::link::{Call, Notice};
 use crate::redis::names::Account;
-use crate::redis::pump::Carrier;
 use crate::redis::script::{Answers, Node as Name};
 use crate::redis::sheet::{self, Order, Sheet, instant};
-use crate::store::BoxFuture;
 use parking_lot::Mutex;
 use redis::Value;
 use std::collections::BTreeSet;
@@ -23,9 +26,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// A morning, far from midnight: 2026-03-02 09:00 UTC.
 const MORNING: u64 = 1_772_442_000_000_000;
-
-/// How long a process waits for an answer.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How rough a seed is.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +63,8 @@ pub(in crate::redis) struct Inner {
     behind: Option<Truth>,
     /// Whether keys of different tags are on different servers, as far as the processes know.
     pub(in crate::redis) is_apart: bool,
+    /// Whether processes know that they cannot reach the server, once they had no answer.
+    pub(in crate::redis) has_circuits: bool,
     /// Looks at the processes after every call, at this moment of the server's.
     pub(in crate::redis) witness: Option<Witness>,
     /// How much longer than requests answers take.
@@ -81,8 +83,7 @@ pub(in crate::redis) type Witness = Box<dyn Fn(&Ground, u64) -> Verdict + Send>;
 /// A process as the network knows it.
 #[derive(Default)]
 struct Seat {
-    /// When it could not reach the server.
-    dark: Vec<(Instant, Instant)>,
+    reach: Reach,
     name: String,
     to: Option<mpsc::Sender<Notice>>,
     /// Whether the server tells it.
@@ -93,27 +94,12 @@ struct Seat {
     last: Option<Instant>,
 }
 
-/// The way of one process.
-pub(in crate::redis) struct Wire {
-    network: Arc<Network>,
-    seat: usize,
-}
-
 /// What a run came to.
 pub(in crate::redis) struct Came {
     pub(in crate::redis) log: Vec<String>,
     /// What must hold and did not.
     pub(in crate::redis) broken: Option<String>,
     pub(in crate::redis) overshoot: Overshoot,
-}
-
-/// What becomes of a call.
-struct Trip {
-    there: Duration,
-    back: Duration,
-    request_lost: bool,
-    answer_lost: bool,
-    reign: u64,
 }
 
 impl Network {
@@ -145,6 +131,7 @@ impl Network {
             away_until: Instant::now(),
             behind: None,
             is_apart: false,
+            has_circuits: false,
             witness: None,
             late: Duration::ZERO,
             fine: 900,
@@ -190,7 +177,7 @@ impl Network {
             inner.note(&format!(
                 "n{seat} is cut off for {length:?}, seen: {is_seen}"
             ));
-            inner.darken(seat, length);
+            inner.reach(seat).darken(length);
             inner.seats[seat].is_cut = true;
             inner.seats[seat].hears &= !is_seen;
             is_seen
@@ -337,16 +324,6 @@ impl Inner {
         self.rng.below(1000) < self.weather.lost
     }
 
-    fn trip(&mut self) -> Trip {
-        Trip {
-            there: self.delay(),
-            back: self.delay() + self.late,
-            request_lost: self.is_lost(),
-            answer_lost: self.is_lost(),
-            reign: self.reign,
-        }
-    }
-
     /// Reads the server's clock.
     pub(in crate::redis) fn look_at_clock(&mut self) -> Moment {
         let passed = i64::try_from(self.started.elapsed().as_micros()).unwrap();
@@ -419,21 +396,16 @@ impl Inner {
         self.hold(verdict.unwrap_or(Ok(())));
     }
 
-    /// For how long of the time since then a process could not reach the server.
-    pub(super) fn darkness(&self, seat: usize, since: Instant) -> Duration {
-        let now = Instant::now();
-        let dark = self.seats[seat].dark.iter();
-        dark.map(|(from, till)| {
-            (*till)
-                .min(now)
-                .saturating_duration_since((*from).max(since))
-        })
-        .sum()
+    fn reach(&mut self, seat: usize) -> &mut Reach {
+        &mut self.seats[seat].reach
     }
 
-    fn darken(&mut self, seat: usize, length: Duration) {
-        let now = Instant::now();
-        self.seats[seat].dark.push((now, now + length));
+    /// Nobody reaches the server for so long.
+    fn stay_away(&mut self, length: Duration) {
+        self.away_until = self.away_until.max(Instant::now() + length);
+        for seat in &mut self.seats {
+            seat.reach.darken(length);
+        }
     }
 
     /// Keeps the first thing that is wrong.
@@ -464,10 +436,9 @@ impl Inner {
         ));
         self.lost.extend(gone);
         self.reign += 1;
-        self.away_until = Instant::now() + away;
-        for seat in 0..self.seats.len() {
-            self.seats[seat].hears = false;
-            self.darken(seat, away);
+        self.stay_away(away);
+        for seat in &mut self.seats {
+            seat.hears = false;
         }
         self.seats.len()
     }
@@ -521,7 +492,12 @@ impl Inner {
     }
 
     fn reaches(&self, seat: usize, reign: u64) -> bool {
-        !self.seats[seat].is_cut && self.reign == reign && self.away_until <= Instant::now()
+        self.is_reached(seat) && self.reign == reign
+    }
+
+    /// Whether what a process sends now arrives, unless it is lost.
+    fn is_reached(&self, seat: usize) -> bool {
+        !self.seats[seat].is_cut && self.away_until <= Instant::now()
     }
 }
 
@@ -541,79 +517,5 @@ fn read(call: &Call, values: &[Value]) -> Answers {
         accounts: call.keys.iter().cloned().zip(bytes).collect(),
         operations,
         ..Answers::default()
-    }
-}
-
-impl Wire {
-    async fn travel(&self, call: &Call) -> Result<Vec<Value>, LinkError> {
-        let sent = Instant::now();
-        let network = &self.network;
-        let trip = network.with(|inner| inner.trip());
-        self.pause(trip.there).await;
-        let arrives = |lost: bool| {
-            network.with(|inner: &mut Inner| !lost && inner.reaches(self.seat, trip.reign))
-        };
-        if !arrives(trip.request_lost) {
-            return self.no_answer(sent, "the request is lost").await;
-        }
-        let (values, told) = network.with(|inner| inner.run(self.seat, call));
-        network.publish(told);
-        self.pause(trip.back).await;
-        if !arrives(trip.answer_lost) {
-            return self.no_answer(sent, "the answer is lost").await;
-        }
-        Ok(values)
-    }
-
-    async fn no_answer(&self, sent: Instant, why: &str) -> Result<Vec<Value>, LinkError> {
-        let seat = self.seat;
-        self.network.note(&format!("n{seat}: {why}"));
-        sleep_until(sent + PATIENCE).await;
-        self.pause(Duration::ZERO).await;
-        Err(LinkError::Down {
-            reason: why.to_owned(),
-            retry_after: Duration::from_millis(20),
-        })
-    }
-
-    /// Time passes; for the dead it never does.
-    async fn pause(&self, length: Duration) {
-        if !length.is_zero() {
-            sleep(length).await;
-        }
-        if self.network.with(|inner| inner.seats[self.seat].is_dead) {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-impl Carrier for Wire {
-    fn call<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Vec<Value>, LinkError>> {
-        Box::pin(self.travel(call))
-    }
-
-    fn route(&self, tag: u32) -> Route {
-        match self.is_cluster() {
-            true => Route::Slot(tag as u16),
-            false => Route::One,
-        }
-    }
-
-    fn is_cluster(&self) -> bool {
-        self.network.with(|inner| inner.is_apart)
-    }
-
-    fn subscribe(&self, channels: Vec<String>) -> mpsc::Receiver<Notice> {
-        let (to, from) = mpsc::channel(1024);
-        let name = channels.iter().find_map(|one| one.split_once(":n:"));
-        let name = name.map_or(String::new(), |(_, name)| name.to_owned());
-        self.network.with(|inner| {
-            let seat = &mut inner.seats[self.seat];
-            seat.name = name;
-            seat.to = Some(to);
-        });
-        let (network, seat) = (self.network.clone(), self.seat);
-        tokio::spawn(async move { network.resume(seat).await });
-        from
     }
 }
