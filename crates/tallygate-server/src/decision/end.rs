@@ -125,8 +125,14 @@ impl Question<'_> {
                     "reserved": told::amounts(&reserved, metrics),
                 }))
             }
-            Ok(Extended::Deny(denial)) => Err(Refusal::of(denial.into(), "", more)),
-            Ok(Extended::Never(never)) => Err(Refusal::of(never.into(), "", more)),
+            Ok(Extended::Deny(denial)) => {
+                self.tell_denied(&reservation, &denial.blocked_by);
+                Err(Refusal::of(denial.into(), "", more))
+            }
+            Ok(Extended::Never(never)) => {
+                self.tell_denied(&reservation, &never.blocked_by);
+                Err(Refusal::of(never.into(), "", more))
+            }
             Err(error) => Err(self.failed(error).into()),
         }
     }

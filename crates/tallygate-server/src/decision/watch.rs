@@ -1,6 +1,7 @@
-//! Telling of the thresholds that a reservation passes after it was made: when it grows, or has used more than it held.
+//! Telling of what a reservation meets after it was made: the thresholds that it passes when it grows or has used more than it
+//! held, and the limits that deny it more.
 
-use tallygate_core::{Admission, Amounts, Metric, Receipt, Replay, ReservationId, Time};
+use tallygate_core::{Admission, Amounts, Metric, Receipt, Replay, ReservationId, Standing, Time};
 use tallygate_store::SettleError;
 
 use super::Question;
@@ -44,6 +45,13 @@ impl Question<'_> {
         }
     }
 
+    /// A reservation was denied more by these limits. That is told of like any denial.
+    pub(super) fn tell_denied(&self, reservation: &Reservation, blocked_by: &[Standing]) {
+        let holding = self.pipeline.watchlist().find(reservation.id);
+        let watched = self.watched(reservation, holding);
+        self.pipeline.denied_more(watched.as_ref(), blocked_by);
+    }
+
     /// A reservation has ended so. What it used above what it held is told of.
     pub(super) fn tell_end(&self, reservation: &Reservation, ended: &Result<Receipt, SettleError>) {
         if let Err(SettleError::Store(_)) = ended {
@@ -67,9 +75,13 @@ impl Question<'_> {
     }
 
     fn look_at(&self, reservation: &Reservation, holding: Option<Holding>) {
-        let known = holding.map(|holding| holding.watched);
-        let watched = known.or_else(|| self.watched_by_caller(reservation));
+        let watched = self.watched(reservation, holding);
         self.pipeline.look_at(watched.as_ref());
+    }
+
+    fn watched(&self, reservation: &Reservation, holding: Option<Holding>) -> Option<Watched> {
+        let known = holding.map(|holding| holding.watched);
+        known.or_else(|| self.watched_by_caller(reservation))
     }
 
     /// Of a reservation that was made elsewhere: the labels of whoever speaks of it are all that is known.

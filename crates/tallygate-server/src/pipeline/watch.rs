@@ -47,7 +47,7 @@ impl Pipeline {
     }
 
     /// Tells that limits denied such a call more than it had.
-    pub(super) fn denied_more(&self, watched: Option<&Watched>, blocked_by: &[Standing]) {
+    pub(crate) fn denied_more(&self, watched: Option<&Watched>, blocked_by: &[Standing]) {
         let Some(watched) = watched else { return };
         let (subject, now) = (watched.subject(), self.store.now());
         self.events.denied(&subject, blocked_by, now);

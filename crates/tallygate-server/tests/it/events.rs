@@ -212,6 +212,32 @@ async fn a_denied_extension_is_told_of() {
     assert_eq!(said, ("limit.denied", &json!("day")));
 }
 
+/// So is what a reservation of the decision API asks for on its way, whether it could ever fit or not.
+#[tokio::test]
+async fn a_denied_extension_of_a_reservation_is_told_of() {
+    let redis = Server::start(Engine::Redis, &[]).expect("redis-server starts");
+    let day = "limits: [{ name: day, per: [user], tokens: 4_000, every: day, alerts: [] }]";
+    for (more, status) in [(3_500, 429), (5_000, 422)] {
+        let elsewhere = format!("store: \"{}?prefix={more}\"\n{day}", redis.url());
+        for settings in [day, &elsewhere] {
+            let world = World::new(settings).await;
+            let mut listener = listening(&world).await;
+            let ask = json!({ "subject": { "user": "ann" }, "demand": { "tokens": 900 } });
+            let made = world.post("/tallygate/v1/reserve", ask.to_string()).await;
+            let held = made.json()["reservation"].clone();
+            let made = world.post("/tallygate/v1/reserve", ask.to_string()).await;
+            assert_eq!(made.status, 200, "{}", made.json());
+            let ask = json!({ "reservation": held, "demand": { "tokens": more } });
+            let reply = world.post("/tallygate/v1/extend", ask.to_string()).await;
+            assert_eq!(reply.status, status, "{}", reply.json());
+            let (kind, event) = message(&mut listener).await;
+            let said = (kind.as_str(), &event["data"]["limit"]);
+            assert_eq!(said, ("limit.denied", &json!("day")));
+            assert_eq!(event["data"]["subject"], json!({ "user": "ann" }));
+        }
+    }
+}
+
 const INSTEAD: &str = "
 models: { gpt-4o-mini: { upstream: openai, output_estimate: max_tokens } }
 tiers: { free: { models: [gpt-4o-mini], downgrade: [gpt-4o-mini] } }
