@@ -101,7 +101,8 @@ pub(crate) async fn call(
     let account_of = attempt.account(&caller, Sized { call, size, price });
     let account = Account::open(admitted.hold, account_of, Arc::clone(pipeline))
         .having_waited(admitted.admission.waited)
-        .watched(watched);
+        .watched(watched)
+        .noted(admitted.admission.expires_at);
     laps.end(Stage::Forward);
     let answered = forward::forward(attempt.provider, request, account, manner).await;
     let mut answer = answered.map_err(|error| match attempt.step {

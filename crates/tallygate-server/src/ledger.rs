@@ -6,11 +6,15 @@
 //! Refusal (a limit) ├─record─► queue ─► Writer ─in a moment─► Shelf
 //! Reservations (API)┘
 //! ```
+//! Whose a call is stands on the shelf until its record does, so that whoever comes after a killed process can make that.
+//!
 //! Records are made in this module alone. None holds a text of a prompt or an answer, or a key.
 
 mod ends;
 mod entry;
 mod expiry;
+#[cfg(test)]
+mod left_tests;
 mod memo;
 mod promise;
 mod recorder;

@@ -214,7 +214,7 @@ impl Question<'_> {
     }
 
     /// Tells the ledger of an end that takes effect, now or once the store hears of it. A repeat was told to the ledger by whoever
-    /// it was that ended it, on this node or another, before a restart or since.
+    /// it was that ended it, on this node or another, since a restart or before, unless that process was killed in between.
     async fn record(
         &self,
         reservation: &Reservation,
@@ -223,7 +223,7 @@ impl Question<'_> {
     ) {
         let recorder = self.pipeline.recorder();
         let (outcome, receipt) = match ended {
-            Ok(receipt) if receipt.is_repeat() => return recorder.left(reservation.id),
+            Ok(receipt) if receipt.is_repeat() => return recorder.left(reservation.id, receipt),
             Ok(receipt) => (receipt.outcome, Some(receipt)),
             Err(SettleError::Kept { outcome }) => (*outcome, None),
             Err(SettleError::Standing(receipt)) if receipt.outcome == Outcome::Expired => {

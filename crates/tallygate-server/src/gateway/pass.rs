@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tallygate_core::{Amounts, Metric};
+use tallygate_core::{Amounts, Metric, ReservationId};
 use tallygate_store::usage::{Method, Outcome};
 use tallygate_store::{Settlement, WaitsFor};
 use tallygate_tokens::Dialect;
@@ -141,6 +141,7 @@ fn reserved(pipeline: &Pipeline, terms: &Terms<'_>) -> Reserved {
 
 /// A request that was let through, until the ledger is told of it. Dropped, its caller has left: it was sent all the same.
 struct Passage {
+    id: ReservationId,
     recorder: Arc<Recorder>,
     entry: Option<Entry>,
     yields: Yields,
@@ -163,7 +164,7 @@ impl Passage {
                 ..Use::default()
             };
             let record = entry.ended(outcome, &used, self.begun.elapsed());
-            self.recorder.record(record);
+            self.recorder.record_end(self.id, record);
         }
     }
 }
@@ -184,9 +185,14 @@ async fn admit(
     let reserved = reserved(pipeline, terms);
     match admitted {
         Ok(admitted) => {
+            let (id, expires_at) = (admitted.admission.id, admitted.admission.expires_at);
+            let entry = Entry::new(who, &reserved);
+            let recorder = Arc::clone(pipeline.recorder());
+            recorder.opened((id, expires_at), || entry.clone());
             let passage = Passage {
-                recorder: Arc::clone(pipeline.recorder()),
-                entry: Some(Entry::new(who, &reserved)),
+                id,
+                recorder,
+                entry: Some(entry),
                 yields,
                 begun: Instant::now(),
             };

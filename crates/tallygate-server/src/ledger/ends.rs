@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallygate_core::{Admission, Amounts, Metric, Receipt, Replay, ReservationId, Time};
+use tallygate_core::{
+    Admission, Amounts, Metric, Outcome as Ended, Receipt, Replay, ReservationId, Time,
+};
 use tallygate_store::usage::{Memo, Method, Outcome, Record};
 
-use super::reservations::Known;
+use super::reservations::{Found, Known};
 use super::{Entry, Recorder, Use};
 use crate::config::Config;
 use crate::pipeline::Setup;
@@ -53,8 +55,7 @@ impl Recorder {
         } in left.unwrap_or_default()
         {
             if let Some(entry) = Entry::of_memo(&bytes, config) {
-                self.reservations.remember(id, expires_at, entry);
-                self.reservations.share(id);
+                self.reservations.resume(id, expires_at, entry);
             }
         }
     }
@@ -120,28 +121,59 @@ impl Recorder {
             && !self.reservations.knows(id)
             && let Some(entry) = self.taken(id, config).await
         {
-            self.record(expired(entry, receipt));
+            self.record(of_receipt(entry, receipt));
         }
     }
 
-    /// A reservation was ended before, and recorded then.
-    pub(crate) fn left(&self, id: ReservationId) {
-        self.reservations.leave(id);
+    /// A reservation was ended before, and recorded then: unless by an earlier process, which was killed before it came to that.
+    pub(crate) fn left(&self, id: ReservationId, receipt: &Receipt) {
+        match self.reservations.found(id) {
+            Some((Found::Left, _)) => self.record_receipt(id, receipt),
+            _ => self.reservations.leave(id),
+        }
     }
 
-    async fn taken(&self, id: ReservationId, config: &Config) -> Option<Entry> {
+    /// Records one that is remembered here.
+    pub(super) fn record_receipt(&self, id: ReservationId, receipt: &Receipt) {
+        if let Known::Open(entry) = self.reservations.end(id) {
+            self.record_end(id, of_receipt(*entry, receipt));
+        }
+    }
+
+    pub(super) async fn taken(&self, id: ReservationId, config: &Config) -> Option<Entry> {
         let taken = self.shared()?.take_memo(id).await.ok()??;
         Entry::of_memo(&taken, config)
     }
 }
 
-/// The record of a reservation that ended at its deadline.
-pub(super) fn expired(entry: Entry, receipt: &Receipt) -> Record {
-    let used = Use {
-        charged: receipt.charged,
-        cost: Some(receipt.charged.get(Metric::COST)).filter(|cost| *cost > 0),
-        method: Method::Kept,
-        ..Use::default()
+/// The record of a reservation that ended so, all that is known of its use being what was charged.
+pub(super) fn of_receipt(entry: Entry, receipt: &Receipt) -> Record {
+    let (outcome, method) = match receipt.outcome {
+        Ended::Settled => (Outcome::Settled, Method::Exact),
+        Ended::Cancelled => (Outcome::Cancelled, Method::Exact),
+        Ended::Expired => (Outcome::Expired, Method::Kept),
     };
-    entry.ended(Outcome::Expired, &used, Duration::ZERO)
+    entry.ended(outcome, &charged(receipt.charged, method), Duration::ZERO)
+}
+
+/// The record of a reservation whose deadline has passed so long ago that the store has forgotten it: what was held counts as used.
+pub(super) fn forgotten(entry: Entry) -> Record {
+    let (tokens, cost) = (entry.record.held, entry.record.held_cost);
+    let held = Amounts::ZERO
+        .with(Metric::TOKENS, tokens)
+        .with(Metric::COST, cost.unwrap_or_default());
+    entry.ended(
+        Outcome::Expired,
+        &charged(held, Method::Kept),
+        Duration::ZERO,
+    )
+}
+
+fn charged(charged: Amounts, method: Method) -> Use {
+    Use {
+        charged,
+        cost: Some(charged.get(Metric::COST)).filter(|cost| *cost > 0),
+        method,
+        ..Use::default()
+    }
 }

@@ -91,6 +91,19 @@ impl Progress {
         self.troubled.send_replace(true);
     }
 
+    /// There was nothing to keep; `is_all` as for [`Self::begins`].
+    pub(super) fn idles(&self, is_all: impl FnOnce() -> bool) {
+        let mut oldest = self.oldest.lock();
+        if is_all() {
+            *oldest = Oldest::default();
+        }
+    }
+
+    /// Whether the shelf takes nothing just now.
+    pub(super) fn is_troubled(&self) -> bool {
+        *self.troubled.borrow()
+    }
+
     /// Whether an answer of this promise has to wait for what was taken so far.
     pub(super) fn is_awaited(&self, promise: Promise) -> bool {
         let oldest = || self.oldest.lock().get();
@@ -101,7 +114,7 @@ impl Progress {
                 oldest().is_some_and(|oldest| oldest.elapsed() > RELAXED_AT_ONCE)
             }
         };
-        is_asked && !*self.troubled.borrow()
+        is_asked && !self.is_troubled()
     }
 
     /// Returns when the shelf takes nothing.

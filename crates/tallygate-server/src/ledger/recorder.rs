@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tallygate_core::ReservationId;
+use tallygate_core::{ReservationId, Time};
 use tallygate_store::usage::{MemosFor, Query, Record, Report, Shelf, ShelfError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::Entry;
 use super::promise::{Progress, Promise};
 use super::reservations::Reservations;
 use super::writer::Writer;
@@ -31,8 +32,17 @@ pub(crate) trait LedgerLog: Send + Sync {
     fn shelf_turned(&self, trouble: Option<&ShelfError>);
 }
 
+/// A call that this process is to end.
+pub(super) struct Opened {
+    pub(super) id: ReservationId,
+    pub(super) expires_at: Time,
+    pub(super) entry: Entry,
+}
+
 /// What goes to the writer.
 pub(super) enum Message {
+    /// A call that has a memo from now on, unless it ends in a moment.
+    Open(Box<Opened>),
     /// A record, and the reservation whose memo is needless once it is kept.
     Record(Box<Record>, Option<ReservationId>),
     /// Keep what came before, then say so.
@@ -101,8 +111,36 @@ impl Recorder {
         self.take(Message::Record(Box::new(record), None));
     }
 
-    /// Takes the record of a reservation that was remembered here.
-    pub(super) fn record_end(&self, id: ReservationId, record: Record) {
+    /// A call was let through which this process ends. Whoever comes after it finds whose it was, if it is killed before that: on a
+    /// shelf where somebody looks for it. Never waits.
+    pub(crate) fn opened(
+        &self,
+        (id, expires_at): (ReservationId, Time),
+        entry: impl FnOnce() -> Entry,
+    ) {
+        let Some(book) = self.book.as_ref().filter(|_| self.shared().is_some()) else {
+            return;
+        };
+        // Records go before what only might become one.
+        if book.queue.capacity() > MOST_QUEUED / 2 {
+            let entry = entry();
+            let opened = Opened {
+                id,
+                expires_at,
+                entry,
+            };
+            let _ = book.queue.try_send(Message::Open(Box::new(opened)));
+        }
+    }
+
+    /// Whether the shelf takes nothing just now.
+    pub(super) fn is_troubled(&self) -> bool {
+        let book = self.book.as_ref();
+        book.is_some_and(|book| book.progress.is_troubled())
+    }
+
+    /// Takes the record of a reservation that was remembered here, or of a call that was [`Self::opened`].
+    pub(crate) fn record_end(&self, id: ReservationId, record: Record) {
         let memo = self.shared().map(|_| id);
         self.take(Message::Record(Box::new(record), memo));
     }

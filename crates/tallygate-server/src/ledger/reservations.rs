@@ -1,4 +1,4 @@
-//! Whose the reservations of the decision API are, until they end.
+//! Whose the reservations of the decision API are, and those that an earlier process left open, until they end.
 //!
 //! A store keeps amounts and no labels, so who reserved is remembered here, by the node that was asked, and in a memo on the shelf
 //! where others look for it: another node, or the next process.
@@ -31,8 +31,28 @@ struct Remembered {
 struct Open {
     entry: Box<Entry>,
     expires_at: Time,
-    /// Whether there is a memo of it: who takes that records how it ended.
-    is_shared: bool,
+    found: Found,
+}
+
+/// Who else may know of a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nobody: it was made here.
+    Here,
+    /// It was made here, and there is a memo of it: who takes that records how it ended.
+    Shared,
+    /// It is in a memo of an earlier process. How it stands is not known yet: it may have ended, and lack its record.
+    Left,
+}
+
+impl Open {
+    /// When it is looked at.
+    fn due(&self) -> Time {
+        match self.found {
+            Found::Left => Time::ZERO,
+            Found::Here | Found::Shared => self.expires_at,
+        }
+    }
 }
 
 /// What is known of a reservation that ends.
@@ -48,30 +68,50 @@ pub(super) enum Known {
 impl Reservations {
     /// Remembers who made a reservation.
     pub(super) fn remember(&self, id: ReservationId, expires_at: Time, entry: Entry) {
+        self.add(
+            id,
+            Open {
+                entry: Box::new(entry),
+                expires_at,
+                found: Found::Here,
+            },
+        );
+    }
+
+    /// Remembers one of an earlier process. It is overdue until [`Self::extend`] says how it stands.
+    pub(super) fn resume(&self, id: ReservationId, expires_at: Time, entry: Entry) {
+        self.add(
+            id,
+            Open {
+                entry: Box::new(entry),
+                expires_at,
+                found: Found::Left,
+            },
+        );
+    }
+
+    fn add(&self, id: ReservationId, open: Open) {
         let mut all = self.0.lock();
         if all.open.len() < MOST_OPEN && !all.ended.contains(&id) {
             all.forget(id);
-            all.by_deadline.insert((expires_at, id));
-            let open = Open {
-                entry: Box::new(entry),
-                expires_at,
-                is_shared: false,
-            };
+            all.by_deadline.insert((open.due(), id));
             all.open.insert(id, open);
         }
     }
 
     /// There is a memo of it.
     pub(super) fn share(&self, id: ReservationId) {
-        if let Some(open) = self.0.lock().open.get_mut(&id) {
-            open.is_shared = true;
+        let mut all = self.0.lock();
+        let open = all.open.get_mut(&id);
+        if let Some(open) = open.filter(|open| open.found == Found::Here) {
+            open.found = Found::Shared;
         }
     }
 
-    /// Whether there is.
-    pub(super) fn is_shared(&self, id: ReservationId) -> bool {
+    /// Who else may know of it, and its deadline; `None` if it is not remembered.
+    pub(super) fn found(&self, id: ReservationId) -> Option<(Found, Time)> {
         let all = self.0.lock();
-        all.open.get(&id).is_some_and(|open| open.is_shared)
+        all.open.get(&id).map(|open| (open.found, open.expires_at))
     }
 
     /// Whether it is remembered, or that it has ended.
@@ -88,13 +128,17 @@ impl Reservations {
         reserved: &Amounts,
     ) -> Option<Entry> {
         let mut all = self.0.lock();
-        let before = all.open.get(&id)?.expires_at;
+        let open = all.open.get_mut(&id)?;
+        let before = open.due();
+        open.expires_at = expires_at;
+        if open.found == Found::Left {
+            open.found = Found::Shared;
+        }
+        open.entry.hold(reserved);
+        let entry = Entry::clone(&open.entry);
         all.by_deadline.remove(&(before, id));
         all.by_deadline.insert((expires_at, id));
-        let open = all.open.get_mut(&id)?;
-        open.expires_at = expires_at;
-        open.entry.hold(reserved);
-        Some(Entry::clone(&open.entry))
+        Some(entry)
     }
 
     /// What is known of a reservation that ends now. Asked again it is [`Known::Ended`].
@@ -123,7 +167,7 @@ impl Reservations {
 impl Remembered {
     fn forget(&mut self, id: ReservationId) -> Option<Box<Entry>> {
         let open = self.open.remove(&id)?;
-        self.by_deadline.remove(&(open.expires_at, id));
+        self.by_deadline.remove(&(open.due(), id));
         Some(open.entry)
     }
 

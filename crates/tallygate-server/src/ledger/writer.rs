@@ -1,18 +1,19 @@
 //! The task that keeps records.
 
+use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tallygate_core::ReservationId;
 use tallygate_store::Store;
-use tallygate_store::usage::{Record, Shelf};
+use tallygate_store::usage::{Memo, Record, Shelf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::promise::{Progress, Promise};
-use super::recorder::{Kept, LedgerLog, Message};
+use super::recorder::{Kept, LedgerLog, Message, Opened};
 
 /// Records that are kept at once.
 const BATCH: usize = 8_192;
@@ -35,6 +36,8 @@ pub(crate) struct Writer {
     gathered: Vec<Record>,
     /// Reservations whose memos are needless then.
     ended: Vec<ReservationId>,
+    /// Calls that have no memo yet.
+    opened: HashMap<ReservationId, Opened>,
     /// Who is to be told when it was tried.
     awaiting: Vec<oneshot::Sender<()>>,
     /// When it is to be kept; `None` while there is nothing.
@@ -59,6 +62,7 @@ impl Writer {
             log,
             gathered: Vec::new(),
             ended: Vec::new(),
+            opened: HashMap::new(),
             awaiting: Vec::new(),
             due: None,
             is_troubled: false,
@@ -101,42 +105,60 @@ impl Writer {
     /// wait at one time share one write.
     async fn take(&mut self, message: Message) {
         self.gather(message);
-        while self.gathered.len() < BATCH
+        while self.gathered.len().max(self.opened.len()) < BATCH
             && let Ok(next) = self.queue.try_recv()
         {
             self.gather(next);
         }
         let is_full = self.gathered.len() >= BATCH && !self.is_troubled;
-        if is_full || !self.awaiting.is_empty() {
+        if is_full || self.opened.len() >= BATCH || !self.awaiting.is_empty() {
             self.keep_gathered().await;
         }
     }
 
     fn gather(&mut self, message: Message) {
         match message {
+            Message::Open(opened) => {
+                self.opened.insert(opened.id, *opened);
+            }
             Message::Record(record, ended) => {
                 self.gathered.push(*record);
+                // One that has ended in the moment that it began in had no memo.
+                let ended = ended.filter(|id| self.opened.remove(id).is_none());
                 self.ended.extend(ended);
-                let soon = || Instant::now() + self.promise.gather_time();
-                self.due.get_or_insert_with(soon);
             }
-            Message::Flush(done) => self.awaiting.push(done),
+            Message::Flush(done) => return self.awaiting.push(done),
         }
+        let soon = || Instant::now() + self.promise.gather_time();
+        self.due.get_or_insert_with(soon);
     }
 
     async fn keep_gathered(&mut self) {
         self.due = None;
-        if !self.gathered.is_empty() {
-            self.append().await;
+        self.keep_opened().await;
+        match self.gathered.is_empty() {
+            true => self.progress.idles(|| self.queue.is_empty()),
+            false => self.append().await,
         }
         for done in self.awaiting.drain(..) {
             let _ = done.send(()); // whoever asked may be gone
         }
     }
 
+    /// Before records of a later moment are kept, so that what ends has its memo first.
+    async fn keep_opened(&mut self) {
+        let opened = self.opened.drain();
+        let memos = opened.filter_map(|(id, opened)| opened.entry.memo(id, opened.expires_at));
+        let memos: Vec<Memo> = memos.collect();
+        if !memos.is_empty() {
+            // If not, they have no record should the process be killed.
+            let _ = self.shelf.keep_memos(&memos).await;
+        }
+    }
+
     async fn append(&mut self) {
         self.progress.begins(|| self.queue.is_empty());
-        let kept = self.shelf.append(&self.gathered).await;
+        let kept = self.shelf.append_ends(&self.gathered, &self.ended).await;
         if kept.is_err() != self.is_troubled {
             self.is_troubled = kept.is_err();
             self.log.shelf_turned(kept.as_ref().err());
@@ -146,7 +168,7 @@ impl Writer {
                 self.progress.succeeds();
                 self.log.kept(self.gathered.len() as u64);
                 self.gathered.clear();
-                self.shelf.drop_memos(&std::mem::take(&mut self.ended));
+                self.ended.clear();
             }
             Err(_) => {
                 self.progress.fails();

@@ -23,8 +23,7 @@ impl Recording {
         let (stop_writing, stopped) = oneshot::channel();
         let (stop_expiring, expiring_stopped) = oneshot::channel();
         let store = || Arc::clone(pipeline.store());
-        let recorder = Arc::clone(pipeline.recorder());
-        let expiry = watch_expiry(recorder, store(), expiring_stopped);
+        let expiry = watch_expiry(Arc::clone(pipeline), expiring_stopped);
         Self {
             stop_writing,
             stop_expiring,

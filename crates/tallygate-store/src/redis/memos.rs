@@ -1,14 +1,13 @@
-//! What the ledger needs to know of open reservations, each beside its reservation: in its slot, and gone some time after it.
+//! What the ledger needs to know of open reservations, in the slot of the ledger: so that it goes with the record of an end, and
+//! that what nobody ends is found by its deadline.
 //!
 //! What is asked while a call is under way goes into the next one, so that a reservation costs the server a fraction of a call.
-use super::link::{Call, Link, Route};
-use super::names::{self, Tag};
+use super::link::{Call, Link};
+use super::names;
 use super::opening::RedisOpenError;
 use super::options::RedisOptions;
 use crate::usage::{Memo, ShelfError};
-use futures_util::future::join_all;
 use redis::Value;
-use std::collections::HashMap;
 use tallygate_core::{ReservationId, Time};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,8 +19,11 @@ const MOST_QUEUED: usize = 4_096;
 /// Memos of one call.
 const AT_ONCE: usize = 256;
 
-/// How long a memo is kept past the deadline of its reservation, in milliseconds.
-const LATE: u64 = 600_000;
+/// How long a memo is kept past the deadline of its reservation, in milliseconds, while no node records what nobody ended.
+const LATE: u64 = 86_400_000;
+
+/// Bytes of a reservation's id.
+const ID: usize = 16;
 
 /// The way to the memos of a prefix.
 pub(super) struct Memos {
@@ -29,11 +31,10 @@ pub(super) struct Memos {
     queue: mpsc::Sender<Errand>,
 }
 
-/// One memo to be kept, renewed or taken.
+/// One memo to be kept, renewed, found or taken.
 struct Errand {
-    tag: Tag,
     key: Vec<u8>,
-    args: [Vec<u8>; 3],
+    args: [Vec<u8>; 5],
     answer: oneshot::Sender<Result<Vec<u8>, ShelfError>>,
 }
 
@@ -45,95 +46,98 @@ impl Memos {
     pub(super) async fn open(options: &RedisOptions) -> Result<Self, RedisOpenError> {
         let link = Link::open(options, SCRIPT).await?;
         let (queue, errands) = mpsc::channel(MOST_QUEUED);
-        tokio::spawn(carry(link, errands));
         let prefix = options.prefix().to_owned();
+        tokio::spawn(carry(link, names::memo_deadlines(&prefix), errands));
         Ok(Self { prefix, queue })
     }
 
     pub(super) async fn keep(&self, memo: &Memo) -> Result<(), ShelfError> {
-        self.put(b"keep", memo).await
+        self.put("keep", memo).await
     }
 
     pub(super) async fn renew(&self, memo: &Memo) -> Result<(), ShelfError> {
-        self.put(b"renew", memo).await
+        self.put("renew", memo).await
     }
 
-    async fn put(&self, what: &[u8], memo: &Memo) -> Result<(), ShelfError> {
-        let gone = millis(memo.expires_at).saturating_add(LATE);
-        let args = [what.to_vec(), memo.bytes.clone(), gone.to_string().into()];
-        self.ask(memo.id, args).await.map(drop)
+    async fn put(&self, what: &str, memo: &Memo) -> Result<(), ShelfError> {
+        let deadline = millis(memo.expires_at);
+        let key = names::memo(&self.prefix, memo.id);
+        let args = [
+            what.into(),
+            id(memo.id),
+            memo.bytes.clone(),
+            digits(deadline),
+            digits(deadline.saturating_add(LATE)),
+        ];
+        self.ask(key, args).await.map(drop)
     }
 
     /// `None`: there is none, or it was taken.
     pub(super) async fn find(&self, id: ReservationId) -> Result<Option<Vec<u8>>, ShelfError> {
-        self.get(b"find", id).await
+        self.get("find", id).await
     }
 
     /// As [`Self::find`], and it is gone.
     pub(super) async fn take(&self, id: ReservationId) -> Result<Option<Vec<u8>>, ShelfError> {
-        self.get(b"take", id).await
+        self.get("take", id).await
     }
 
-    async fn get(&self, what: &[u8], id: ReservationId) -> Result<Option<Vec<u8>>, ShelfError> {
-        let args = [what.to_vec(), Vec::new(), Vec::new()];
-        let memo = self.ask(id, args).await?;
+    async fn get(&self, what: &str, of: ReservationId) -> Result<Option<Vec<u8>>, ShelfError> {
+        let args = [what.into(), id(of), Vec::new(), Vec::new(), Vec::new()];
+        let memo = self.ask(names::memo(&self.prefix, of), args).await?;
         Ok(Some(memo).filter(|memo| !memo.is_empty()))
     }
 
-    /// Removes some, soon or when they go by themselves.
-    pub(super) fn drop_some(&self, ids: &[ReservationId]) {
-        for id in ids {
-            let args = [b"take".to_vec(), Vec::new(), Vec::new()];
-            // Where too much is to be done they go a while after their deadline.
-            let _ = self.queue.try_send(self.errand(*id, args).0);
-        }
+    /// Some whose deadlines are not after `by`, the first ones.
+    pub(super) async fn overdue(
+        &self,
+        by: Time,
+        most: usize,
+    ) -> Result<Vec<ReservationId>, ShelfError> {
+        let args = [
+            "overdue".into(),
+            Vec::new(),
+            digits(most as u64),
+            digits(millis(by)),
+            Vec::new(),
+        ];
+        let found = self.ask(names::memo_deadlines(&self.prefix), args).await?;
+        let (ids, _) = found.as_chunks::<ID>();
+        let ids = ids.iter().map(|id| u128::from_be_bytes(*id));
+        Ok(ids.map(ReservationId::from_bits).collect())
     }
 
-    async fn ask(&self, id: ReservationId, args: [Vec<u8>; 3]) -> Result<Vec<u8>, ShelfError> {
-        let (errand, answer) = self.errand(id, args);
+    async fn ask(&self, key: Vec<u8>, args: [Vec<u8>; 5]) -> Result<Vec<u8>, ShelfError> {
+        let (answer, told) = oneshot::channel();
+        let errand = Errand { key, args, answer };
         let gone = || ShelfError::Server("the process is stopping".to_owned());
         self.queue.send(errand).await.map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
-    }
-
-    fn errand(
-        &self,
-        id: ReservationId,
-        args: [Vec<u8>; 3],
-    ) -> (Errand, oneshot::Receiver<Result<Vec<u8>, ShelfError>>) {
-        let (answer, told) = oneshot::channel();
-        let tag = names::home(id);
-        let errand = Errand {
-            tag,
-            key: names::memo(&self.prefix, id),
-            args,
-            answer,
-        };
-        (errand, told)
+        told.await.unwrap_or_else(|_| Err(gone()))
     }
 }
 
+/// What a reservation is called among the deadlines.
+pub(super) fn id(id: ReservationId) -> Vec<u8> {
+    id.bits().to_be_bytes().to_vec()
+}
+
 /// Sends what is asked, until nobody can ask any more.
-async fn carry(link: Link, mut queue: mpsc::Receiver<Errand>) {
+async fn carry(link: Link, deadlines: Vec<u8>, mut queue: mpsc::Receiver<Errand>) {
     let mut some = Vec::new();
     while queue.recv_many(&mut some, AT_ONCE).await > 0 {
-        let mut routes: HashMap<Route, Vec<Errand>> = HashMap::new();
-        for errand in some.drain(..) {
-            let route = link.route(errand.tag);
-            routes.entry(route).or_default().push(errand);
-        }
-        join_all(routes.into_values().map(|errands| send(&link, errands))).await;
+        send(&link, &deadlines, std::mem::take(&mut some)).await;
     }
 }
 
 /// One call for all of them.
-async fn send(link: &Link, errands: Vec<Errand>) {
-    let Some(tag) = errands.first().map(|errand| errand.tag) else {
-        return;
-    };
+async fn send(link: &Link, deadlines: &[u8], errands: Vec<Errand>) {
+    let memos = errands.iter().map(|errand| &*errand.key);
     let call = Call {
-        tag,
-        keys: errands.iter().map(|errand| errand.key.clone()).collect(),
+        tag: names::LEDGER,
+        keys: std::iter::once(deadlines)
+            .chain(memos)
+            .map(<[u8]>::to_vec)
+            .collect(),
         args: errands.iter().flat_map(|one| one.args.clone()).collect(),
     };
     // Not sent again: what is known of a reservation to one node only is worth no wait.
@@ -154,4 +158,8 @@ async fn send(link: &Link, errands: Vec<Errand>) {
 
 fn millis(time: Time) -> u64 {
     time.as_nanos() / 1_000_000
+}
+
+fn digits(number: u64) -> Vec<u8> {
+    number.to_string().into_bytes()
 }

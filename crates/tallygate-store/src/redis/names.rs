@@ -112,10 +112,17 @@ pub(crate) fn record(prefix: &str, tag: Tag, id: ReservationId) -> Vec<u8> {
     key(prefix, tag, b'r', &bytes[4..])
 }
 
+/// All that the ledger of usage keeps is in one slot of a Cluster.
+pub(crate) const LEDGER: Tag = 0x7573_6167;
+
 /// The key of what the ledger needs to know of an open reservation.
 pub(crate) fn memo(prefix: &str, id: ReservationId) -> Vec<u8> {
-    let bytes = id.bits().to_be_bytes();
-    key(prefix, home(id), b'm', &bytes[4..])
+    key(prefix, LEDGER, b'm', &id.bits().to_be_bytes())
+}
+
+/// The key of the deadlines of all reservations that have such a memo.
+pub(crate) fn memo_deadlines(prefix: &str) -> Vec<u8> {
+    key(prefix, LEDGER, b'u', b"memos")
 }
 
 /// The reservation whose random part is this, with its record under `tag`.

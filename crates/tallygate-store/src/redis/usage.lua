@@ -1,11 +1,17 @@
 -- Blocks of the ledger of usage: one sorted set, by the time of each block's last record.
--- KEYS: the blocks; a token that is another one after each merge.
+-- KEYS: the blocks; a token that is another one after each merge; to add, the deadlines of memos and the memos of what ends.
 -- A block stands behind eight random bytes, so that one that is sent again is there once.
 local blocks, token = KEYS[1], KEYS[2]
 local what = ARGV[1]
 
+-- add: the reservations that end, in the order of their memos, and then scores and blocks.
 if what == 'add' then
-  for at = 2, #ARGV, 2 do
+  local ended = #KEYS - 3
+  for at = 1, ended do
+    redis.call('del', KEYS[at + 3])
+    redis.call('zrem', KEYS[3], ARGV[at + 1])
+  end
+  for at = ended + 2, #ARGV, 2 do
     redis.call('zadd', blocks, ARGV[at], ARGV[at + 1])
   end
   return {}

@@ -4,7 +4,7 @@
 //! merged after a while. A block is named by random bytes, so one that is sent again is there once; a merge puts one block in the
 //! place of others or does nothing; and a question that a merge came between is asked again.
 use super::link::{Call, Link, LinkError};
-use super::memos::Memos;
+use super::memos::{self, Memos};
 use super::names;
 use super::opening::RedisOpenError;
 use super::options::RedisOptions;
@@ -17,14 +17,11 @@ use redis::Value;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tallygate_core::ReservationId;
+use tallygate_core::{ReservationId, Time};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 const SCRIPT: &str = include_str!("usage.lua");
-
-/// All blocks are in one slot of a Cluster.
-const TAG: names::Tag = 0x7573_6167;
 
 /// How often a call is sent that has no answer.
 const ATTEMPTS: usize = 3;
@@ -57,6 +54,7 @@ pub struct RedisShelf(Arc<Inner>);
 struct Inner {
     link: Link,
     memos: Memos,
+    prefix: String,
     keys: Vec<Vec<u8>>,
     /// Up to when blocks have been merged.
     merged: Mutex<u64>,
@@ -99,11 +97,12 @@ impl RedisShelf {
         // Its own way, so that no report stands before a reservation.
         let memos = Memos::open(&lean).await;
         let memos = memos.map_err(|error| error.with_prefix(prefix))?;
-        let key = |name: &[u8]| names::key(prefix, TAG, b'u', name);
+        let key = |name: &[u8]| names::key(prefix, names::LEDGER, b'u', name);
         Ok(Self(Arc::new(Inner {
             keys: vec![key(b"blocks"), key(b"merges")],
             link,
             memos,
+            prefix: prefix.to_owned(),
             merged: Mutex::new(0),
             latest: Mutex::new(0),
         })))
@@ -111,11 +110,19 @@ impl RedisShelf {
 }
 
 impl Inner {
-    /// Runs the script; sent again as long as that may help.
     async fn call(&self, args: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, ShelfError> {
+        self.call_on(self.keys.clone(), args).await
+    }
+
+    /// Runs the script; sent again as long as that may help.
+    async fn call_on(
+        &self,
+        keys: Vec<Vec<u8>>,
+        args: Vec<Vec<u8>>,
+    ) -> Result<Vec<Vec<u8>>, ShelfError> {
         let call = Call {
-            tag: TAG,
-            keys: self.keys.clone(),
+            tag: names::LEDGER,
+            keys,
             args,
         };
         let mut left = ATTEMPTS;
@@ -131,15 +138,20 @@ impl Inner {
         }
     }
 
-    async fn append(&self, records: &[Record]) -> Result<(), ShelfError> {
+    /// In one call, so that a record and the memo of its reservation are never there both.
+    async fn append(&self, records: &[Record], ended: &[ReservationId]) -> Result<(), ShelfError> {
+        let mut keys = self.keys.clone();
+        keys.push(names::memo_deadlines(&self.prefix));
+        keys.extend(ended.iter().map(|id| names::memo(&self.prefix, *id)));
         let blocks = records.chunks(ADDED).filter_map(Block::of);
         let mut args = vec![b"add".to_vec()];
+        args.extend(ended.iter().map(|id| memos::id(*id)));
         for block in blocks {
             args.extend(named(&block));
             let mut latest = self.latest.lock();
             *latest = block.times().1.max(*latest);
         }
-        self.call(args).await.map(drop)
+        self.call_on(keys, args).await.map(drop)
     }
 
     /// The next blocks from `place` on, whose last record is before `until`.
@@ -301,7 +313,15 @@ fn text(value: Value) -> Result<Vec<u8>, ShelfError> {
 
 impl Shelf for RedisShelf {
     fn append<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<(), ShelfError>> {
-        Box::pin(self.0.append(records))
+        Box::pin(self.0.append(records, &[]))
+    }
+
+    fn append_ends<'a>(
+        &'a self,
+        records: &'a [Record],
+        ended: &'a [ReservationId],
+    ) -> BoxFuture<'a, Result<(), ShelfError>> {
+        Box::pin(self.0.append(records, ended))
     }
 
     fn answer<'a>(&'a self, query: &'a Query) -> BoxFuture<'a, Result<Report, ShelfError>> {
@@ -339,7 +359,11 @@ impl Shelf for RedisShelf {
         Box::pin(self.0.memos.take(id))
     }
 
-    fn drop_memos(&self, ids: &[ReservationId]) {
-        self.0.memos.drop_some(ids);
+    fn overdue_memos(
+        &self,
+        before: Time,
+        most: usize,
+    ) -> BoxFuture<'_, Result<Vec<ReservationId>, ShelfError>> {
+        Box::pin(self.0.memos.overdue(before, most))
     }
 }

@@ -7,7 +7,7 @@
 //! ```text
 //! usage/2026-11-22.0001.blocks    written whole
 //! usage/2026-11-22.0002.log       being appended to
-//! usage/open.memos                whose the open reservations of the decision API are
+//! usage/open.memos                whose the open reservations are
 //! ```
 mod memos;
 mod scan;
@@ -77,15 +77,16 @@ impl FolderShelf {
     /// When the disk fails, or the ledger is of a later version.
     pub fn open(folder: Arc<DataFolder>) -> Result<Self, ShelfError> {
         let mut kept = Kept::default();
+        let memos = Memos::open(folder.files())?;
         let found = segment::find(folder.files())?;
         for segment in &found.stale {
             folder.files().remove(&segment.log())?;
         }
         kept.segments.extend(found.merged.iter().copied());
         for segment in found.logs {
-            kept.resume(segment, folder.files())?;
+            let ended = kept.resume(segment, folder.files())?;
+            memos.drop_some(memos.of(ended.iter()), folder.files());
         }
-        let memos = Memos::open(folder.files())?;
         Ok(Self(Arc::new(Inner {
             folder,
             kept: Mutex::new(kept),
@@ -137,8 +138,12 @@ fn usable(bytes: &[u8]) -> Result<Pieces<'_>, BlockError> {
 }
 
 impl Kept {
-    /// Takes a log of an earlier process over.
-    fn resume(&mut self, segment: Segment, files: &dyn Files) -> Result<(), ShelfError> {
+    /// Takes a log of an earlier process over. Answers the reservations that ended with its records.
+    fn resume(
+        &mut self,
+        segment: Segment,
+        files: &dyn Files,
+    ) -> Result<Vec<ReservationId>, ShelfError> {
         let bytes = files.read(&segment.log())?;
         let pieces = usable(&bytes)?;
         self.damaged += pieces.damaged;
@@ -156,7 +161,7 @@ impl Kept {
         };
         // Of several logs of a day the last is gone on with; the others are written anew in their time.
         self.open.insert(segment.day, log);
-        Ok(())
+        Ok(pieces.ended)
     }
 
     /// The log of `day`, made if there is none.
@@ -208,25 +213,29 @@ impl Log {
 }
 
 impl Inner {
-    /// Appends a block a day: all of them or none.
-    fn append(&self, blocks: &[(Day, Block)]) -> Result<(), ShelfError> {
+    /// Appends a block a day: all of them or none. The memos of what ends with them go while no log can be closed.
+    fn append(&self, blocks: &[(Day, Block)], ended: &[ReservationId]) -> Result<(), ShelfError> {
         let mut kept = self.kept.lock();
         let files = self.folder.files();
-        let appended = blocks.iter().try_for_each(|(day, block)| {
+        let ended = self.memos.of(ended.iter());
+        let pieces = pieces(blocks, &ended);
+        let appended = pieces.iter().try_for_each(|(day, piece)| {
             let log = kept.log(*day, files)?;
-            log.append(block.bytes())
+            log.append(piece)
         });
-        for (day, block) in blocks {
+        for (day, piece) in &pieces {
             let Some(log) = kept.open.get_mut(day) else {
                 continue;
             };
             match &appended {
-                Ok(()) => log.length += block.bytes().len() as u64,
+                Ok(()) => log.length += piece.len() as u64,
                 // Tried again before the next append: until it is cut off nothing is written behind it.
                 Err(_) => drop(log.file.truncate(log.length)),
             }
         }
-        Ok(appended?)
+        appended?;
+        self.memos.drop_some(ended, files);
+        Ok(())
     }
 
     /// Writes a log anew as blocks, in its place.
@@ -267,10 +276,11 @@ impl Inner {
         for segment in old {
             segment.remove(files)?;
         }
+        // What ended with a log is on disk before the log goes.
+        self.memos.tend(late(), files)?;
         let logs = segment::find(files)?.logs.into_iter();
         let mut closed = logs.filter(|log| !open.contains(log));
-        closed.try_for_each(|log| self.merge(log))?;
-        Ok(self.memos.tend(late(), files)?)
+        closed.try_for_each(|log| self.merge(log))
     }
 
     fn answer(&self, query: &Query) -> Result<Report, ShelfError> {
@@ -278,6 +288,18 @@ impl Inner {
         let segments: Vec<Segment> = self.kept.lock().segments.iter().copied().collect();
         scan::answer(self.folder.files(), &segments, query)
     }
+}
+
+/// What is appended for blocks with which reservations end: these are told with the last.
+fn pieces(blocks: &[(Day, Block)], ended: &[ReservationId]) -> Vec<(Day, Vec<u8>)> {
+    let pieces = blocks
+        .iter()
+        .map(|(day, block)| (*day, block.bytes().to_vec()));
+    let mut pieces: Vec<(Day, Vec<u8>)> = pieces.collect();
+    if let Some((_, last)) = pieces.last_mut() {
+        last.splice(..0, segment::ends(ended));
+    }
+    pieces
 }
 
 /// One block for each day that the records fall in.
@@ -313,10 +335,18 @@ async fn blocking<T: Send + 'static>(
 
 impl Shelf for FolderShelf {
     fn append<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<(), ShelfError>> {
+        self.append_ends(records, &[])
+    }
+
+    fn append_ends<'a>(
+        &'a self,
+        records: &'a [Record],
+        ended: &'a [ReservationId],
+    ) -> BoxFuture<'a, Result<(), ShelfError>> {
         let inner = Arc::clone(&self.0);
         Box::pin(async move {
-            let blocks = by_day(records);
-            blocking(move || inner.append(&blocks)).await
+            let (blocks, ended) = (by_day(records), ended.to_vec());
+            blocking(move || inner.append(&blocks, &ended)).await
         })
     }
 
@@ -335,8 +365,12 @@ impl Shelf for FolderShelf {
     }
 
     fn keep_memo<'a>(&'a self, memo: &'a Memo) -> BoxFuture<'a, Result<(), ShelfError>> {
-        let (inner, memo) = (Arc::clone(&self.0), memo.clone());
-        let keep = move || Ok(inner.memos.keep(memo, inner.folder.files())?);
+        self.keep_memos(std::slice::from_ref(memo))
+    }
+
+    fn keep_memos<'a>(&'a self, memos: &'a [Memo]) -> BoxFuture<'a, Result<(), ShelfError>> {
+        let (inner, memos) = (Arc::clone(&self.0), memos.to_vec());
+        let keep = move || Ok(inner.memos.keep(memos, inner.folder.files())?);
         Box::pin(blocking(keep))
     }
 
@@ -358,10 +392,5 @@ impl Shelf for FolderShelf {
 
     fn memos(&self) -> Vec<Memo> {
         self.0.memos.all()
-    }
-
-    fn drop_memos(&self, ids: &[ReservationId]) {
-        // At once, so that as little as can be lies between a record and this: a few bytes that nobody syncs.
-        self.0.memos.drop_some(ids, self.0.folder.files());
     }
 }

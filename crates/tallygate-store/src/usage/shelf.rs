@@ -3,6 +3,7 @@
 use std::future::ready;
 use std::io;
 
+use futures_util::future::try_join_all;
 use tallygate_core::{ReservationId, Time};
 
 use super::{BlockError, Query, QueryError, Record, Report};
@@ -66,6 +67,20 @@ pub trait Shelf: Send + Sync {
     /// Dropped half-way, they are kept or not.
     fn append<'a>(&'a self, records: &'a [Record]) -> BoxFuture<'a, Result<(), ShelfError>>;
 
+    /// As [`Self::append`], of reservations that end with these records: their memos are forgotten. Whatever crashes, none of them
+    /// has both its record and its memo afterwards.
+    ///
+    /// # Errors
+    /// As [`Self::append`]; no memo was forgotten either.
+    fn append_ends<'a>(
+        &'a self,
+        records: &'a [Record],
+        ended: &'a [ReservationId],
+    ) -> BoxFuture<'a, Result<(), ShelfError>> {
+        let _ = ended;
+        self.append(records)
+    }
+
     /// Sums what the query asks for.
     ///
     /// # Errors
@@ -91,6 +106,15 @@ pub trait Shelf: Send + Sync {
     fn keep_memo<'a>(&'a self, memo: &'a Memo) -> BoxFuture<'a, Result<(), ShelfError>> {
         let _ = memo;
         Box::pin(ready(Ok(())))
+    }
+
+    /// Keeps many.
+    ///
+    /// # Errors
+    /// As [`Self::keep_memo`]; some may be kept.
+    fn keep_memos<'a>(&'a self, memos: &'a [Memo]) -> BoxFuture<'a, Result<(), ShelfError>> {
+        let kept = memos.iter().map(|memo| self.keep_memo(memo));
+        Box::pin(async move { try_join_all(kept).await.map(drop) })
     }
 
     /// Puts a memo in the place of the reservation's, if it has one.
@@ -125,8 +149,17 @@ pub trait Shelf: Send + Sync {
         Vec::new()
     }
 
-    /// Forgets memos, now or some time after their reservations' deadlines.
-    fn drop_memos(&self, ids: &[ReservationId]) {
-        let _ = ids;
+    /// Reservations that have memos, of those with deadlines before `before` the first, at most so many; none where
+    /// [`Self::memos`] tells of them.
+    ///
+    /// # Errors
+    /// [`ShelfError`].
+    fn overdue_memos(
+        &self,
+        before: Time,
+        most: usize,
+    ) -> BoxFuture<'_, Result<Vec<ReservationId>, ShelfError>> {
+        let _ = (before, most);
+        Box::pin(ready(Ok(Vec::new())))
     }
 }

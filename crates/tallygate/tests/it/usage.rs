@@ -3,9 +3,10 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use tallygate_sim::Client;
+use tallygate_sim::{ApiCall, Client, Mock, MockOptions};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -245,6 +246,83 @@ limits: [{ name: day, per: [tenant], tokens: 100_000, every: day }]";
         assert!(csv.contains(&format!("\n{row}")), "{row} in {csv}");
     }
     assert_eq!(csv.lines().count(), 4, "{csv}");
+    running.stop();
+}
+
+/// What the command says until it has this many rows.
+fn rows(by: &[&str], many: usize) -> String {
+    loop {
+        let csv = run(by).stdout;
+        if csv.lines().count() > many {
+            return csv;
+        }
+    }
+}
+
+/// What was held for a call that was being served when its gateway was killed counts as used, and is in the ledger once.
+#[tokio::test]
+async fn a_call_of_a_killed_gateway_is_recorded_once() {
+    let options = MockOptions {
+        max_stall: Duration::from_secs(3_600),
+        ..MockOptions::default()
+    };
+    let mock = Mock::start(([127, 0, 0, 1], 0).into(), options).await;
+    let mock = mock.expect("a mock");
+    let settings = format!(
+        "durability: sync
+upstreams: {{ openai: {{ dialect: openai, base_url: 'http://{}/v1', api_key: none }} }}
+models: {{ gpt-4o: {{ upstream: openai, output_estimate: max_tokens }} }}
+limits: [{{ name: day, per: [tenant], tokens: 100_000, every: day }}]
+identify: {{ trust_headers: true }}",
+        mock.addr()
+    );
+    let folder = Folder::new("usage-orphans");
+    let memos = folder.path().join("data/usage/open.memos");
+    let has_memo_of = |tenant: &str| {
+        let bytes = std::fs::read(&memos).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).contains(tenant)
+    };
+    for tenant in ["acme", "globex"] {
+        let (running, data, admin) = serve_with(&folder, &settings);
+        if tenant == "globex" {
+            let by = [
+                "usage",
+                "--admin",
+                &admin,
+                "--by",
+                "tenant,outcome",
+                "--csv",
+            ];
+            assert!(rows(&by, 1).contains("\nacme,expired,1,"));
+        }
+        let call = ApiCall::chat("gpt-4o", "Hello world").max_tokens(100);
+        let call = call.streamed().output(50).header("x-mock-stall-after", "5");
+        let call = call.header("x-tallygate-tenant", tenant);
+        let client = Client::new(&data);
+        let mut stalled = client.open(&call).await.expect("an answer");
+        assert!(stalled.chunk().await.is_ok_and(|piece| piece.is_some()));
+        while !has_memo_of(tenant) {
+            tokio::task::yield_now().await;
+        }
+        running.signal("KILL");
+        running.ended();
+    }
+    let (running, _, admin) = serve_with(&folder, &settings);
+    let by = [
+        "usage",
+        "--admin",
+        &admin,
+        "--by",
+        "tenant,model,outcome,method",
+        "--csv",
+    ];
+    let csv = rows(&by, 2);
+    for tenant in ["acme", "globex"] {
+        // 9 tokens, and the 100 that it may have written.
+        let row = format!("\n{tenant},gpt-4o,expired,kept,1,1,0,0,9,0,0,100,0,109,");
+        assert!(csv.contains(&row), "{row} in {csv}");
+    }
+    assert_eq!(csv.lines().count(), 3, "{csv}");
     running.stop();
 }
 

@@ -1,6 +1,6 @@
 //! What the ledger is told of a call of the gateway.
 
-use tallygate_core::{Amounts, Metric};
+use tallygate_core::{Amounts, Metric, Time};
 use tallygate_store::Settlement;
 use tallygate_store::usage::{Method, Outcome};
 use tallygate_tokens::Usage;
@@ -9,12 +9,34 @@ use super::{Account, Ending, Served};
 use crate::ledger::{Entry, Reserved, Subject, Use};
 
 impl Account {
+    /// Has it recorded whose call it is, should this process be killed before it is over. Its hold ends by itself at `expires_at`.
+    pub(crate) fn noted(self, expires_at: Time) -> Self {
+        if let Some(hold) = &self.hold {
+            let recorder = self.pipeline.recorder();
+            recorder.opened((hold.id(), expires_at), || self.entry());
+        }
+        self
+    }
+
     /// Records how the call went. Its hold is to end as `ending` says.
     pub(super) fn record(&self, served: Served, ending: &Ending) {
         let recorder = self.pipeline.recorder();
-        if !recorder.is_on() {
+        let Some(hold) = self.hold.as_ref().filter(|_| recorder.is_on()) else {
             return;
-        }
+        };
+        let charged = charged(ending, hold.reserved());
+        let used = Use {
+            charged,
+            cost: (self.of.price.is_known()).then(|| charged.get(Metric::COST)),
+            details: details(served),
+            method: method(served),
+        };
+        let took = self.course.sent.elapsed();
+        let record = self.entry().ended(outcome(served), &used, took);
+        recorder.record_end(hold.id(), record);
+    }
+
+    fn entry(&self) -> Entry {
         let of = &self.of;
         let subject =
             Subject::of_identity(&of.identity, (&of.model, &of.asked), of.upstream.name());
@@ -22,16 +44,8 @@ impl Account {
             amounts: self.held(),
             ..self.reserved
         };
-        let charged = charged(ending, &reserved.amounts);
-        let used = Use {
-            charged,
-            cost: of.price.is_known().then(|| charged.get(Metric::COST)),
-            details: details(served),
-            method: method(served),
-        };
         let setup = self.pipeline.setup();
-        let entry = Entry::let_through(subject, &reserved, setup.config());
-        recorder.record(entry.ended(outcome(served), &used, self.course.sent.elapsed()));
+        Entry::let_through(subject, &reserved, setup.config())
     }
 }
 

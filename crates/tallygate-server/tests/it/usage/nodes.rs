@@ -1,9 +1,11 @@
 //! Two nodes that share one store share its ledger: each answers for both.
 
 use serde_json::{Value, json};
+use tallygate_core::Amounts;
 use tallygate_server::Server;
 use tallygate_sim::servers::{Engine, Server as Redis};
-use tallygate_sim::{Mock, MockOptions};
+use tallygate_sim::{ApiCall, Mock, MockOptions};
+use tallygate_store::Settlement;
 
 use super::{report, row, usage};
 use crate::world::{World, config, patient, upstreams, within};
@@ -131,13 +133,96 @@ async fn what_ends_at_another_node_is_recorded_for_whoever_reserved() {
         }
     }
     // Nothing is left of those that have ended.
-    let left = || redis.ask::<Vec<Vec<u8>>>(&["KEYS", "tg:{????????}m*"]);
-    let gone = async {
-        while !left().expect("keys").is_empty() {
+    assert!(memos(&redis).is_empty());
+}
+
+/// The memos of open reservations.
+fn memos(redis: &Redis) -> Vec<Vec<u8>> {
+    let keys = redis.ask(&["KEYS", "tg:{????????}m*"]);
+    keys.expect("keys")
+}
+
+/// Has the deadlines of all memos passed long ago.
+fn make_overdue(redis: &Redis) {
+    let key = b"tg:{75736167}umemos";
+    let ids: Vec<Vec<u8>> = redis.ask(&[&b"ZRANGE"[..], key, b"0", b"-1"]).expect("ids");
+    assert!(!ids.is_empty());
+    for id in ids {
+        let moved: u64 = redis
+            .ask(&[&b"ZADD"[..], key, b"XX", b"CH", b"1", &id])
+            .expect("moved");
+        assert_eq!(moved, 1);
+    }
+}
+
+/// What a node that is gone has left, and nobody speaks of again, is recorded by one of those that are there, as it ended.
+#[tokio::test]
+async fn what_nobody_speaks_of_again_is_recorded_once_by_those_that_are_there() {
+    let redis = Redis::start(Engine::Valkey, &[]).expect("a server");
+    let gone = tiered(&redis).await;
+    // One whose record the store has dropped already.
+    let held = ask(&gone, "reserve", &demand("acme")).await;
+    assert_eq!(held["decision"], "downgrade", "{held}");
+    let kept: Vec<Vec<u8>> = redis.ask(&["KEYS", "tg:{????????}r*"]).expect("keys");
+    let [record] = &kept[..] else {
+        panic!("{kept:?}");
+    };
+    let dropped: u64 = redis.ask(&[&b"DEL"[..], record]).expect("an answer");
+    assert_eq!(dropped, 1);
+    // One whose settlement took effect while its node died.
+    let held = ask(&gone, "reserve", &demand("globex")).await;
+    let id = held["reservation"].as_str().expect("a name");
+    let id = id
+        .split(['.', '+'])
+        .next()
+        .expect("an id")
+        .parse()
+        .expect("an id");
+    let used = Settlement::Exact(Amounts::call(600, 50));
+    let settled = gone.server.store().settle(id, used).await;
+    assert!(settled.is_ok(), "{settled:?}");
+    // One that stands, and one that was recorded.
+    ask(&gone, "reserve", &demand("initech")).await;
+    let held = ask(&gone, "reserve", &demand("initech")).await;
+    let end = json!({ "reservation": held["reservation"], "usage": { "tokens": 30 } });
+    assert_eq!(ask(&gone, "settle", &end).await["outcome"], "settled");
+    let (_mock, running) = gone.stop();
+    within(running).await.expect("a task").expect("an end");
+    assert_eq!(memos(&redis).len(), 3);
+    make_overdue(&redis);
+
+    let (one, other) = tokio::join!(tiered(&redis), tiered(&redis));
+    for world in [&one, &other] {
+        let report = counted(world, 3).await;
+        assert_eq!(row(&report, &key("acme", "expired"))["tokens"], 1_100);
+        assert_eq!(row(&report, &key("globex", "settled"))["tokens"], 650);
+        assert_eq!(row(&report, &key("initech", "settled"))["tokens"], 30);
+    }
+    assert_eq!(memos(&redis).len(), 1);
+}
+
+/// A call of the gateway that lasts has a memo, until its record is kept.
+#[tokio::test]
+async fn a_call_that_lasts_is_known_to_other_nodes_until_it_is_recorded() {
+    let redis = Redis::start(Engine::Redis, &[]).expect("a server");
+    let world = World::new(&format!("store: {}{TIERS}", patient(&redis.url()))).await;
+    let call = ApiCall::chat("gpt-4o-mini", "Hello world").max_tokens(100);
+    let call = call.streamed().output(50).header("x-mock-stall-after", "5");
+    let mut stalled = within(world.client.open(&call)).await.expect("an answer");
+    assert!(
+        within(stalled.chunk())
+            .await
+            .is_ok_and(|piece| piece.is_some())
+    );
+    let known = async {
+        while memos(&redis).is_empty() {
             tokio::task::yield_now().await;
         }
     };
-    within(gone).await;
+    within(known).await;
+    drop(stalled);
+    counted(&world, 1).await;
+    assert!(memos(&redis).is_empty());
 }
 
 /// The node that made a reservation may be gone when it ends, also when it ends too late.

@@ -2,7 +2,8 @@
 //!
 //! A frame is the length of its payload (4 bytes), a CRC-32 of that (4) and the payload: the reservation's id (16), its deadline
 //! in nanoseconds since the Unix epoch (8), and its memo, which is empty where the reservation has ended. Whole numbers are
-//! little-endian. What is no whole frame ends the file. It is synced from time to time: a killed process loses nothing.
+//! little-endian. What is no whole frame ends the file. It is synced from time to time, so that a killed process loses nothing and
+//! a loss of power may lose the newest. The ends that it loses are in the logs ([`super::segment`]).
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
@@ -62,16 +63,25 @@ impl Memos {
         kept.open.get(&id).map(|memo| memo.bytes.clone())
     }
 
-    /// Keeps one, unless there is one.
-    pub(super) fn keep(&self, memo: Memo, files: &dyn Files) -> io::Result<()> {
+    /// Keeps those of reservations that have none.
+    pub(super) fn keep(&self, mut memos: Vec<Memo>, files: &dyn Files) -> io::Result<()> {
         let mut kept = self.0.lock();
-        if kept.open.contains_key(&memo.id) {
-            return Ok(());
-        }
-        if kept.open.len() >= MOST {
+        memos.retain(|memo| !kept.open.contains_key(&memo.id));
+        if kept.open.len() + memos.len() > MOST {
             return Err(ErrorKind::QuotaExceeded.into());
         }
-        kept.write(vec![memo], files)
+        kept.write(memos, files)
+    }
+
+    /// Which of these reservations have one.
+    pub(super) fn of<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a ReservationId>,
+    ) -> Vec<ReservationId> {
+        let kept = self.0.lock();
+        ids.filter(|id| kept.open.contains_key(id))
+            .copied()
+            .collect()
     }
 
     /// Puts one in the place of another, if there is one.
@@ -91,12 +101,9 @@ impl Memos {
         Some(memo)
     }
 
-    /// Takes some out.
-    pub(super) fn drop_some(&self, ids: &[ReservationId], files: &dyn Files) {
-        let mut kept = self.0.lock();
-        let open = ids.iter().filter(|id| kept.open.contains_key(id));
-        let open = open.copied().collect();
-        kept.end(open, files);
+    /// Takes out some that there are.
+    pub(super) fn drop_some(&self, ids: Vec<ReservationId>, files: &dyn Files) {
+        self.0.lock().end(ids, files);
     }
 
     /// Forgets those whose deadlines were before `time`, writes the others anew if the file is large for them, and syncs.
@@ -111,7 +118,11 @@ impl Memos {
             files.replace(NAME, &frames)?;
             kept.length = frames.len() as u64;
         }
-        kept.file.as_mut().map_or(Ok(()), |file| file.sync())
+        match kept.length {
+            0 => Ok(()),
+            // What an earlier process wrote too.
+            _ => kept.file(files)?.sync(),
+        }
     }
 }
 
@@ -123,6 +134,13 @@ impl Kept {
         };
     }
 
+    fn file(&mut self, files: &dyn Files) -> io::Result<&mut Box<dyn Append>> {
+        Ok(match &mut self.file {
+            Some(file) => file,
+            none => none.insert(files.open_append(NAME)?),
+        })
+    }
+
     fn end(&mut self, ids: Vec<ReservationId>, files: &dyn Files) {
         let ended = |id: ReservationId| Memo {
             id,
@@ -130,20 +148,21 @@ impl Kept {
             bytes: Vec::new(),
         };
         let ended: Vec<Memo> = ids.into_iter().map(ended).collect();
-        if !ended.is_empty() && self.write(ended.clone(), files).is_err() {
+        if self.write(ended.clone(), files).is_err() {
             ended.into_iter().for_each(|memo| self.note(memo));
         }
     }
 
     /// Appends them all, or none and an error. What an earlier failure left is cut off first.
     fn write(&mut self, memos: Vec<Memo>, files: &dyn Files) -> io::Result<()> {
+        if memos.is_empty() {
+            return Ok(());
+        }
         let bytes: Vec<u8> = memos.iter().flat_map(frame).collect();
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(files.open_append(NAME)?),
-        };
-        if file.length()? != self.length {
-            file.truncate(self.length)?;
+        let length = self.length;
+        let file = self.file(files)?;
+        if file.length()? != length {
+            file.truncate(length)?;
         }
         file.write(&bytes)?;
         self.length += bytes.len() as u64;

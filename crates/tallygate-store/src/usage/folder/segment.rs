@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan};
+use tallygate_core::ReservationId;
 
 use super::{BlockError, BlockView};
 use crate::folder::Files;
@@ -144,10 +145,50 @@ pub(super) fn find(files: &dyn Files) -> io::Result<Found> {
     })
 }
 
+/// What the reservations that end with the next block of a log begin with. Behind it are the length of their ids, a CRC-32 of
+/// these (4 bytes each, little-endian) and the ids. They are in the log so that a record and its reservation's memo are never
+/// there both, whatever of the two files a loss of power leaves.
+const ENDS: [u8; 4] = *b"TGE1";
+
+/// Bytes before the ids.
+const ENDS_HEAD: usize = 12;
+
+/// Bytes of an id.
+const ID: usize = 16;
+
+/// Reservations that end with the block that is written behind this; nothing for none.
+pub(super) fn ends(ids: &[ReservationId]) -> Vec<u8> {
+    if ids.is_empty() {
+        return Vec::new();
+    }
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.bits().to_le_bytes()).collect();
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let words = [length, crc32fast::hash(&bytes)].map(u32::to_le_bytes);
+    [&ENDS[..], words.as_flattened(), &bytes].concat()
+}
+
+/// The ends that `bytes` begin with, and how long they are.
+fn read_ends(bytes: &[u8]) -> Option<(Vec<ReservationId>, usize)> {
+    let rest = bytes.strip_prefix(&ENDS)?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (sum, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let bytes = rest.get(..length)?;
+    if crc32fast::hash(bytes) != u32::from_le_bytes(*sum) {
+        return None;
+    }
+    let (ids, _) = bytes.as_chunks::<ID>();
+    let ids = ids.iter().map(|id| u128::from_le_bytes(*id));
+    let ids = ids.map(ReservationId::from_bits).collect();
+    Some((ids, ENDS_HEAD + length))
+}
+
 /// The blocks of a file, and what else is in it.
 #[derive(Debug, Default)]
 pub(super) struct Pieces<'a> {
     pub(super) blocks: Vec<BlockView<'a>>,
+    /// Reservations that ended with them.
+    pub(super) ended: Vec<ReservationId>,
     /// Stretches that cannot be read, with blocks behind them.
     pub(super) damaged: u64,
     /// Where the last block ends. What is behind it is the torn end of a log.
@@ -159,12 +200,18 @@ pub(super) struct Pieces<'a> {
 impl<'a> Pieces<'a> {
     pub(super) fn of(bytes: &'a [u8]) -> Self {
         let mut pieces = Self::default();
-        let mut at = 0;
+        let (mut at, mut is_damaged, mut ending) = (0, false, Vec::new());
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            if let Some((ids, length)) = read_ends(rest) {
+                ending = ids;
+                at += length;
+                continue;
+            }
             match BlockView::read(rest) {
                 Ok((block, length)) => {
-                    pieces.damaged += u64::from(at > pieces.sound);
+                    pieces.damaged += u64::from(std::mem::take(&mut is_damaged));
                     pieces.blocks.push(block);
+                    pieces.ended.append(&mut ending);
                     at += length;
                     pieces.sound = at;
                 }
@@ -172,6 +219,7 @@ impl<'a> Pieces<'a> {
                     if let BlockError::Newer(version) = error {
                         pieces.newer = Some(version);
                     }
+                    (is_damaged, ending) = (true, Vec::new());
                     at += 1 + next_magic(&rest[1..]);
                 }
             }
@@ -180,8 +228,9 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// How far it is to where a block may begin.
+/// How far it is to where a block may begin, or what ends with it.
 fn next_magic(bytes: &[u8]) -> usize {
-    let found = bytes.windows(MAGIC.len()).position(|place| place == MAGIC);
+    let mut places = bytes.windows(MAGIC.len());
+    let found = places.position(|place| place == MAGIC || place == ENDS);
     found.unwrap_or(bytes.len())
 }
