@@ -184,7 +184,7 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: TokenLimiter(0), ValueError, "tokens of the limit .* must be a whole number from 1, not 0"),
     (lambda: TokenLimiter(1.5), ValueError, "must be a whole number from 1"),  # type: ignore[arg-type]
     (lambda: TokenLimiter(10, window=-1), ValueError, "every of the limit"),
-    (lambda: TokenLimiter(10, window="fortnight"), ValueError, "fortnight"),
+    (lambda: TokenLimiter(10, window="fortnight"), ValueError, "every of the limit .* or one of second, .* not 'fortnight'"),
     (lambda: TokenLimiter(10, window="day", shape="sliding"), ValueError, "is sliding every 'day'"),
     (lambda: TokenLimiter(10, window=60, shape="fixed"), ValueError, "a fixed window is one of second"),
     (lambda: TokenBucket(0, 10), ValueError, "rate must be tokens a second, over 0"),
@@ -193,6 +193,11 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: TokenLimiter(10).check("alice", -1), ValueError, 'usage.*tokens.* is -1'),
     (lambda: TokenLimiter(10).check("alice", "1"), ValueError, "must be an int or a float"),  # type: ignore[arg-type]
     (lambda: TokenLimiter(10, store="redis://127.0.0.1:1"), ConnectionError, "127.0.0.1:1"),
+    (lambda: TokenLimiter(10, store=" "), ValueError, "store must be None"),
+    *(
+        (lambda typo=typo: TokenLimiter(10, store=typo), ValueError, "the store URL begins with none of redis://")
+        for typo in ("redis:/127.0.0.1:1", "redis//127.0.0.1", "Redis:127.0.0.1", "redis+cluster:/h", "valkey://h", "http://h")
+    ),
 ]
 
 
@@ -200,6 +205,18 @@ WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
 def test_what_cannot_be_is_refused_with_name_and_mend(wrong: Callable[[], Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         wrong()
+
+
+def test_no_folder_is_made_where_none_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_store("memory") as store:
+        assert store.kind == "memory"
+    for typo in ("redis:/h", "redis//h", " "):
+        with pytest.raises(ValueError):
+            open_store(typo)
+    assert not list(tmp_path.iterdir())
+    with open_store("limits") as store:
+        assert store.kind == "folder"
 
 
 def test_a_closed_limiter_says_so() -> None:

@@ -6,6 +6,7 @@ same as a rule of the gateway's configuration.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -24,6 +25,8 @@ Shape: TypeAlias = Literal["bucket", "strict", "sliding", "fixed"]
 
 CALENDAR = ("second", "minute", "hour", "day", "week", "month")
 """The words that ``every`` may be."""
+
+_LENGTH = re.compile(r"[0-9]+(ms|s|m|h|d)")
 
 
 @dataclass(frozen=True)
@@ -133,10 +136,11 @@ def shape_text(limit: Limit) -> str:
 
 def window_text(name: str, every: float | str) -> str:
     """A length as the native module takes it: seconds are written out, to the millisecond."""
-    if isinstance(every, str):
+    if isinstance(every, str) and _LENGTH.fullmatch(every):
         return every
     if isinstance(every, bool) or not isinstance(every, (int, float)) or not 0.001 <= every <= MOST_SECONDS:
-        raise ValueError(f"every of the limit {name!r} must be seconds, a length or a calendar word, not {every!r}")
+        words = ", ".join(CALENDAR)
+        raise ValueError(f"every of the limit {name!r} must be seconds, a length such as '5m', or one of {words}, not {every!r}")
     return f"{every}s" if isinstance(every, int) else f"{round(every * 1000)}ms"
 
 

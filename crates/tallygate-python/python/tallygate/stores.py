@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, Union
 
@@ -92,24 +93,31 @@ class Store:
 
 
 StoreLike: TypeAlias = Union[None, str, "os.PathLike[str]", Store]
-"""Where counters live: ``None`` (this process), a folder, a URL of Redis or Valkey, or a :class:`Store` that is open already."""
+"""Where counters live: ``None`` or ``"memory"`` (this process), a folder, a URL of Redis or Valkey, or a :class:`Store` that is
+open already."""
 
 
 def open_store(store: StoreLike = None, *, key_prefix: str | None = None, durability: str = "relaxed") -> Store:
     """Opens a store: ``None`` is this process, a path a folder (kept for ever, one process at a time), a URL a server.
 
     ``key_prefix`` keeps apart what shares a server; ``durability`` is of folders (``relaxed``, or ``sync`` to outlive power
-    loss to the last call). Raises ``OSError`` (``ConnectionError`` of a server) where it cannot be opened.
+    loss to the last call). Raises ``ValueError`` where it is none, ``OSError`` (``ConnectionError`` of a server) where it
+    cannot be opened.
     """
     if isinstance(store, Store):
         return store
-    if store is None:
+    if store is None or store == "memory":
         return Store(_native.Engine.memory())
     text = os.fspath(store)
-    if "://" in text:
+    if not text.strip():
+        raise ValueError(f"store must be None (this process), a folder or a URL such as redis://localhost:6379, not {text!r}")
+    if "://" in text or isinstance(store, str) and _MEANT_AS_URL.match(text):
         return Store(_native.Engine.redis(text, None if key_prefix is None else stored_prefix(key_prefix)))
     return Store(_native.Engine.folder(text, durability))
 
+
+_MEANT_AS_URL = re.compile(r"(redis|rediss|valkey|valkeys)(\+\w+)?(:|//)", re.IGNORECASE)
+"""A typo of a URL is no folder: each process would count alone, and nobody would be told."""
 
 _PREPARED = 10_000
 """Subjects that are kept prepared."""
