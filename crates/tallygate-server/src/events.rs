@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tallygate_core::{Span, Standing, Time};
+use tallygate_core::{Shape, Span, Standing, Time};
 use tokio::sync::{broadcast, watch};
 
 use crate::config::{Alert, Alerts, Config, Webhook};
@@ -316,6 +316,15 @@ impl<'a> Told<'a> {
         until(self.standing, now)
     }
 
+    /// A window of the calendar ends with a second of the clock; what has passed since the decision is no part of that.
+    fn resets_at(&self, now: Time) -> Time {
+        let until = self.until(now);
+        match self.standing.limit.shape {
+            Shape::Fixed { .. } => Time::from_secs(nearest_second(until)),
+            _ => until,
+        }
+    }
+
     fn event(&self, now: Time) -> Event {
         let (subject, standing) = (&self.subject, self.standing);
         let labels: serde_json::Map<String, Value> = subject
@@ -329,7 +338,7 @@ impl<'a> Told<'a> {
             "window": standing.limit.window(),
             "amount": standing.limit.amount,
             "used": standing.used,
-            "resets_at": rfc3339(self.until(now)),
+            "resets_at": rfc3339(self.resets_at(now)),
             "reset_ms": millis(standing.reset),
             "subject": labels,
         });
@@ -370,8 +379,7 @@ impl<'a> Told<'a> {
             text(asked);
             text(served);
         }
-        let seconds = (self.until(now).as_nanos() + HALF_A_SECOND) / (2 * HALF_A_SECOND);
-        text(&seconds.to_string());
+        text(&nearest_second(self.until(now)).to_string());
         format!("evt_{}", hex::encode(&hash.finalize()[..16]))
     }
 }
@@ -399,6 +407,10 @@ fn remembered_until(standing: &Standing, now: Time) -> Time {
 
 /// How long anything is remembered at least.
 const LEAST: Span = Span::from_secs(1);
+
+fn nearest_second(at: Time) -> u64 {
+    at.as_nanos().saturating_add(HALF_A_SECOND) / (2 * HALF_A_SECOND)
+}
 
 const HALF_A_SECOND: u64 = 500_000_000;
 

@@ -160,7 +160,7 @@ fn choice(node: &Node, reading: &mut Reading<'_>) -> Option<StoreChoice> {
         return Some(StoreChoice::Folder(PathBuf::from(text)));
     }
     if !text.contains("://") {
-        let (what, how) = match text.contains([':', '@']) {
+        let (what, how) = match text.contains([':', '@']) || text.contains("//") {
             true => (SCHEMES, EXAMPLES),
             false => (NO_STORE, STORES),
         };
@@ -176,12 +176,12 @@ fn choice(node: &Node, reading: &mut Reading<'_>) -> Option<StoreChoice> {
     }
 }
 
-/// A folder is named with a slash, so that a typo is none. What looks like a login is none either.
+/// A folder is named with a slash, so that a typo is none. What looks like a login is none either, nor `redis//HOST`.
 fn is_folder(text: &str) -> bool {
     let begins = ["/", "./", "../"]
         .iter()
         .any(|start| text.starts_with(start));
-    begins || text.contains('/') && !text.contains([':', '@', '~'])
+    begins || text.contains('/') && !text.contains([':', '@', '~']) && !text.contains("//")
 }
 
 /// The URL's error, with its last part as the mend where it has one.

@@ -29,6 +29,8 @@ struct Town {
     clock: Clock,
     events: std::sync::Arc<Events>,
     heard: broadcast::Receiver<Arc<Event>>,
+    /// What passes between a decision and its telling.
+    lag: Span,
 }
 
 impl Town {
@@ -46,6 +48,7 @@ impl Town {
             clock,
             heard: events.subscribe(),
             events,
+            lag: Span::ZERO,
         }
     }
 
@@ -71,7 +74,7 @@ impl Town {
             waits_for: WaitsFor::Anything,
             settled_by: SettledBy::AnyNode,
         };
-        let now = self.store.now();
+        let now = self.store.now().plus(self.lag);
         match self.store.try_reserve(&ask).unwrap() {
             Decision::Admit(admission) => {
                 self.events.seen(subject, &admission.standings, now);
@@ -228,6 +231,15 @@ fn an_event_says_what_it_tells_of() {
     assert_eq!(told["data"]["window"], "day");
     assert_eq!(told["data"]["subject"], json!({ "user": "ann" }));
     assert!(told["id"].as_str().unwrap().starts_with("evt_"));
+}
+
+#[test]
+fn the_end_of_a_day_is_told_without_what_passed_since_the_decision() {
+    let mut town = Town::new();
+    town.lag = Span::from_millis(3);
+    town.call("ann", 850);
+    let event = town.heard.try_recv().unwrap();
+    assert_eq!(event.data["resets_at"], "2027-01-16T00:00:00.000Z");
 }
 
 #[test]

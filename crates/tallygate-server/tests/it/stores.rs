@@ -74,6 +74,12 @@ fn what_is_no_store_is_told_with_its_mend_and_without_its_password() {
             "write `memory`",
         ),
         (
+            "redis//10.0.0.9/3",
+            Kind::Value,
+            "a store URL begins with redis://",
+            "write it as redis://HOST",
+        ),
+        (
             "reddis://:never-shown@h",
             Kind::Value,
             "the store URL begins with none of",

@@ -28,6 +28,9 @@ pub enum QueryError {
         /// What stands there.
         value: String,
     },
+    /// It ends before it begins.
+    #[error("`to` is earlier than `from`, so that nothing can count")]
+    Backwards,
     /// A time zone that is not known.
     #[error("`{0}` is no time zone: name one as Europe/Berlin")]
     Zone(String),
@@ -51,6 +54,7 @@ impl QueryError {
         match self {
             Self::Dimension(_) | Self::TooMany => Some("by"),
             Self::Moment { name, .. } => Some(name),
+            Self::Backwards => Some("to"),
             Self::Zone(_) => Some("timezone"),
             Self::Outcome(_) => Some("outcome"),
             Self::Twice(name) => Some(name),
@@ -100,7 +104,8 @@ impl Query {
             }
         }
         if let Some(by) = by {
-            let names = by.split(',').filter(|name| !name.is_empty());
+            let names = by.split(',').map(str::trim);
+            let names = names.filter(|name| !name.is_empty());
             query.by = names.map(str::parse).collect::<Result<_, _>>()?;
         }
         if let Some(timezone) = timezone {
@@ -132,6 +137,9 @@ impl Query {
     pub fn check(&self) -> Result<(), QueryError> {
         if self.by.len() > Self::MOST_BY {
             return Err(QueryError::TooMany);
+        }
+        if self.to < self.from {
+            return Err(QueryError::Backwards);
         }
         let outcomes = self.only.iter().filter(|(of, _)| *of == Dimension::Outcome);
         let mut outcomes = outcomes.flat_map(|(_, values)| values);
@@ -211,4 +219,32 @@ fn back(value: &str) -> Option<u64> {
 
 fn millis(at: Timestamp) -> Option<u64> {
     u64::try_from(at.as_millisecond()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Query, QueryError};
+    use crate::usage::Dimension;
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    #[test]
+    fn spaces_between_names_are_no_part_of_them() {
+        let query = Query::read([("by", "tenant, model ,team")], NOW).expect("a question");
+        let team = Dimension::Label("team".to_owned());
+        let tenant = Dimension::Label("tenant".to_owned());
+        assert_eq!(query.by, [tenant, Dimension::Model, team]);
+    }
+
+    #[test]
+    fn what_ends_before_it_begins_is_refused() {
+        let refused = Query::read([("from", "1d"), ("to", "2d")], NOW).expect_err("backwards");
+        assert_eq!(
+            (refused.parameter(), &refused),
+            (Some("to"), &QueryError::Backwards)
+        );
+        for (from, to) in [("2d", "1d"), ("1d", "1d"), ("2026-11-01", "2026-11-02")] {
+            assert!(Query::read([("from", from), ("to", to)], NOW).is_ok());
+        }
+    }
 }

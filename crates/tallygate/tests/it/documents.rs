@@ -1,6 +1,7 @@
 //! What the documents say of the binary is what it does.
 
 use std::fs;
+use std::process::Command;
 
 use tallygate_sim::{ApiCall, Client};
 
@@ -137,8 +138,10 @@ async fn the_readmes_quick_start_works_in_an_empty_folder() {
             .unwrap()
             .success()
     );
+    let root = administrator(&readme, &here);
     let mut gateway = Running::start(&mut here(&["serve", "--config", "tallygate.yaml"]));
     let url = gateway.said("gateway listening on ");
+    let admin = gateway.said("admin listening on ");
 
     let call = ApiCall::chat("gpt-4o", "Hello world");
     let served = Client::new(&url).with_key(key).call(&call).await.unwrap();
@@ -150,4 +153,39 @@ async fn the_readmes_quick_start_works_in_an_empty_folder() {
         .await
         .unwrap();
     assert_eq!(stranger.status, 401);
+    administers(&readme, (&admin, &root));
+}
+
+/// The key that the page has made before the start.
+fn administrator(readme: &str, here: &dyn Fn(&[&str]) -> Command) -> String {
+    let words = shown_after(readme, "$ tallygate keys create root ");
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let made = here(&["keys", "create", "root", "--json"])
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    made["key"].as_str().unwrap().to_owned()
+}
+
+/// The commands that the page has for a running server, with that key.
+fn administers(readme: &str, (admin, key): (&str, &str)) {
+    for command in ["usage ", "keys create bob ", "overrides set "] {
+        let rest = shown_after(readme, &format!("$ tallygate {command}"));
+        let words = command.split_whitespace().chain(rest.split_whitespace());
+        let ran = tallygate(&words.collect::<Vec<_>>())
+            .args(["--admin", admin])
+            .env("TALLYGATE_ADMIN_KEY", key)
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{command}: {ran:?}");
+    }
+}
+
+/// The rest of the line of the page that begins so, without its comment.
+fn shown_after<'p>(page: &'p str, beginning: &str) -> &'p str {
+    let (_, rest) = page.split_once(&format!("\n{beginning}")).expect(beginning);
+    let line = rest.lines().next().unwrap_or_default();
+    line.split('#').next().unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! Keys: made once, hashed as the configuration wants them.
 
 use crate::command::{run, run_with};
+use crate::folder::Folder;
 
 #[test]
 fn a_new_key_hashes_to_the_hash_it_came_with() {
@@ -39,4 +40,20 @@ fn the_line_for_the_configuration_is_accepted_as_it_is() {
     let checked = run_with(&["check", "-"], &format!("keys:\n{line}"));
     assert_eq!(checked.code, 0, "{}{}", checked.stdout, checked.stderr);
     assert_eq!(run(&["keys", "new", "--id", "a: b"]).code, 2);
+}
+
+/// Its `data` folder has settlements and no keys: one that is made there would let nobody in.
+#[test]
+fn keys_of_a_server_that_counts_elsewhere_are_not_made_in_a_folder() {
+    let folder = Folder::new("keys-elsewhere");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (file, data) = (at("tallygate.yaml"), at("data"));
+    let settings = format!("store: redis://:never-shown@127.0.0.1:1\ndata: {data}\n");
+    std::fs::write(&file, settings).expect("writable");
+    let create = ["keys", "create", "root", "--role", "admin"];
+    let ran = run(&[&create[..], &["--data", &data, "--config", &file]].concat());
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    let says = "the keys of this configuration are kept on redis://:***@127.0.0.1:1";
+    assert!(ran.stderr.contains(says), "{}", ran.stderr);
+    assert!(!folder.path().join("data").exists(), "nothing is made");
 }

@@ -43,12 +43,17 @@ pub(super) struct Stopped {
 
 impl Stopped {
     pub(super) async fn open(folder: &Path, whom: &Whom) -> Result<Self, Failure> {
+        // Before the folder, which is made where it is missing.
+        let config = whom.config.as_deref().map(configured).transpose()?;
+        if let Some(config) = &config {
+            keeps_in_folders(config)?;
+        }
         let folder = DataFolder::open(folder, Purpose::Own).map_err(|error| unusable(&error))?;
         let registry = FolderRegistry::open(folder).map_err(|error| unusable(&error))?;
         let records = registry.load().await.map_err(|error| unusable(&error))?;
         Ok(Self {
             registry,
-            config: whom.config.as_deref().map(configured).transpose()?,
+            config,
             records,
             now: now(),
         })
@@ -196,6 +201,19 @@ const FIRST: &str = "from then on every caller needs a key: make one with --role
 
 fn configured(file: &Path) -> Result<Config, Failure> {
     Settings::read(file)?.config()
+}
+
+/// A server that counts elsewhere keeps its keys there, and its `data` folder has none.
+fn keeps_in_folders(config: &Config) -> Result<(), Failure> {
+    if !config.store().is_elsewhere() {
+        return Ok(());
+    }
+    let message = format!(
+        "the keys of this configuration are kept on {}",
+        config.store()
+    );
+    Err(Failure::new(Exit::Usage, message)
+        .mend("start the server and ask it, without --data; or leave --config out"))
 }
 
 /// The first key of all has the bounds that it has at a running server: nobody could make another one.
