@@ -44,6 +44,13 @@ def test_what_is_written_runs_as_it_stands(number: int, monkeypatch: pytest.Monk
             assert promised[1] in said.splitlines(), line
 
 
+def test_the_projects_own_page_runs_as_it_stands() -> None:
+    page = (PACKAGE.parents[1] / "README.md").read_text()
+    ours = [source for _, source in BLOCK.findall(page) if source.startswith("from tallygate ")]
+    assert len(ours) == 1
+    run(ours[0], "the project's README.md")
+
+
 def test_the_quick_start_says_what_it_gave_back() -> None:
     assert re.fullmatch(r"20 calls took \d+ tokens; what they had .* given back\n", run(BLOCKS[0][2], "README.md"))
     assert run((EXAMPLES / "quickstart.py").read_text(), "quickstart.py") == run(BLOCKS[0][2], "README.md")

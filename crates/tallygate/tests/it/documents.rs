@@ -163,10 +163,10 @@ fn administrator(readme: &str, here: &dyn Fn(&[&str]) -> Command) -> String {
     let made = here(&["keys", "create", "root", "--json"])
         .args(words)
         .output()
-        .unwrap();
+        .expect("the binary");
     assert!(made.status.success(), "{made:?}");
-    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
-    made["key"].as_str().unwrap().to_owned()
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).expect("JSON");
+    made["key"].as_str().expect("a key").to_owned()
 }
 
 /// The commands that the page has for a running server, with that key.
@@ -178,7 +178,7 @@ fn administers(readme: &str, (admin, key): (&str, &str)) {
             .args(["--admin", admin])
             .env("TALLYGATE_ADMIN_KEY", key)
             .output()
-            .unwrap();
+            .expect("the binary");
         assert!(ran.status.success(), "{command}: {ran:?}");
     }
 }
