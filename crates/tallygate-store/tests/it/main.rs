@@ -19,6 +19,7 @@ mod redis_lines;
 mod redis_rights;
 mod redis_rules;
 mod redis_tls;
+mod redis_wakes;
 mod registry;
 mod renamed;
 mod suite;

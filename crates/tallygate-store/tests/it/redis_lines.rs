@@ -197,52 +197,6 @@ fn a_dead_holder_blocks_nobody() {
     drop(holder);
 }
 
-/// By the beat alone a waiter would hear of it after half of that, on average.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_given_back_wakes_another_process_at_once() {
-    let server = server();
-    let one = open_redis(&server, &slots(1)).await;
-    let other = open_redis(&server, &slots(1)).await;
-    for _ in 0..CALM_LAPS {
-        if half_of_wakes(&server, (&one, &other)).await < BEAT / 4 {
-            return;
-        }
-    }
-    panic!("half of them were late in each lap");
-}
-
-/// After how long half of some waiters were woken by another process.
-async fn half_of_wakes(
-    server: &Server,
-    (one, other): (&Arc<RedisStore>, &Arc<RedisStore>),
-) -> Duration {
-    const ROUNDS: usize = 21;
-    let mut waits = Vec::new();
-    let (mut calls, mut beats) = (0, 0);
-    for _ in 0..ROUNDS {
-        let held = take(one, PATIENT).await;
-        let waiting = queue(other);
-        stand(other, 1).await;
-        let (before, freed) = (runs(server), Instant::now());
-        one.cancel(held.id).await.expect("it is open");
-        let admission = waiting.await.expect("the task ends");
-        waits.push(freed.elapsed());
-        calls += runs(server) - before;
-        beats += freed.elapsed().as_millis() / BEAT.as_millis() + 1;
-        other.cancel(admission.id).await.expect("it is open");
-    }
-    waits.sort_unstable();
-    let half = waits[ROUNDS / 2];
-    eprintln!(
-        "woken after {half:?} (half of {ROUNDS}), at most {:?}",
-        waits[ROUNDS - 1]
-    );
-    // Giving back, taking, leaving the line; now and then a beat falls in between.
-    let most = 3 * ROUNDS as u128 + beats;
-    assert!(u128::from(calls) <= most, "{calls} calls, not {most}");
-    half
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_message_costs_one_look_at_the_next_beat() {
     let server = server();
