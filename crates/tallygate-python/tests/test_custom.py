@@ -316,3 +316,16 @@ def test_callbacks_of_the_application_reach_the_backend_guarded():
 def test_what_is_no_builder_is_refused(backend):
     with pytest.raises(ValueError, match="backend must"):
         RateLimiter(config(), backend=backend)
+
+
+def test_a_backend_of_the_other_kind_is_refused_by_what_it_lacks():
+    async def run():
+        async with RateLimiter(config(), backend=SyncBuilder()) as limiter:
+            with pytest.raises(ValueError, match="answered a SyncBackend without await_for_capacity: RateLimiter runs over a"):
+                await limiter.acquire_capacity(tokens(1), model="m")
+            assert limiter.snapshot_state()["model_families"] == 0
+
+    asyncio.run(run())
+    with SyncRateLimiter(config(), backend=Builder()) as limiter:
+        with pytest.raises(ValueError, match="answered a Backend without wait_for_capacity"):
+            limiter.acquire_capacity(tokens(1), model="m")

@@ -85,6 +85,8 @@ class _Book:
     """Who holds what. Its lock is never held while a backend is called."""
 
     _caller: CallbackCaller | SyncCallbackCaller
+    _waits: str
+    """The method that waits, which is called otherwise in backends of the other kind."""
 
     def __init__(self, builder: Any, instance_id: str, bounds: Bounds) -> None:
         self._builder = checked_builder(builder)
@@ -249,6 +251,11 @@ class _Book:
         backend = self._builder.build(config, callbacks=self._bundle())  # type: ignore[attr-defined]
         if backend is None:
             raise ValueError("backend.build() answered None; it must answer a backend")
+        if not hasattr(backend, self._waits):
+            raise ValueError(
+                f"backend.build() answered a {type(backend).__name__} without {self._waits}: RateLimiter runs over a "
+                "RateLimiterBackend, SyncRateLimiter over a SyncRateLimiterBackend"
+            )
         family = self._families[config.get_model_family()] = _Family(config, backend)
         return family
 
@@ -380,13 +387,15 @@ class CustomDriver(_Book):
     promise; what the backend itself raises goes through.
     """
 
+    _waits = "await_for_capacity"
+
     def __init__(self, builder: Any, instance_id: str, bounds: Bounds, caller: CallbackCaller) -> None:
         super().__init__(builder, instance_id, bounds)
         self._caller: CallbackCaller = caller
 
     async def acquire(self, ask: Ask, timeout: float | None) -> CustomReservation:
         """Waits for capacity and holds it."""
-        return await _awaited(self._take(ask, "await_for_capacity", timeout=timeout))
+        return await _awaited(self._take(ask, self._waits, timeout=timeout))
 
     async def record(self, ask: Ask) -> CustomReservation:
         """Charges what was used already."""
@@ -425,13 +434,15 @@ class CustomDriver(_Book):
 class SyncCustomDriver(_Book):
     """The custom backend of a :class:`~tallygate.SyncRateLimiter`; see :class:`CustomDriver`."""
 
+    _waits = "wait_for_capacity"
+
     def __init__(self, builder: Any, instance_id: str, bounds: Bounds, caller: SyncCallbackCaller) -> None:
         super().__init__(builder, instance_id, bounds)
         self._caller: SyncCallbackCaller = caller
 
     def acquire(self, ask: Ask, timeout: float | None) -> CustomReservation:
         """Waits for capacity and holds it."""
-        return _taken(self._take(ask, "wait_for_capacity", timeout=timeout))
+        return _taken(self._take(ask, self._waits, timeout=timeout))
 
     def record(self, ask: Ask) -> CustomReservation:
         """Charges what was used already."""
