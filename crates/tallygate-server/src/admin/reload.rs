@@ -50,9 +50,9 @@ async fn reload(
 
 /// What the file is to be read for.
 fn intent(query: &str) -> Result<Intent, Refused> {
-    let mut intent = Intent::Reload;
+    let mut said = None;
     for (name, value) in pairs(query) {
-        intent = match (&*name, &*value) {
+        let intent = match (&*name, &*value) {
             (DRY_RUN, "true") => Intent::Try,
             (DRY_RUN, "false") => Intent::Reload,
             (DRY_RUN, _) => {
@@ -66,8 +66,12 @@ fn intent(query: &str) -> Result<Intent, Refused> {
                 return Err(Refused::invalid(message, Some(&name)));
             }
         };
+        if said.replace(intent).is_some() {
+            let message = "`dry_run` is given twice";
+            return Err(Refused::invalid(message, Some(DRY_RUN)));
+        }
     }
-    Ok(intent)
+    Ok(said.unwrap_or(Intent::Reload))
 }
 
 /// The parameter of a reload that only says what it would do.

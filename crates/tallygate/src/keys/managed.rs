@@ -2,6 +2,7 @@
 
 mod stopped;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 use tallygate_server::identify::Role;
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::length::{Until, instant, length, until};
 use crate::remote::{Whom, escaped};
 use crate::screen::Screen;
@@ -152,6 +153,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 impl Create {
     pub(super) async fn run(&self, screen: &Screen) -> Result<(), Failure> {
+        self.check_labels()?;
         let made = match &self.data {
             Some(folder) => {
                 Stopped::open(folder, &self.whom)
@@ -182,19 +184,38 @@ impl Create {
         body
     }
 
+    /// Whoever is said to be two is none of them for sure.
+    fn check_labels(&self) -> Result<(), Failure> {
+        let mut seen = BTreeSet::new();
+        match self.labels().find(|(label, _)| !seen.insert(*label)) {
+            Some((label, _)) => {
+                let message = format!("the label `{label}` is given twice");
+                Err(Failure::new(Exit::Usage, message).mend("leave one out"))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn subject(&self) -> Map<String, Value> {
+        let labels = self.labels();
+        labels
+            .map(|(label, value)| (label.to_owned(), Value::from(value)))
+            .collect()
+    }
+
+    fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         let named = [
             ("user", &self.user),
             ("tenant", &self.tenant),
             ("tier", &self.tier),
         ];
-        let named = named
-            .into_iter()
-            .filter_map(|(label, value)| Some((label.to_owned(), value.clone()?)));
-        let labels = named.chain(self.labels.iter().cloned());
-        labels
-            .map(|(label, value)| (label, Value::from(value)))
-            .collect()
+        let named = named.into_iter();
+        let named = named.filter_map(|(label, value)| Some((label, value.as_deref()?)));
+        let others = self
+            .labels
+            .iter()
+            .map(|(label, value)| (&**label, &**value));
+        named.chain(others)
     }
 }
 

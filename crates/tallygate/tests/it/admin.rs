@@ -160,6 +160,22 @@ fn a_key_that_is_there_is_given_another_end() {
     assert_eq!(audit.matches("key.expire").count(), 3, "{audit}");
 }
 
+#[test]
+fn a_key_that_is_said_to_be_of_two_is_not_made() {
+    for labels in [
+        &["--user", "bob", "--label", "user=eve"][..],
+        &["--label", "team=a", "--label", "team=b"],
+    ] {
+        let refused = run(&[&["keys", "create", "bob"], labels].concat());
+        assert_eq!(refused.code, 2, "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("is given twice"),
+            "{}",
+            refused.stderr
+        );
+    }
+}
+
 /// Whether its file could be taken over, without doing it.
 #[test]
 fn a_running_server_is_asked_what_it_would_make_of_its_file() {

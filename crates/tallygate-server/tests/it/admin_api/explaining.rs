@@ -100,7 +100,7 @@ async fn a_reload_reads_the_file_now_says_why_not_and_is_noted() {
     let why = "in force: line 4, column 1: `limitz` is not a key of a configuration (did you mean `limits`?)\"";
     assert!(said.contains(why), "{said}");
     assert_eq!(names(world.standings(&[]).await), ["two"]);
-    for wrong in ["dry_run=yes", "dryrun=true"] {
+    for wrong in ["dry_run=yes", "dryrun=true", "dry_run=true&dry_run=false"] {
         let (status, said) = post(&format!("/api/reload?{wrong}")).await;
         assert!(status == 400 && said.contains("field"), "{said}");
     }
