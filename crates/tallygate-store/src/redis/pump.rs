@@ -74,7 +74,8 @@ pub(crate) struct Pump {
 pub(crate) struct Orphan {
     pub(crate) tag: Tag,
     pub(crate) op: Arc<Op>,
-    pub(crate) answer: Answer,
+    /// None where it was lost: the operation may have taken effect.
+    pub(crate) answer: Option<Answer>,
 }
 
 /// The answers to a call, and which of them is meant.
@@ -291,10 +292,13 @@ impl Pump {
     }
 
     fn orphan(&self, tag: Tag, op: Arc<Op>, refused: Option<Result<Answer, LinkError>>) {
-        if let Some(Ok(answer)) = refused {
-            // The store is closing when nobody hears it any more.
-            let _ = self.orphans.send(Orphan { tag, op, answer });
-        }
+        let answer = match refused {
+            Some(Ok(answer)) => Some(answer),
+            Some(Err(LinkError::Down { .. })) => None,
+            _ => return,
+        };
+        // The store is closing when nobody hears it any more.
+        let _ = self.orphans.send(Orphan { tag, op, answer });
     }
 }
 

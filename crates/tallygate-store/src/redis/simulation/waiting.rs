@@ -85,6 +85,9 @@ impl Carrier for Door {
     }
 }
 
+/// A caller, what it was told and when.
+type Waiting = JoinHandle<(Result<Decision, StoreError>, Instant)>;
+
 /// Two processes, one of them behind a door.
 struct World {
     door: Arc<Door>,
@@ -164,7 +167,7 @@ impl World {
     }
 
     /// Somebody waits behind the door.
-    fn wait(&self, asks: Reserve<'static>) -> JoinHandle<(Result<Decision, StoreError>, Instant)> {
+    fn wait(&self, asks: Reserve<'static>) -> Waiting {
         let store = self.one.clone();
         tokio::spawn(async move { (store.reserve(asks).await, Instant::now()) })
     }
@@ -201,14 +204,18 @@ fn who_comes_while_the_rules_change_waits_by_those_in_force() {
     super::runtime().block_on(come_while_the_rules_change());
 }
 
-/// Who leaves `after` its admission, of which nobody hears.
-async fn leave_unheard(after: Duration) {
-    let world = World::new(100, 2).await;
+/// A line of one, who is admitted and does not hear of it.
+async fn let_in_unheard(world: &World) -> Waiting {
     let held = world.hold(100).await;
     let waiting = world.wait(ask(10, LONG));
     world.stand(1).await;
     world.door.mood.send_replace(Mood::Lossy);
     world.give_back(held).await;
+    waiting
+}
+
+/// Leaves `after` an admission, of which nobody has heard.
+async fn leave_unheard(world: World, waiting: Waiting, after: Duration) {
     until("admission", async || world.used().await == 10).await;
     sleep(after).await;
     waiting.abort();
@@ -223,8 +230,47 @@ async fn leave_unheard(after: Duration) {
 fn who_leaves_after_a_lost_answer_holds_nothing() {
     // While it is asked for again, and between two times.
     for after in [0, 20_000, 20_003, 20_010] {
-        super::runtime().block_on(leave_unheard(Duration::from_millis(after)));
+        super::runtime().block_on(async {
+            let world = World::new(100, 2).await;
+            let waiting = let_in_unheard(&world).await;
+            leave_unheard(world, waiting, Duration::from_millis(after)).await;
+        });
     }
+}
+
+#[test]
+fn a_newcomer_that_leaves_after_a_lost_answer_holds_nothing() {
+    for max_wait in [Duration::ZERO, LONG] {
+        super::runtime().block_on(async {
+            let world = World::new(100, 2).await;
+            world.door.mood.send_replace(Mood::Lossy);
+            let waiting = world.wait(ask(10, max_wait));
+            leave_unheard(world, waiting, Duration::ZERO).await;
+        });
+    }
+}
+
+async fn leave_together() {
+    const CROWD: u64 = 300;
+    let world = World::new(1000, 2).await;
+    world.door.mood.send_replace(Mood::Late(2));
+    let crowd: Vec<_> = (0..CROWD)
+        .map(|_| world.wait(ask(1, Duration::ZERO)))
+        .collect();
+    until("admissions", async || world.used().await > CROWD / 10).await;
+    crowd.iter().for_each(JoinHandle::abort);
+    let behind = world.wait(ask(1000, LONG));
+    let since = Instant::now();
+    world.door.mood.send_replace(Mood::Open);
+    let (decision, at) = behind.await.unwrap();
+    admitted(decision);
+    let took = at.duration_since(since);
+    assert!(took < Duration::from_millis(150), "after {took:?}");
+}
+
+#[test]
+fn what_a_crowd_that_leaves_was_given_comes_back_at_once() {
+    super::runtime().block_on(leave_together());
 }
 
 async fn lose_patience_together() {

@@ -3,11 +3,12 @@ use super::super::desk::Done;
 use super::super::groups::{Group, groups};
 use super::super::link::LinkError;
 use super::super::names::{self, Account, Tag};
-use super::super::pump::Orphan;
+use super::super::pump::{BATCH, Orphan};
 use super::super::record::{Ending, Held, Record};
 use super::super::script::{self, Op};
 use super::{CHANGES, Shared, Strange};
 use crate::store::SettleError;
+use futures_util::future::join_all;
 use std::sync::{Arc, Weak};
 use tallygate_core::{EndError, Outcome, Receipt, ReservationId, Time, Told};
 use tokio::sync::mpsc;
@@ -185,34 +186,48 @@ impl Shared {
         self.room.ring(accounts);
     }
 
-    async fn take_back(&self, tag: Tag, ask: &script::Reserve, held: &Arc<Held>) {
+    /// Gives back what may have been admitted for a caller that has left; keeps that if the answer was lost, as no server may be there.
+    async fn take_back(&self, orphan: &Orphan, ask: &script::Reserve) {
+        let tag = orphan.tag;
         let random = ask.record.last_chunk::<12>().copied().unwrap_or_default();
         let id = names::id_of(tag, random);
-        let mut op = self.desk().withdraw(id, held, (tag, ask.accounts.clone()));
-        if let Op::Finish(finish) = &mut op {
-            finish.name.clone_from(&ask.name);
-        }
-        if self.pump.ask(tag, op).await.is_err() {
-            self.outage.keep_withdrawals(id, &[tag]);
+        match &orphan.answer {
+            None => self.outage.keep_withdrawals(id, &[tag]),
+            Some(answer) if answer.kind() == Some(b'A') => self.withdraw_orphan(id, tag, ask).await,
+            Some(_) => {}
         }
     }
-}
 
-/// Takes back what was admitted for callers that have left.
-pub(super) async fn take_back(shared: Weak<Shared>, mut orphans: mpsc::UnboundedReceiver<Orphan>) {
-    while let Some(orphan) = orphans.recv().await {
-        let (Some(shared), Op::Reserve(ask)) = (shared.upgrade(), &*orphan.op) else {
-            continue;
-        };
-        if orphan.answer.kind() != Some(b'A') {
-            continue;
-        }
+    async fn withdraw_orphan(&self, id: ReservationId, tag: Tag, ask: &script::Reserve) {
         let held = Arc::new(Held {
             accounts: ask.accounts.clone(),
             parts: vec![ask.demand],
             deadline: Time::MAX,
             name: None,
         });
-        shared.take_back(orphan.tag, ask, &held).await;
+        let mut op = self.desk().withdraw(id, &held, (tag, ask.accounts.clone()));
+        if let Op::Finish(finish) = &mut op {
+            finish.name.clone_from(&ask.name);
+        }
+        match self.pump.ask(tag, op).await {
+            Ok(_) => self.made_room(&ask.accounts),
+            Err(_) => self.outage.keep_withdrawals(id, &[tag]),
+        }
+    }
+}
+
+/// Takes back what was admitted for callers that have left, many of them in one breath.
+pub(super) async fn take_back(shared: Weak<Shared>, mut orphans: mpsc::UnboundedReceiver<Orphan>) {
+    let mut some = Vec::new();
+    while orphans.recv_many(&mut some, BATCH).await > 0 {
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let taken = some.iter().filter_map(|orphan| match &*orphan.op {
+            Op::Reserve(ask) => Some(shared.take_back(orphan, ask)),
+            _ => None,
+        });
+        join_all(taken).await;
+        some.clear();
     }
 }
