@@ -8,7 +8,7 @@ from .quotas import checked_prefix
 
 
 def stored_prefix(key_prefix: str) -> str:
-    """The prefix itself where a store takes it, else one that stands for it alone.
+    """The prefix itself where a store takes it, else one that stands for it and for no other without colons.
 
     Raises ``ValueError`` naming ``key_prefix`` where it is none.
     """
