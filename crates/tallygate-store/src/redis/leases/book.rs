@@ -461,8 +461,10 @@ impl Book {
         if share.is_reporting() {
             return None;
         }
+        let life = self.need(self.shares.get(&account.key)?, at).life;
         self.turn += 1;
-        Some(share.report_ahead(lack, self.turn, at))
+        let share = self.shares.get_mut(&account.key)?;
+        Some(share.report_ahead((lack, life), self.turn, at))
     }
 
     /// Takes in the answer to a report.

@@ -405,12 +405,18 @@ impl Share {
         }
     }
 
-    /// A report that asks for what an extension lacks, plenty or not.
-    pub(crate) fn report_ahead(&mut self, lack: &Amounts, turn: u64, at: Moment) -> Lease {
+    /// A report that asks for what an extension lacks, plenty or not; the share then lives for `life`.
+    pub(crate) fn report_ahead(
+        &mut self,
+        (lack, life): (&Amounts, Duration),
+        turn: u64,
+        at: Moment,
+    ) -> Lease {
         let more =
             self.numbers(|portion, limit| lack.get(limit.metric()).saturating_sub(portion.left));
         let none = vec![0; more.len()];
         let mut lease = self.take_off(turn, more, at);
+        lease.ttl = micros(life);
         lease.ahead = true;
         lease.spare.clone_from(&none);
         lease.back = none;
@@ -427,7 +433,7 @@ impl Share {
         self.reported = at;
         Lease {
             account: self.account.clone(),
-            ttl: micros(super::LIFE),
+            ttl: 0,
             turn,
             known: self.known,
             ahead: false,

@@ -10,7 +10,8 @@ use futures_util::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tallygate_core::{
-    Amounts, Decision, Metric, Metrics, Mode, Policy, ReservationId, Rule, Shape, Span, StoreDown,
+    Amounts, Decision, Extended, Metric, Metrics, Mode, Policy, ReservationId, Rule, Shape, Span,
+    StoreDown,
 };
 use tokio::time::{advance, sleep};
 
@@ -159,6 +160,33 @@ fn a_share_is_not_spent_past_its_end() {
 fn a_share_that_stands_is_not_spent_past_its_end() {
     let numbers = (30_000_000, 17_595);
     run(refuses_in_time(Engine::start(), StoreDown::Share, numbers));
+}
+
+/// A process is cut off when a reservation was just extended by more than was left, and given back.
+async fn outlives_an_extension(engine: Engine) {
+    let policy = policy(StoreDown::Share);
+    let network = Network::new(engine, 1, (STILL, &policy));
+    let (store, seat) = start(&network, &policy).await;
+    ask_for_a_share(&store).await;
+    let held = hold(&store, 1).expect("there is room");
+    let more = Amounts::ZERO.with(Metric::TOKENS, left(&store) + 10);
+    let extended = store.extend(held, more, None).await;
+    let is_granted = matches!(extended, Ok(Extended::Granted { .. }));
+    assert!(is_granted, "{extended:?}");
+    network.cut(seat, Duration::from_secs(3600));
+    give_back(&store, held);
+    // A share of which nothing is wanted is given back.
+    for seconds in 0..29 {
+        assert!(admits(&store), "it has ended after {seconds} s");
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert!(!admits(&store), "it does not end");
+}
+
+#[test]
+fn an_extension_cuts_no_share_short() {
+    run(outlives_an_extension(Engine::start()));
 }
 
 /// A process is cut off with a reservation open until its lease has ended, and has another when it is back.
