@@ -513,6 +513,15 @@ impl Book {
         }
     }
 
+    /// What stays taken of these accounts' shares that are being given back.
+    pub(crate) fn kept_of_returning(&self, accounts: &[Arc<Account>]) -> Vec<Option<Vec<u64>>> {
+        let share = |account: &Arc<Account>| self.shares.get(&account.key);
+        let kept = accounts
+            .iter()
+            .map(|account| share(account)?.kept_of_returning());
+        kept.collect()
+    }
+
     /// Other rules are in force: shares are given back, and those of rules that have gone are forgotten.
     pub(crate) fn replace(&mut self, desk: &Desk, at: Moment) {
         self.shares.retain(|_, share| {

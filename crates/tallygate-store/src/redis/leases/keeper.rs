@@ -88,8 +88,8 @@ impl Shared {
         matches!(said, Said::Kept { grown: true, .. })
     }
 
-    /// Makes room for a demand that did not fit: what is left of the shares here is given back at once, and others have a
-    /// moment to give back theirs. Answers whether to ask again.
+    /// Makes room for a demand that did not fit: what is left of the shares here is given back at once, what is on its way back
+    /// already is waited for, and others have a moment to give back theirs. Answers whether to ask again.
     pub(crate) async fn make_room(&self, errand: &Errand, sheets: &[Sheet]) -> bool {
         let accounts = &errand.ask.accounts;
         let here = self.leases.now(self.now()).here;
@@ -104,23 +104,50 @@ impl Shared {
             join_all(reports.iter().map(|report| self.report(report))).await;
             return true;
         }
-        let lingers = self.others_are_to_blame(errand, sheets)
-            && self.leases.book.lock().may_linger(accounts, here);
+        let returning = self.leases.book.lock().kept_of_returning(accounts);
+        if !self.shares_are_to_blame(errand, (sheets, &returning)) {
+            return false;
+        }
+        if returning.iter().any(Option::is_some) && self.has_returned(accounts).await {
+            return true;
+        }
+        let lingers = self.leases.book.lock().may_linger(accounts, here);
         if lingers {
             sleep(GRACE / GRACES).await;
         }
         lingers
     }
 
-    /// Whether a demand would fit if others had no shares.
-    fn others_are_to_blame(&self, errand: &Errand, sheets: &[Sheet]) -> bool {
+    /// Waits until nothing of these accounts' shares is on its way back any more; answers whether that was soon.
+    async fn has_returned(&self, accounts: &[Arc<Account>]) -> bool {
+        let returned = async {
+            loop {
+                let answered = self.leases.answered.notified();
+                let returning = self.leases.book.lock().kept_of_returning(accounts);
+                if returning.iter().all(Option::is_none) {
+                    return;
+                }
+                answered.await;
+            }
+        };
+        timeout(GRACE, returned).await.is_ok()
+    }
+
+    /// Whether a demand would fit if others had no shares, and of the ones here nothing were left that is being given back: of
+    /// those it is known what stays taken.
+    fn shares_are_to_blame(
+        &self,
+        errand: &Errand,
+        (sheets, returning): (&[Sheet], &[Option<Vec<u64>>]),
+    ) -> bool {
         let node = errand.desk.node.name;
         let others = |sheet: &Sheet| sheet.leases.iter().any(|lease| lease.node != node);
-        if !sheets.iter().any(others) {
+        if !sheets.iter().any(others) && returning.iter().all(Option::is_none) {
             return false;
         }
         let mut without = sheets.to_vec();
-        for (sheet, account) in without.iter_mut().zip(&errand.ask.accounts) {
+        let accounts = errand.ask.accounts.iter().zip(returning);
+        for (sheet, (account, kept)) in without.iter_mut().zip(accounts) {
             sheet.leases.retain(|lease| lease.node == node);
             let limits = account.rule.rule.limits().enumerate();
             for ((at, limit), seen) in limits.zip(&mut sheet.counters) {
@@ -128,7 +155,9 @@ impl Shared {
                     .leases
                     .iter()
                     .filter_map(|lease| lease.amounts.get(at));
-                let own = own.sum();
+                let own: u64 = own.sum();
+                let kept = kept.as_ref().and_then(|kept| kept.get(at));
+                let own = kept.map_or(own, |kept| own.min(*kept));
                 seen.shared = (own, limit.cost(own));
             }
         }

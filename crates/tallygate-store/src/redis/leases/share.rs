@@ -269,6 +269,20 @@ impl Share {
         self.flight.is_some()
     }
 
+    /// What stays taken of each limit once all that is left has been given back; nothing if none of it is about to be: the
+    /// report on its way brings some, or another will follow that.
+    pub(crate) fn kept_of_returning(&self) -> Option<Vec<u64>> {
+        let lease = &self.flight.as_ref()?.lease;
+        let mut amounts = lease.back.iter().chain(&lease.more);
+        if !self.has_left() && amounts.all(|amount| *amount == 0) {
+            return None;
+        }
+        let spent = lease.spent.iter().chain(std::iter::repeat(&0));
+        let portions = self.portions.iter().zip(spent);
+        let kept = portions.map(|(portion, spent)| portion.held + portion.spent + spent);
+        Some(kept.collect())
+    }
+
     /// All of a limit's share, and what is left of it.
     pub(crate) fn amounts(&self, limit: usize) -> (u64, u64) {
         let portion = self.portions.get(limit).copied().unwrap_or_default();

@@ -17,7 +17,7 @@ use tokio::time::{advance, sleep};
 
 const SUBJECT: [(&str, &str); 1] = [("user", "ada")];
 
-const STILL: Weather = Weather {
+pub(super) const STILL: Weather = Weather {
     lost: 0,
     delay: 0,
     stall: 0,
@@ -26,7 +26,7 @@ const STILL: Weather = Weather {
 /// How long the answer to a report takes, while its request takes no time: the life of a share counts from the sending.
 const LATE: Duration = Duration::from_millis(60);
 
-fn policy(store_down: StoreDown) -> Policy {
+pub(super) fn policy(store_down: StoreDown) -> Policy {
     let every = Span::from_secs(60);
     let rule = Rule {
         name: "own".to_owned(),
@@ -40,7 +40,7 @@ fn policy(store_down: StoreDown) -> Policy {
 }
 
 /// Holds tokens, if the process can by itself.
-fn hold(store: &RedisStore, tokens: u64) -> Option<ReservationId> {
+pub(super) fn hold(store: &RedisStore, tokens: u64) -> Option<ReservationId> {
     let asked = store.reserve(Reserve {
         subject: &SUBJECT,
         demand: Amounts::ZERO.with(Metric::TOKENS, tokens),
@@ -68,7 +68,7 @@ fn admits(store: &RedisStore) -> bool {
 }
 
 /// What is left of the share.
-fn left(store: &RedisStore) -> u64 {
+pub(super) fn left(store: &RedisStore) -> u64 {
     match store.regimes(&SUBJECT)[0].1 {
         Regime::Leased { left, .. } => left,
         Regime::Exact => 0,
@@ -76,7 +76,7 @@ fn left(store: &RedisStore) -> u64 {
 }
 
 /// A process, and its seat.
-async fn start(network: &Arc<Network>, policy: &Policy) -> (Arc<RedisStore>, usize) {
+pub(super) async fn start(network: &Arc<Network>, policy: &Policy) -> (Arc<RedisStore>, usize) {
     let (seat, wire) = network.wire();
     let options = RedisOptions::parse("redis://simulated").expect("the URL is one");
     let store = RedisStore::over(wire, &options, policy).await;
@@ -142,7 +142,7 @@ async fn refuses_in_time(engine: Engine, store_down: StoreDown, (life, drift): (
     assert!(ended >= 50, "{ended} after its end");
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(super) fn run(test: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().unwrap();
     runtime.block_on(test);
