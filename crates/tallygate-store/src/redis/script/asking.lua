@@ -59,8 +59,25 @@ function f.next_seq(asks)
   return seq
 end
 
+-- Slots are kept in sets of their own, to which the server may refuse to write: what is done to them goes before all else.
+local function hold_slots(asks, id, part, dl)
+  for i = 1, #asks do
+    local ask = asks[i]
+    local a = ask[1]
+    for j = 1, a.zset and #a or 0 do
+      local m, amount = a[j], ask[3 * j - 1]
+      if m.of.kind == 'g' and amount > 0 then
+        f.hold_slot(a, m, amount, id, part, dl)
+        f.charge(m, amount)
+        a.dirty = true
+      end
+    end
+  end
+end
+
 -- Charges all that may go as part number `part` of a reservation.
 function f.hold_all(asks, id, part, seq, dl)
+  hold_slots(asks, id, part, dl)
   for i = 1, #asks do
     local ask = asks[i]
     local a = ask[1]
@@ -74,9 +91,6 @@ function f.hold_all(asks, id, part, seq, dl)
       elseif kind ~= 'g' then
         f.charge(m, amount)
         f.hold(m, amount, dl)
-      elseif amount > 0 then
-        f.charge(m, amount)
-        f.hold_slot(a, m, amount, id, part, dl)
       end
     end
   end
@@ -156,9 +170,11 @@ function f.reserve(op, q, knocks)
   if not call('SET', KEYS[rec], raw, 'NX', 'PX', kept) then
     return was_admitted(f.made_before(rec), line, limit, order, after, after_queued, stay)
   end
+  unfinished = KEYS[rec]
   if name > 0 then call('SET', KEYS[name], id, 'PX', kept) end
-  if line then f.hand_on(line, limit, after, after_queued, stay) end
   f.hold_all(asks, id, 1, seq, dl)
+  unfinished = nil
+  if line then f.hand_on(line, limit, after, after_queued, stay) end
   return put('<c1I7I7I7', 'A', dl, now, seq)
 end
 

@@ -90,5 +90,5 @@ local accounts, f, operations
 local changes = { 0, 0, 0, 0, 0, 0 }
 local deadline, begun, said
 
--- What each operation is answered; and what went wrong with the last one, if anything did.
-local answers, failed = {}, nil
+-- What each operation is answered; what went wrong with the last one, if anything did; and the record that it has made by then.
+local answers, failed, unfinished = {}, nil, nil

@@ -26,8 +26,28 @@ function f.excess(m)
   return h < 0 and NOTHING or put('<I7I6', h, l)
 end
 
--- Replaces what one part of a reservation took of an account by what was used; reads it from `op`.
-function f.settle_part(a, r, part, id, op, q)
+-- What is told of a limit of a part that ends takes so many bytes.
+local TOLD = 34
+
+-- Frees the slots of the parts from `first` to `last` in `n` accounts, before all else: the server may refuse.
+function f.free_slots(r, n, first, last, id, op, q)
+  local at
+  for _ = 1, n do
+    at, q = get('<I2', op, q)
+    local a = accounts[at]
+    local size = TOLD * #a
+    for part = first, a.zset and last or first - 1 do
+      for j = 1, #a do
+        local told = q + size * (part - first) + TOLD * (j - 1)
+        if a[j].of.kind == 'g' then f.free_slot(a, a[j], id, part, (get('<I7', op, told)), r.dl) end
+      end
+    end
+    q = q + size * (last - first + 1)
+  end
+end
+
+-- Replaces what one part of a reservation took of an account by what was used; reads it from `op`. Its slots are free already.
+function f.settle_part(a, r, part, op, q)
   local held, real, ch, cl, g
   for j = 1, #a do
     local m = a[j]
@@ -35,9 +55,7 @@ function f.settle_part(a, r, part, id, op, q)
     held, real, ch, cl, g, q = get('<I7I7I7I6I7', op, q)
     if kind == 'b' then
       f.settle_bucket(m, r[part].seq, real > held, ch, cl, g, r.dl <= now)
-    elseif kind == 'g' then
-      f.free_slot(a, m, id, part, held, r.dl)
-    else
+    elseif kind ~= 'g' then
       f.settle(m, r[part].at, held, real)
     end
     if kind ~= 'g' then m.held = max(0, m.held - held) end
@@ -63,11 +81,12 @@ function f.finish(op, q)
   if not r or (r.dl <= now and not late) then return 'O' .. raw end
   if #r ~= parts then return 'V' .. raw end
   if withdrawn and r.flags == 1 then return 'O' .. raw end
-  local id, over = sub(KEYS[rec], -12), {}
+  local over = {}
+  f.free_slots(r, n, 1, parts, sub(KEYS[rec], -12), op, q)
   for _ = 1, n do
     at, q = get('<I2', op, q)
     local a = accounts[at]
-    for part = 1, parts do q = f.settle_part(a, r, part, id, op, q) end
+    for part = 1, parts do q = f.settle_part(a, r, part, op, q) end
     for j = 1, #a do over[#over + 1] = f.excess(a[j]) end
   end
   if withdrawn then

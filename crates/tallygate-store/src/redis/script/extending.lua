@@ -27,7 +27,14 @@ local function postpone_slots(a, m, held, r, id, dl)
   if r.dl >= m.last and dl < r.dl then f.set_last(m, a.zset, f.deadline_at(a.zset, -1)) end
 end
 
+-- Slots first, as everywhere: the server may refuse.
 local function postpone(asks, r, id, dl)
+  for _, ask in ipairs(asks) do
+    local a = ask[1]
+    for j = 1, a.zset and #a or 0 do
+      if a[j].of.kind == 'g' then postpone_slots(a, a[j], ask.parts[j], r, id, dl) end
+    end
+  end
   for _, ask in ipairs(asks) do
     local a = ask[1]
     a.dirty = true
@@ -35,9 +42,7 @@ local function postpone(asks, r, id, dl)
       local m = a[j]
       if m.of.kind == 'b' then
         postpone_bucket(m, r, dl)
-      elseif m.of.kind == 'g' then
-        postpone_slots(a, m, ask.parts[j], r, id, dl)
-      else
+      elseif m.of.kind ~= 'g' then
         m.dl = max(m.dl, dl)
       end
     end
@@ -81,11 +86,13 @@ function f.extend(op, q)
   read_parts(asks, parts, op, q)
   if more == 1 then
     if not f.may_go(asks, 0) then return 'B' .. f.slot_ends(asks) end
+  end
+  if ttl > 0 then postpone(asks, r, id, dl) end
+  if more == 1 then
     local seq = f.next_seq(asks)
     f.hold_all(asks, id, parts + 1, seq, dl)
     r[parts + 1] = { at = now, seq = seq }
   end
-  if ttl > 0 then postpone(asks, r, id, dl) end
   local kept = ceil((dl - now) / 1000) + keep
   call('SET', KEYS[rec], record(r.flags, r, dl, blob), 'PX', kept)
   if name > 0 then call('PEXPIRE', KEYS[name], kept) end
@@ -101,9 +108,10 @@ function f.retract(op, q)
   if not raw or byte(raw) ~= 1 or sub(raw, -8) ~= mark then return 'U' end
   local r = f.read_record(raw)
   if r.dl <= now or #r ~= parts then return 'U' end
+  f.free_slots(r, n, parts, parts, sub(KEYS[rec], -12), op, q)
   for _ = 1, n do
     at, q = get('<I2', op, q)
-    q = f.settle_part(accounts[at], r, parts, sub(KEYS[rec], -12), op, q)
+    q = f.settle_part(accounts[at], r, parts, op, q)
   end
   r[parts] = nil
   call('SET', KEYS[rec], record(r.flags, r, r.dl, blob), 'PX', ceil((r.dl - now) / 1000) + keep)

@@ -7,6 +7,7 @@ mod differential;
 mod draw;
 mod expiry;
 mod figures;
+mod halves;
 mod hostile;
 mod leases;
 mod lines;

@@ -12,17 +12,17 @@ use tallygate_core::{
 };
 use tallygate_sim::servers::Engine;
 
-const NOW: Time = Time::from_secs(1_800_000_000);
+pub(super) const NOW: Time = Time::from_secs(1_800_000_000);
 
 /// One subject with a bucket of a hundred tokens and two slots.
-struct Twice {
-    bench: Bench,
-    desk: Desk,
-    accounts: Vec<Arc<Account>>,
+pub(super) struct Twice {
+    pub(super) bench: Bench,
+    pub(super) desk: Desk,
+    pub(super) accounts: Vec<Arc<Account>>,
 }
 
 impl Twice {
-    fn open() -> Self {
+    pub(super) fn open() -> Self {
         let bucket = Shape::Bucket {
             every: Span::from_secs(3600),
             burst: None,
@@ -42,7 +42,7 @@ impl Twice {
         }
     }
 
-    fn ask(&self, tokens: u64) -> Ask {
+    pub(super) fn ask(&self, tokens: u64) -> Ask {
         Ask {
             demand: Amounts::ZERO
                 .with(Metric::TOKENS, tokens)
@@ -54,34 +54,34 @@ impl Twice {
         }
     }
 
-    fn reserve(&self, ask: &Ask) -> Op {
+    pub(super) fn reserve(&self, ask: &Ask) -> Op {
         let newcomer = (Order::NEWCOMER.0, None);
         let tag = self.accounts[0].tag;
         self.desk.reserve(ask, self.accounts.clone(), tag, newcomer)
     }
 
-    fn call(&mut self, op: &Op) -> Answers {
+    pub(super) fn call(&mut self, op: &Op) -> Answers {
         self.bench.call(&self.desk.node, &[op], NOW)
     }
 
-    fn reserved(&mut self, ask: &Ask) -> Heard {
+    pub(super) fn reserved(&mut self, ask: &Ask) -> Heard {
         let answers = self.call(&self.reserve(ask));
         self.desk.reserved(ask, &answers, 0).unwrap()
     }
 
-    fn held(&mut self, ask: &Ask) -> Arc<Held> {
+    pub(super) fn held(&mut self, ask: &Ask) -> Arc<Held> {
         match self.reserved(ask) {
             Heard::Held(_, held) => held,
             other => panic!("{other:?}"),
         }
     }
 
-    fn place(&self) -> (u32, Vec<Arc<Account>>) {
+    pub(super) fn place(&self) -> (u32, Vec<Arc<Account>>) {
         (self.accounts[0].tag, self.accounts.clone())
     }
 
     /// What is taken of each limit.
-    fn used(&mut self) -> Vec<u64> {
+    pub(super) fn used(&mut self) -> Vec<u64> {
         let answers = self.call(&Op::Peek(self.accounts.clone(), Amounts::ZERO));
         let sheets = self.desk.sheets(&self.accounts, Order(0), &answers);
         let standings = remote::standings(&views(&self.accounts, &sheets), NOW);
