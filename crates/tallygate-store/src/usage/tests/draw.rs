@@ -113,10 +113,10 @@ impl Draw {
         let by = by.map(|name| name.parse().expect("a dimension")).collect();
         let (from, to) = match self.below(3) {
             0 => (0, u64::MAX),
-            _ => (
-                BEGIN + self.next() % (10 * DAY),
-                BEGIN + self.next() % (20 * DAY),
-            ),
+            _ => {
+                let ends = [10, 20].map(|days| BEGIN + self.next() % (days * DAY));
+                (ends[0].min(ends[1]), ends[0].max(ends[1]))
+            }
         };
         let mut only = Vec::new();
         for (name, values) in [
