@@ -7,6 +7,8 @@
 //! the processors that others use is printed with them.
 #![expect(clippy::print_stdout, reason = "a benchmark speaks on standard output")]
 
+#[path = "store/again.rs"]
+mod again;
 #[path = "store/crew.rs"]
 mod crew;
 #[path = "store/detour.rs"]

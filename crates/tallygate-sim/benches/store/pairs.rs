@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tallygate_core::{Amounts, Decision};
 use tallygate_sim::Rng;
-use tallygate_sim::servers::Server;
+use tallygate_sim::servers::{Engine, Server};
 use tallygate_store::{Reserve, SettledBy, Store, WaitsFor};
 
+use super::again::{self, Tape};
 use super::crew::Crew;
 use super::histogram::Histogram;
 use super::options::Options;
@@ -28,9 +29,18 @@ const LAP: Duration = Duration::from_secs(2);
 
 /// The least share of the yardstick's pairs a second.
 const RATE_BAR: f64 = 0.8;
-/// The most server CPU a pair, in microseconds: one at a time, and many.
+/// The most server CPU a pair, in microseconds: one at a time, and many. They were found on a machine on which a GET, sixteen of
+/// them under way, took [`get_there`]; decisions that go alone were measured like that too.
 const ALONE_BAR: f64 = 14.0;
 const LOADED_BAR: f64 = 7.0;
+
+/// In microseconds.
+fn get_there(engine: Engine) -> f64 {
+    match engine {
+        Engine::Redis => 0.63,
+        Engine::Valkey => 0.69,
+    }
+}
 
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Duty {
@@ -133,8 +143,57 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Outcome {
         cpu(ours),
         Wanted::AtMost(LOADED_BAR),
     );
+    add_again(&mut table, options, cpu(ours))?;
     report.add(table);
     Ok(())
+}
+
+/// The same decisions alone, sixteen under way, and all of it beside what a GET costs here and on the machine of the bars.
+fn add_again(table: &mut Table, options: &Options, loaded: f64) -> Outcome {
+    let server = Server::start(options.engine, &[])?;
+    let calls = [
+        taken_down(&server, Client::Ours)?,
+        taken_down(&server, Client::Bare)?,
+    ];
+    let (mut pairs, mut gets) = ([Vec::new(), Vec::new()], Vec::new());
+    for _ in 0..options.laps {
+        for (laps, calls) in pairs.iter_mut().zip(&calls) {
+            laps.push(2.0 * micros(again::replay(&server, calls)?));
+        }
+        gets.push(micros(again::get(&server)?));
+    }
+    let [ours, bare] = pairs.map(|laps| Figure::of("server µs/pair", laps));
+    let get = Figure::of("server µs", gets);
+    let (alone, here) = (ours.median(), get.median());
+    let under_way = again::AT_ONCE;
+    table.row(format!("tallygate, alone, by {under_way}"), vec![ours]);
+    table.row(format!("bare script, alone, by {under_way}"), vec![bare]);
+    table.row(format!("GET, by {under_way}"), vec![get]);
+    let there = get_there(options.engine);
+    for (what, value, bar) in [
+        ("alone", alone, ALONE_BAR),
+        ("under load", loaded, LOADED_BAR),
+    ] {
+        table.bar(
+            format!("server CPU a pair {what}, in GETs"),
+            value / here,
+            Wanted::AtMost(bar / there),
+        );
+    }
+    Ok(())
+}
+
+/// What a process with one task calls in a lap.
+fn taken_down(server: &Server, client: Client) -> Outcome<Vec<redis::Cmd>> {
+    let tape = Tape::begin(server.addr())?;
+    let duty = worker::Duty::Pairs(Duty { client, tasks: 1 });
+    let mut crew = Crew::start(1, &tape.url(), &duty)?;
+    crew.lap::<Did>("go")?;
+    Ok(tape.calls())
+}
+
+fn micros(span: Duration) -> f64 {
+    span.as_secs_f64() * 1e6
 }
 
 fn median(contestant: &Contestant, figure: fn(&Lap) -> f64) -> f64 {
@@ -180,7 +239,6 @@ impl Contestant {
     fn figures(&self) -> Vec<Figure> {
         let figure =
             |measure, value: &dyn Fn(&Lap) -> f64| Figure::of(measure, self.laps.iter().map(value));
-        let micros = |span: Duration| span.as_secs_f64() * 1e6;
         vec![
             figure("pairs/s", &|lap| lap.pairs_a_second),
             figure("server µs/pair", &|lap| lap.server_micros),
