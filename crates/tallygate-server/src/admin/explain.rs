@@ -72,7 +72,7 @@ async fn explain(
 fn servings(config: &Config, query: &str) -> Option<Value> {
     let all: Vec<(String, String)> = pairs(query).collect();
     let of = |name: &str| {
-        let found = all.iter().find(|(label, _)| label == name);
+        let found = all.iter().rfind(|(label, _)| label == name);
         found.map(|(_, value)| value.as_str())
     };
     Some(json!(config.servings(of("tier"), of("model")?)))
