@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use tallygate_core::{Policy, StoreDown};
 use tallygate_store::StoreHealth;
+use tallygate_store::registry::{Author, Change, ChangeError};
 use tokio::sync::Semaphore;
 
 use crate::observe::METRICS_TYPE;
@@ -115,6 +116,17 @@ impl Admin {
     /// The server it speaks of.
     pub(crate) fn server(&self) -> &ServerHandle {
         &self.server
+    }
+
+    /// Makes a change, and says in the log that it was made.
+    ///
+    /// # Errors
+    /// When it is not possible or cannot be kept.
+    async fn change(&self, change: Change, author: &Author) -> Result<(), ChangeError> {
+        let action = change.action();
+        self.server.registrar().change(change, author).await?;
+        self.server.observer().administered(action);
+        Ok(())
     }
 }
 

@@ -59,8 +59,7 @@ async fn create(
     warnings.extend(untiered(&grant, setup.config()));
     let id = grant.id.clone();
     let change = Change::CreateKey(grant);
-    admin.server().registrar().change(change, &author).await?;
-    admin.server().observer().administered("key.create");
+    admin.change(change, &author).await?;
     let mut told = shown(&admin, &id)?;
     told["key"] = key.into();
     if !warnings.is_empty() {
@@ -90,8 +89,7 @@ async fn rotate(
         hash,
         grace: grace.map(|grace| author.at.plus(grace)),
     };
-    admin.server().registrar().change(change, &author).await?;
-    admin.server().observer().administered("key.rotate");
+    admin.change(change, &author).await?;
     let mut told = shown(&admin, &id)?;
     told["key"] = key.into();
     Ok(Json(told))
@@ -110,8 +108,7 @@ async fn expire(
         id: id.clone(),
         end,
     };
-    admin.server().registrar().change(change, &author).await?;
-    admin.server().observer().administered("key.expire");
+    admin.change(change, &author).await?;
     Ok(Json(shown(&admin, &id)?))
 }
 
@@ -123,8 +120,7 @@ async fn revoke(
     check_place(&admin, &id)?;
     let author = who.author(&admin);
     let change = Change::RevokeKey { id: id.clone() };
-    admin.server().registrar().change(change, &author).await?;
-    admin.server().observer().administered("key.revoke");
+    admin.change(change, &author).await?;
     Ok(Json(shown(&admin, &id)?))
 }
 

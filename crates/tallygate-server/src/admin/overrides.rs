@@ -48,8 +48,7 @@ async fn set(
     overridden(setup.config().rules(), setup.config().metrics(), &wanted)?;
     let (limit, metric) = (wanted.limit.clone(), wanted.metric.clone());
     let change = Change::SetOverride(wanted);
-    admin.server().registrar().change(change, &author).await?;
-    admin.server().observer().administered("override.set");
+    admin.change(change, &author).await?;
     Ok(Json(shown(&admin, |set| {
         set.limit == limit && set.metric == metric
     })))
@@ -74,8 +73,7 @@ async fn clear(
     }
     let shown_after = limit.clone();
     let change = Change::ClearOverride { limit, metric };
-    admin.server().registrar().change(change, &author).await?;
-    admin.server().observer().administered("override.clear");
+    admin.change(change, &author).await?;
     Ok(Json(shown(&admin, |set| set.limit == shown_after)))
 }
 

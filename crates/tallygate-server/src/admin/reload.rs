@@ -42,7 +42,10 @@ async fn reload(
         .mend("see what is wrong with `tallygate check FILE`")),
         Some(Reread::Taken(left)) => {
             let noted = registrar.change(Change::Reloaded, &author).await;
-            admin.server().observer().administered("config.reload");
+            admin
+                .server()
+                .observer()
+                .administered(Change::Reloaded.action());
             Ok(Json(told(left, noted.err().as_ref())))
         }
     }

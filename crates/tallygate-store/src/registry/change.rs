@@ -139,6 +139,22 @@ pub enum Refusal {
     Full(usize, &'static str),
 }
 
+impl Change {
+    /// What the audit log and the server's own log call it.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::CreateKey(_) => "key.create",
+            Self::RotateKey { .. } => "key.rotate",
+            Self::RevokeKey { .. } => "key.revoke",
+            Self::ExpireKey { .. } => "key.expire",
+            Self::SetOverride(_) => "override.set",
+            Self::ClearOverride { .. } => "override.clear",
+            Self::Reloaded => "config.reload",
+        }
+    }
+}
+
 impl Records {
     /// Makes `change`, and tells what the audit log is to say of it.
     ///
@@ -146,32 +162,32 @@ impl Records {
     /// When it is not possible; nothing has changed then.
     pub fn apply(&mut self, change: &Change, author: &Author) -> Result<AuditEntry, Refusal> {
         self.check_right(author)?;
-        let (action, target, detail) = match change {
+        let (target, detail) = match change {
             Change::CreateKey(grant) => {
                 let detail = self.create(grant, author)?;
-                ("key.create", grant.id.clone(), detail)
+                (grant.id.clone(), detail)
             }
             Change::RotateKey { id, hash, grace } => {
                 let detail = self.rotate(id, (hash, *grace), author)?;
-                ("key.rotate", id.clone(), detail)
+                (id.clone(), detail)
             }
             Change::RevokeKey { id } => {
                 self.revoke(id, author)?;
-                ("key.revoke", id.clone(), Map::new())
+                (id.clone(), Map::new())
             }
             Change::ExpireKey { id, end } => {
                 let detail = self.expire(id, *end, author)?;
-                ("key.expire", id.clone(), detail)
+                (id.clone(), detail)
             }
             Change::SetOverride(wanted) => {
                 let detail = self.set(wanted, author)?;
-                ("override.set", wanted.limit.clone(), detail)
+                (wanted.limit.clone(), detail)
             }
             Change::ClearOverride { limit, metric } => {
                 let detail = self.clear(limit, metric.as_deref(), author)?;
-                ("override.clear", limit.clone(), detail)
+                (limit.clone(), detail)
             }
-            Change::Reloaded => ("config.reload", String::new(), Map::new()),
+            Change::Reloaded => (String::new(), Map::new()),
         };
         self.version += 1;
         Ok(AuditEntry {
@@ -179,7 +195,7 @@ impl Records {
             at: author.at,
             by: author.by.clone(),
             from: author.from.clone(),
-            action: action.to_owned(),
+            action: change.action().to_owned(),
             target,
             detail,
         })
